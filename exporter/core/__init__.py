@@ -1,0 +1,1 @@
+"""What every room shares: frozen types, the error tree and the protocols. Imports no sibling."""

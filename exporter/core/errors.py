@@ -1,0 +1,86 @@
+"""The one error tree: every message says what was wrong and what to do next.
+
+The exit code of a class is the exit code of the command that ends with it: 2 for bad input, which leaves everything on
+disk as it was, and 1 for an artifact that was tried and does not work.
+"""
+
+from collections.abc import Iterable
+
+
+class CocorrError(Exception):
+    """Base of all errors that a user may see; the message is one line."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class BadInputError(CocorrError):
+    """The request cannot be served as it stands; nothing was changed."""
+
+    exit_code = 2
+
+
+class UnknownNameError(BadInputError):
+    """A name that nobody registered; the message lists the known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+
+
+class ProfileError(BadInputError):
+    """A device profile that does not fit the schema; the message names file, line and key."""
+
+
+class CheckpointError(BadInputError):
+    """A checkpoint folder that is missing, damaged, unsafe or of another architecture."""
+
+
+class ArtifactError(BadInputError):
+    """An artifact folder or file that cannot be read as what it claims to be."""
+
+
+class OutputError(BadInputError):
+    """A place on disk that cannot be written."""
+
+
+class MissingExtraError(BadInputError):
+    """A package that comes with an extra is not installed; the message names the pip command."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; get it with: pip install 'cocorr-export[{extra}]'")
+
+
+class LoweringError(CocorrError):
+    """A vendor's converter refused the program."""
+
+
+class ProgramError(BadInputError):
+    """A Core ML program that is malformed, unsafe to read, or called with the wrong inputs."""
+
+
+class UnsupportedOperationError(ProgramError):
+    """An operation that the reference interpreter does not know; the message says what to do."""
+
+
+class RuntimeFailureError(CocorrError):
+    """A runtime ended without giving outputs."""
+
+
+class RuntimeCrashError(RuntimeFailureError):
+    """The runtime's process died, or the runtime raised an error."""
+
+
+class RuntimeTimeoutError(RuntimeFailureError):
+    """The runtime did not finish within its time limit and was killed."""
+
+
+class RuntimeMemoryError(RuntimeFailureError):
+    """The runtime ran out of memory."""
+
+
+class RuntimeMissingError(CocorrError):
+    """No runtime for this artifact exists where it should run; what it would have proved stays unverified."""
+
+    exit_code = 3

@@ -1,0 +1,92 @@
+"""Frozen values that travel between the rooms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+Precision = Literal["fp32", "fp16"]
+Verdict = Literal["pass", "fail", "unverified"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and numpy dtype name of one input, output or intermediate."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One program after torch.export: `exported` is a torch ExportedProgram, `examples` holds one array per input."""
+
+    model: str
+    program: str
+    exported: Any
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    examples: Arrays
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a lowered graph.
+
+    `native` is the name in the target's own vocabulary; `kind` the normal kind of `core.kinds`, or None where there is no
+    match; `inputs` and `outputs` are shapes in order, constants included; `delegate` names who runs it, if not the runtime.
+    """
+
+    name: str
+    native: str
+    kind: str | None
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    delegate: str | None = None
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes of constants and of planned activations of one artifact; None where the file does not tell, with the reason."""
+
+    constant_bytes: int | None
+    planned_activation_bytes: int | None
+    plan_method: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a connection shall run: every input has the cases on its first axis, [cases, *input shape].
+
+    Each case is computed once for the outputs; case 0 is then timed: `warmup` calls unmeasured, `iterations` measured.
+    """
+
+    target: str
+    model_file: Path
+    inputs: Arrays
+    outputs: tuple[TensorSpec, ...]
+    warmup: int = 10
+    iterations: int = 100
+    threads: int = 1
+    time_limit_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came back: outputs [cases, *output shape], and timings and memory of the process, None where not measured."""
+
+    outputs: Arrays
+    executed_on: str
+    load_ms: float | None
+    first_us: float | None
+    samples_us: tuple[float, ...]
+    peak_rss_bytes: int | None
+    baseline_rss_bytes: int | None
+    threads: int | None
+    reason: str | None = None
