@@ -25,10 +25,9 @@ class ExecuTorchOptions(_Strict):
 
 
 class CoreMLOptions(_Strict):
-    """The oldest system that must run the package, and the processors that Core ML may use."""
+    """The oldest system that must run the package."""
 
     deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18"] = "iOS17"
-    compute_units: Literal["all", "cpu_only", "cpu_and_gpu", "cpu_and_ne"] = "all"
 
 
 class OnnxOptions(_Strict):

@@ -8,14 +8,16 @@ from exporter.core.types import Captured, MemoryPlan, Operation, Precision, RunR
 
 
 class Target(Protocol):
-    """A file format and its runtime; vendor packages are imported inside the methods only."""
+    """A file format and its runtime; vendor packages are imported inside the methods only.
+
+    `options` are the target's part of a validated profile. `rewrites_half` says that fp16 is lowered from a program that
+    passes.half has rewritten; otherwise the target's own converter changes the precision.
+    """
 
     name: str
     extra: str
     precisions: tuple[Precision, ...]
-
-    def options(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the options with their defaults filled in; raises BadInputError for a wrong one."""
+    rewrites_half: bool
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return why no runtime here can execute what these options lower to, or None where one can."""

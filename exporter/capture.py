@@ -1,0 +1,55 @@
+"""torch.export, once per program: every target starts from what is captured here."""
+
+from typing import TYPE_CHECKING
+
+from exporter.core.errors import LoweringError
+from exporter.core.extras import without_noise
+from exporter.core.types import Arrays, Captured, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TORCH_NOISE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"^\s*return cls\.__new__\(cls, \*args\)",
+    r"^\s*warnings\.warn\($",
+)
+
+
+def capture(
+    model: str, program: str, module: "nn.Module", examples: Arrays, outputs: tuple[str, ...]
+) -> Captured:
+    """Export `module`, whose forward takes `examples` in order and returns one tensor per name in `outputs`.
+
+    The captured program takes its inputs by name and returns a dict, so that every converter sees the same names.
+    Raises LoweringError where torch.export cannot trace the module.
+    """
+    import torch
+
+    class Named(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.program = module
+
+        def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            values = self.program(*(inputs[name] for name in examples))
+            return dict(zip(outputs, (values,) if isinstance(values, torch.Tensor) else values, strict=True))
+
+    # An axis of one that numpy added has stride 0, which ExecuTorch refuses; numpy's own copy has none.
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in examples.items()}
+    try:
+        with without_noise(*TORCH_NOISE), torch.no_grad():
+            exported = torch.export.export(Named().eval(), args=(), kwargs=tensors)
+            values = exported.module()(**tensors)
+    except Exception as error:  # torch.export raises whatever the traced code raises
+        raise LoweringError(f"torch.export cannot capture {model}/{program}: {error}") from error
+    return Captured(
+        model=model,
+        program=program,
+        exported=exported,
+        inputs=tuple(TensorSpec(name, tuple(a.shape), a.dtype.name) for name, a in examples.items()),
+        outputs=tuple(
+            TensorSpec(name, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for name, v in values.items()
+        ),
+        examples=examples,
+    )

@@ -1,0 +1,1 @@
+"""Graph rewrites on a captured program; parity judges each of them with the rest of the lowering."""

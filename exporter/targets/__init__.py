@@ -1,0 +1,1 @@
+"""The targets: one file each, one line here."""

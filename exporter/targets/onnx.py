@@ -1,0 +1,227 @@
+"""ONNX through torch's own exporter, for ONNX Runtime."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from exporter.core import kinds
+from exporter.core.errors import ArtifactError, LoweringError
+from exporter.core.extras import require, without_noise
+from exporter.core.liveness import Lifetime, arena_bytes
+from exporter.core.types import Captured, MemoryPlan, Operation, Precision
+
+_NOISE = (
+    r"^\[torch\.onnx\]",
+    r"torchvision is not installed",
+    r"treespec, LeafSpec",
+    r"return cls\.__new__\(cls, \*args\)",
+    r"float16 tensor",  # the fp16 pass warns of each weight below fp16's smallest number; parity measures what that does
+    r"warnings\.warn\(",
+)
+
+_KINDS = {
+    "MatMul": kinds.MATMUL,
+    "Gemm": kinds.LINEAR,
+    "Conv": kinds.CONVOLUTION,
+    "ConvTranspose": kinds.TRANSPOSED_CONVOLUTION,
+    "Add": kinds.ADD,
+    "Sub": kinds.SUBTRACT,
+    "Mul": kinds.MULTIPLY,
+    "Div": kinds.DIVIDE,
+    "Pow": kinds.POWER,
+    "Mod": kinds.REMAINDER,
+    "Min": kinds.MINIMUM,
+    "Max": kinds.MAXIMUM,
+    "Clip": kinds.MAXIMUM,
+    "Equal": kinds.COMPARE,
+    "Greater": kinds.COMPARE,
+    "GreaterOrEqual": kinds.COMPARE,
+    "Less": kinds.COMPARE,
+    "LessOrEqual": kinds.COMPARE,
+    "And": kinds.LOGICAL,
+    "Or": kinds.LOGICAL,
+    "Not": kinds.LOGICAL,
+    "Where": kinds.SELECT,
+    "Abs": kinds.ABSOLUTE,
+    "Neg": kinds.NEGATE,
+    "Exp": kinds.EXP,
+    "Log": kinds.LOG,
+    "Sqrt": kinds.SQRT,
+    "Reciprocal": kinds.RECIPROCAL,
+    "Tanh": kinds.TANH,
+    "Sigmoid": kinds.SIGMOID,
+    "Erf": kinds.ERF,
+    "Sin": kinds.SINE,
+    "Cos": kinds.COSINE,
+    "Relu": kinds.RELU,
+    "LeakyRelu": kinds.LEAKY_RELU,
+    "Gelu": kinds.GELU,
+    "Softplus": kinds.SOFTPLUS,
+    "Softmax": kinds.SOFTMAX,
+    "LayerNormalization": kinds.LAYER_NORMALIZATION,
+    "RMSNormalization": kinds.RMS_NORMALIZATION,
+    "ReduceSum": kinds.REDUCE_SUM,
+    "ReduceMean": kinds.REDUCE_MEAN,
+    "ReduceMax": kinds.REDUCE_EXTREME,
+    "ReduceMin": kinds.REDUCE_EXTREME,
+    "ReduceProd": kinds.REDUCE_PRODUCT,
+    "ReduceL2": kinds.REDUCE_L2,
+    "CumSum": kinds.CUMULATIVE_SUM,
+    "Gather": kinds.GATHER,
+    "GatherElements": kinds.GATHER,
+    "GatherND": kinds.GATHER,
+    "Cast": kinds.MOVE,
+    "Concat": kinds.MOVE,
+    "Expand": kinds.MOVE,
+    "Flatten": kinds.MOVE,
+    "Identity": kinds.MOVE,
+    "Pad": kinds.MOVE,
+    "Reshape": kinds.MOVE,
+    "Slice": kinds.MOVE,
+    "Split": kinds.MOVE,
+    "Squeeze": kinds.MOVE,
+    "Tile": kinds.MOVE,
+    "Transpose": kinds.MOVE,
+    "Trilu": kinds.MOVE,
+    "Unsqueeze": kinds.MOVE,
+    "ConstantOfShape": kinds.MOVE,
+    "Shape": kinds.SHAPE,
+}
+
+
+class OnnxTarget:
+    """`.onnx` files with their weights inside."""
+
+    name = "onnx"
+    extra = "onnx"
+    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    rewrites_half = False
+
+    def unverifiable(self, options: Mapping[str, Any]) -> str | None:
+        """Return None: ONNX Runtime runs whatever is lowered here."""
+        return None
+
+    def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
+        """Write model.onnx: opset from the options; fp16 keeps the inputs and outputs as they are."""
+        with without_noise(*_NOISE):
+            onnx = require("onnx", self.extra)
+            require("onnxscript", self.extra)
+            import torch
+
+            try:
+                program = torch.onnx.export(
+                    captured.exported,
+                    dynamo=True,
+                    external_data=False,
+                    input_names=[spec.name for spec in captured.inputs],
+                    output_names=[spec.name for spec in captured.outputs],
+                    opset_version=options["opset"],
+                    verbose=False,
+                )
+                if program is None:
+                    raise LoweringError(f"torch.onnx.export gave no program for {captured.model}/{captured.program}")
+                model = program.model_proto
+                if precision == "fp16":
+                    float16 = require("onnxruntime.transformers.float16", self.extra)
+                    model = float16.convert_float_to_float16(model, keep_io_types=True)
+                _strip(model)
+                onnx.checker.check_model(model, full_check=True)
+            except (RuntimeError, ValueError, TypeError, NotImplementedError, onnx.checker.ValidationError) as error:
+                raise LoweringError(f"torch.onnx.export refused {captured.model}/{captured.program}: {error}") from error
+        path = folder / "model.onnx"
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        return path
+
+    def operations(self, model_file: Path) -> Sequence[Operation]:
+        """Read the nodes of the main graph, with shapes from ONNX's own shape inference."""
+        graph = _load(model_file).graph
+        shapes = {name: shape for name, shape, _ in _values(graph)}
+        found = []
+        for node in graph.node:
+            if node.op_type == "Constant":
+                continue
+            attributes = {a.name: a.i for a in node.attribute if a.type == a.INT}
+            inputs = [shapes.get(name, ()) for name in node.input if name]
+            kind = _KINDS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+            if node.op_type == "Gemm":
+                if not attributes.get("transB"):  # LINEAR expects [N, K]
+                    inputs[1] = inputs[1][::-1]
+                if attributes.get("transA"):
+                    inputs[0] = inputs[0][::-1]
+            if node.op_type in {"Conv", "ConvTranspose"}:
+                attributes = {"groups": attributes.get("group", 1)}
+            found.append(
+                Operation(
+                    name=node.name or node.output[0],
+                    native=node.op_type,
+                    kind=kind,
+                    inputs=tuple(inputs),
+                    outputs=tuple(shapes.get(name, ()) for name in node.output if name),
+                    attributes=attributes,
+                )
+            )
+        return found
+
+    def memory_plan(self, model_file: Path) -> MemoryPlan:
+        """Count the initializers, and plan an arena over the lifetimes of all other values in node order."""
+        graph = _load(model_file).graph
+        sizes = {name: size for name, _, size in _values(graph)}
+        constants = sum(sizes.pop(tensor.name) for tensor in graph.initializer)
+        for node in graph.node:
+            if node.op_type == "Constant":
+                constants += sum(sizes.pop(name, 0) for name in node.output)
+        last = len(graph.node)
+        lives: dict[str, tuple[int, int]] = {value.name: (0, 0) for value in graph.input if value.name in sizes}
+        for step, node in enumerate(graph.node):
+            for name in node.output:
+                if name in sizes:
+                    lives[name] = step, step
+            for name in node.input:
+                if name in lives:
+                    lives[name] = lives[name][0], step
+        for value in graph.output:
+            if value.name in lives:
+                lives[value.name] = lives[value.name][0], last
+        lifetimes = [Lifetime(sizes[name], first, end) for name, (first, end) in lives.items()]
+        return MemoryPlan(
+            constant_bytes=constants,
+            planned_activation_bytes=arena_bytes(lifetimes),
+            plan_method="greedy-by-size arena over the lifetimes of the graph's values in node order, 64-byte aligned;"
+            " ONNX Runtime fuses and plans for itself",
+        )
+
+
+def _strip(model: Any) -> None:
+    """Remove what the exporter notes for debugging: it names source files of this machine and doubles the graph's size."""
+    graph = model.graph
+    for entry in (*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info, graph, model):
+        del entry.metadata_props[:]
+        entry.doc_string = ""
+
+
+def _load(model_file: Path) -> Any:
+    onnx = require("onnx", "onnx")
+    try:
+        return onnx.shape_inference.infer_shapes(onnx.load(model_file), data_prop=True)
+    except Exception as error:  # protobuf and onnx share no base class
+        raise ArtifactError(f"{model_file}: not a readable ONNX model; export it again") from error
+
+
+def _values(graph: Any) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """Yield (name, shape, bytes) of every value whose shape is known."""
+    helper = require("onnx", "onnx").helper
+    for tensor in graph.initializer:
+        shape = tuple(tensor.dims)
+        yield tensor.name, shape, _bytes(shape, helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        shape = tuple(dim.dim_value for dim in kind.shape.dim)
+        if kind.elem_type:
+            yield value.name, shape, _bytes(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize)
+
+
+def _bytes(shape: tuple[int, ...], itemsize: int) -> int:
+    size = itemsize
+    for extent in shape:
+        size *= extent
+    return size

@@ -1,0 +1,226 @@
+"""TFLite models through litert-torch, for LiteRT."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from exporter.core import kinds
+from exporter.core.errors import ArtifactError, LoweringError
+from exporter.core.extras import require, without_noise
+from exporter.core.liveness import Lifetime, arena_bytes
+from exporter.core.types import Captured, MemoryPlan, Operation, Precision
+from exporter.targets.coreml import NOISE as TORCHAO_NOISE
+
+_NOISE = (
+    *TORCHAO_NOISE,
+    r"Your model is converted in training mode",  # a captured graph has no mode; it was captured in eval mode
+    r"^I\d{4} |^WARNING: All log messages before absl",
+    r"^(Model name|Original model size|Quantized model size|Quantization Ratio|Total time): ",
+    r"Created TensorFlow Lite XNNPACK delegate",
+)
+
+# builtin operator -> normal kind
+_KINDS = {
+    "FULLY_CONNECTED": kinds.LINEAR,
+    "BATCH_MATMUL": kinds.MATMUL,
+    "CONV_2D": kinds.CONVOLUTION,
+    "DEPTHWISE_CONV_2D": kinds.CONVOLUTION,
+    "TRANSPOSE_CONV": kinds.TRANSPOSED_CONVOLUTION,
+    "ADD": kinds.ADD,
+    "SUB": kinds.SUBTRACT,
+    "MUL": kinds.MULTIPLY,
+    "DIV": kinds.DIVIDE,
+    "POW": kinds.POWER,
+    "FLOOR_DIV": kinds.FLOOR_DIVIDE,
+    "FLOOR_MOD": kinds.REMAINDER,
+    "MINIMUM": kinds.MINIMUM,
+    "MAXIMUM": kinds.MAXIMUM,
+    "SQUARED_DIFFERENCE": kinds.SQUARE,
+    "EQUAL": kinds.COMPARE,
+    "NOT_EQUAL": kinds.COMPARE,
+    "GREATER": kinds.COMPARE,
+    "GREATER_EQUAL": kinds.COMPARE,
+    "LESS": kinds.COMPARE,
+    "LESS_EQUAL": kinds.COMPARE,
+    "LOGICAL_AND": kinds.LOGICAL,
+    "LOGICAL_OR": kinds.LOGICAL,
+    "LOGICAL_NOT": kinds.LOGICAL,
+    "SELECT": kinds.SELECT,
+    "SELECT_V2": kinds.SELECT,
+    "ABS": kinds.ABSOLUTE,
+    "NEG": kinds.NEGATE,
+    "EXP": kinds.EXP,
+    "LOG": kinds.LOG,
+    "SQUARE": kinds.SQUARE,
+    "SQRT": kinds.SQRT,
+    "RSQRT": kinds.RSQRT,
+    "TANH": kinds.TANH,
+    "LOGISTIC": kinds.SIGMOID,
+    "SIN": kinds.SINE,
+    "COS": kinds.COSINE,
+    "RELU": kinds.RELU,
+    "LEAKY_RELU": kinds.LEAKY_RELU,
+    "GELU": kinds.GELU,
+    "SOFTMAX": kinds.SOFTMAX,
+    "L2_NORMALIZATION": kinds.L2_NORMALIZATION,
+    "SUM": kinds.REDUCE_SUM,
+    "MEAN": kinds.REDUCE_MEAN,
+    "REDUCE_MAX": kinds.REDUCE_EXTREME,
+    "REDUCE_MIN": kinds.REDUCE_EXTREME,
+    "REDUCE_PROD": kinds.REDUCE_PRODUCT,
+    "CUMSUM": kinds.CUMULATIVE_SUM,
+    "EMBEDDING_LOOKUP": kinds.GATHER,
+    "GATHER": kinds.GATHER,
+    "GATHER_ND": kinds.GATHER,
+    "BROADCAST_TO": kinds.MOVE,
+    "CAST": kinds.MOVE,
+    "CONCATENATION": kinds.MOVE,
+    "DEQUANTIZE": kinds.MOVE,
+    "EXPAND_DIMS": kinds.MOVE,
+    "FILL": kinds.MOVE,
+    "PACK": kinds.MOVE,
+    "PAD": kinds.MOVE,
+    "PADV2": kinds.MOVE,
+    "RESHAPE": kinds.MOVE,
+    "SLICE": kinds.MOVE,
+    "SPLIT": kinds.MOVE,
+    "SQUEEZE": kinds.MOVE,
+    "STRIDED_SLICE": kinds.MOVE,
+    "TILE": kinds.MOVE,
+    "TRANSPOSE": kinds.MOVE,
+    "UNPACK": kinds.MOVE,
+    "SHAPE": kinds.SHAPE,
+}
+_ITEM_BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1, "INT16": 2, "BOOL": 1}
+
+
+class TFLiteTarget:
+    """`.tflite` files with one signature whose names are the program's."""
+
+    name = "tflite"
+    extra = "tflite"
+    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    rewrites_half = False
+
+    def unverifiable(self, options: Mapping[str, Any]) -> str | None:
+        """Return None: LiteRT runs whatever is lowered here."""
+        return None
+
+    def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
+        """Write model.tflite; fp16 stores the weights in 16 bits and computes in 32, TFLite's own convention."""
+        with without_noise(*_NOISE):
+            litert_torch = require("litert_torch", self.extra)
+            litert_torch.config.show_progress = False
+            path = folder / "model.tflite"
+            try:
+                model = litert_torch.convert(
+                    captured.exported.module(), sample_kwargs=captured.exported.example_inputs[1]
+                )
+                model.export(str(path))
+                if precision == "fp16":
+                    _cast_weights(path)
+            except Exception as error:  # the converter raises whatever its passes raise
+                raise LoweringError(f"litert-torch refused {captured.model}/{captured.program}: {error}") from error
+        return path
+
+    def operations(self, model_file: Path) -> Sequence[Operation]:
+        """Read the operators of the only subgraph."""
+        utils, model, graph = _read(model_file)
+        found = []
+        for index, operator in enumerate(graph.operators):
+            native = str(utils.opcode_to_name(model, operator.opcodeIndex))
+            inputs = [_shape(graph.tensors[i]) for i in operator.inputs if i >= 0]
+            options = operator.builtinOptions
+            attributes: dict[str, Any] = {}
+            if native == "BATCH_MATMUL":
+                attributes = {"transpose_x": bool(options.adjX), "transpose_y": bool(options.adjY)}
+            elif native == "EMBEDDING_LOOKUP":
+                inputs.reverse()  # TFLite has the ids first
+            elif native in {"CONV_2D", "DEPTHWISE_CONV_2D"}:
+                image, kernel = inputs[0], inputs[1]  # [B, H, W, C] and [C_out, kh, kw, C_in] or [1, kh, kw, C_out]
+                groups = image[3] if native == "DEPTHWISE_CONV_2D" else 1
+                channels = kernel[3] if groups > 1 else kernel[0]
+                inputs[0] = image[0], image[3], image[1], image[2]
+                inputs[1] = channels, image[3] // groups, kernel[1], kernel[2]
+                attributes = {"groups": groups}
+            found.append(
+                Operation(
+                    name=f"{native.lower()}_{index}",
+                    native=native,
+                    kind=_KINDS.get(native),
+                    inputs=tuple(inputs),
+                    outputs=tuple(_shape(graph.tensors[i]) for i in operator.outputs),
+                    attributes=attributes,
+                )
+            )
+        return found
+
+    def memory_plan(self, model_file: Path) -> MemoryPlan:
+        """Sum the constant buffers, and plan TFLite's arena over the lifetimes of all other tensors."""
+        utils, model, graph = _read(model_file)
+        schema = require("ai_edge_litert.schema_py_generated", self.extra)
+        type_names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+        constants = 0
+        sizes: dict[int, int] = {}
+        for index, tensor in enumerate(graph.tensors):
+            data = model.buffers[tensor.buffer].data
+            if data is not None and len(data):
+                constants += len(data)
+                continue
+            item = _ITEM_BYTES.get(type_names[tensor.type])
+            if item is None:
+                return MemoryPlan(None, None, "", f"tensor type {type_names[tensor.type]} has no known size")
+            sizes[index] = item
+            for extent in _shape(tensor):
+                sizes[index] *= extent
+        lives = {int(i): (0, 0) for i in graph.inputs if int(i) in sizes}
+        for step, operator in enumerate(graph.operators):
+            for i in map(int, operator.outputs):
+                if i in sizes:
+                    lives[i] = step, step
+            for i in map(int, operator.inputs):
+                if i in lives:
+                    lives[i] = lives[i][0], step
+        for i in map(int, graph.outputs):
+            if i in lives:
+                lives[i] = lives[i][0], len(graph.operators)
+        return MemoryPlan(
+            constant_bytes=constants,
+            planned_activation_bytes=arena_bytes([Lifetime(sizes[i], *life) for i, life in lives.items()]),
+            plan_method="greedy-by-size arena over the tensors' lifetimes, 64-byte aligned, as TFLite plans it;"
+            " workspace of the XNNPACK delegate is not in it",
+        )
+
+
+def _cast_weights(path: Path) -> None:
+    quantizer_module = require("ai_edge_quantizer.quantizer", "tflite")
+    qtyping = require("ai_edge_quantizer.qtyping", "tflite")
+    manager = require("ai_edge_quantizer.algorithm_manager", "tflite")
+    quantizer = quantizer_module.Quantizer(str(path))
+    quantizer.update_quantization_recipe(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+        op_config=qtyping.OpQuantizationConfig(
+            weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+            compute_precision=qtyping.ComputePrecision.FLOAT,
+            explicit_dequantize=True,
+        ),
+        algorithm_key=manager.AlgorithmName.FLOAT_CASTING,
+    )
+    result = quantizer.quantize()
+    path.unlink()
+    result.export_model(str(path))
+
+
+def _read(model_file: Path) -> tuple[Any, Any, Any]:
+    utils = require("ai_edge_litert.tools.flatbuffer_utils", "tflite")
+    try:
+        model = utils.read_model(str(model_file))
+        (graph,) = model.subgraphs
+    except Exception as error:  # the flatbuffer reader has no error class of its own
+        raise ArtifactError(f"{model_file}: not a readable TFLite model with one subgraph; export it again") from error
+    return utils, model, graph
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return () if tensor.shape is None else tuple(int(extent) for extent in tensor.shape)
