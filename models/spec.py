@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One int32 or float32 input of a program: its name and shape for a given history length N and candidate count C."""
+    """One int32 or float32 input of a program: its name and shape for a history length N and a candidate count C."""
 
     name: str
     dtype: Literal["int32", "float32"]

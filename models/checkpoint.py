@@ -1,0 +1,297 @@
+"""Read and write checkpoints: folders of model.safetensors, config.json and golden.npz, all treated as untrusted.
+
+Nothing is unpickled, every declared size is bounded before memory is taken for it, and whatever is wrong is a
+CheckpointError.
+"""
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from models.layers import ItemEmbedding
+from models.spec import ModelSpec
+
+SCHEMA_VERSION = 1
+WEIGHTS, CONFIG, GOLDEN = FILES = ("model.safetensors", "config.json", "golden.npz")
+MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20}
+MAX_ARRAY_BYTES = 64 << 20
+MAX_VOCABULARY = 10_000_000
+MAX_SIZE = 4096
+GOLDEN_DTYPES = {"item_ids": np.int32, "candidate_ids": np.int32, "scores": np.float32}
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+NEVER_PICKLES = "this project never loads pickles; save the state_dict with safetensors as model.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, unsafe or of another architecture; the message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was checked: fp32 `state`, `golden` arrays, one sha256 over the bytes of the three files."""
+
+    folder: Path
+    model: str
+    architecture: Mapping[str, int]
+    config: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+    golden: Mapping[str, np.ndarray]
+    sha256: str
+
+    @property
+    def history_length(self) -> int:
+        """Return N, the number of ids in a history."""
+        return int(self.config["history_length"])
+
+
+def read(folder: Path | str) -> Checkpoint:
+    """Read and check a checkpoint folder; raises CheckpointError."""
+    folder = Path(folder)
+    content = {name: _read_file(folder, name) for name in FILES}
+    config = _parse_config(folder, content[CONFIG])
+    vocabulary, history = config["architecture"]["vocabulary"], config["history_length"]
+    digests = "".join(f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n" for name in FILES)
+    return Checkpoint(
+        folder=folder,
+        model=config["model"],
+        architecture=config["architecture"],
+        config=config,
+        state=_parse_weights(folder, content[WEIGHTS]),
+        golden=_parse_golden(folder, content[GOLDEN], vocabulary, history),
+        sha256=hashlib.sha256(digests.encode()).hexdigest(),
+    )
+
+
+def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
+    """Return the model of `spec` with the checkpoint's weights in eval mode; raises CheckpointError if they do not fit."""
+    where = f"checkpoint {checkpoint.folder}"
+    if checkpoint.model != spec.name:
+        raise CheckpointError(
+            f"{where} is of model {checkpoint.model!r}, not {spec.name!r}; choose a checkpoint of {spec.name}"
+        )
+    try:
+        with torch.device("meta"):  # shapes without memory: what config.json claims is not yet known to be true
+            expected = {
+                name: tuple(tensor.shape) for name, tensor in spec.build(checkpoint.architecture).state_dict().items()
+            }
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: the architecture in {CONFIG} does not fit {spec.name}: {error}") from error
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.state.items()}
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} is not part of {spec.name}" for name in found if name not in expected]
+    problems += [
+        f"{name} has shape {list(found[name])} where {list(shape)} is expected"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        advice = f"make {WEIGHTS} and the architecture in {CONFIG} match"
+        raise CheckpointError(f"{where} holds another architecture: {'; '.join(problems[:3])}{more}; {advice}")
+    model = spec.build(checkpoint.architecture)
+    model.load_state_dict(checkpoint.state, strict=True)
+    for name, module in model.named_modules():
+        if isinstance(module, ItemEmbedding) and bool(module.weight[0].any()):
+            raise CheckpointError(
+                f"{where}: row 0 of {name}.weight is padding and must be zero; set it to zero and save again"
+            )
+    return model.eval()
+
+
+def write(
+    folder: Path | str, config: Mapping[str, Any], state: Mapping[str, Tensor], golden: Mapping[str, np.ndarray]
+) -> Checkpoint:
+    """Write a whole checkpoint or nothing, check it as `read` does and put it in place; raises CheckpointError."""
+    folder = Path(folder).absolute()
+    check_destination(folder)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    earlier = temporary.with_suffix(".old")
+    try:
+        temporary.mkdir(parents=True)
+        tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+        safetensors.torch.save_file(tensors, temporary / WEIGHTS)
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        np.savez_compressed(temporary / GOLDEN, allow_pickle=False, **golden)
+        read(temporary)
+        if folder.exists():
+            folder.rename(earlier)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if earlier.exists():
+                earlier.rename(folder)
+            raise
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be written: {error.strerror or error}; choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(earlier, ignore_errors=True)
+    return read(folder)
+
+
+def check_destination(folder: Path | str) -> None:
+    """Raise CheckpointError where `write` would destroy what is no checkpoint or could not write at all."""
+    folder = Path(folder).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; choose a folder for the checkpoint")
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in FILES) if folder.exists() else []
+    if foreign:
+        raise CheckpointError(
+            f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; choose an empty or new folder"
+        )
+    parent = next(path for path in folder.parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise CheckpointError(f"{parent} cannot be written; choose another folder for the checkpoint")
+
+
+def _read_file(folder: Path, name: str) -> bytes:
+    """Return the bytes of one of the three files, with advice where it is not there."""
+    if not folder.is_dir():
+        if folder.is_file() and folder.suffix in PICKLE_SUFFIXES:
+            raise CheckpointError(f"{folder} looks like a pickle; {NEVER_PICKLES}")
+        what = "is a file" if folder.exists() else "does not exist"
+        raise CheckpointError(f"checkpoint folder {folder} {what}; give a folder with {', '.join(FILES)}")
+    path = folder / name
+    if not path.is_file():
+        pickles = sorted(entry.name for entry in folder.iterdir() if entry.suffix in PICKLE_SUFFIXES)
+        if name == WEIGHTS and pickles:
+            raise CheckpointError(f"checkpoint {folder} has {pickles[0]} in place of {WEIGHTS}; {NEVER_PICKLES}")
+        raise CheckpointError(f"checkpoint {folder} has no {name}; a checkpoint is a folder with {', '.join(FILES)}")
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES[name]:
+            raise CheckpointError(
+                f"{path} has {size} bytes, more than the {MAX_BYTES[name]} that are read; is it the right file?"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+
+
+def _parse_config(folder: Path, data: bytes) -> dict[str, Any]:
+    """Return config.json with its types and sizes checked."""
+
+    def refuse(message: str) -> NoReturn:
+        raise CheckpointError(f"{folder / CONFIG}: {message}")
+
+    def refuse_constant(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    def whole_number(name: str, value: object, least: int, most: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            refuse(f"{name} must be a whole number from {least} to {most}, not {str(value)[:40]!r}")
+
+    try:
+        config = json.loads(data, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        refuse(f"not valid JSON ({error}); write it again with cocorr-train or by hand")
+    if not isinstance(config, dict):
+        refuse("must be a JSON object")
+    if config.get("schema_version") != SCHEMA_VERSION:
+        refuse(f"schema_version must be {SCHEMA_VERSION}, not {str(config.get('schema_version'))[:40]!r}")
+    if not isinstance(config.get("model"), str):
+        refuse("model must be a string, the name of a model")
+    architecture = config.get("architecture")
+    if not isinstance(architecture, dict):
+        refuse("architecture must be an object of whole numbers")
+    whole_number("architecture.vocabulary", architecture.get("vocabulary"), 2, MAX_VOCABULARY)
+    for name, value in architecture.items():
+        whole_number(f"architecture.{name}", value, 1, MAX_VOCABULARY if name == "vocabulary" else MAX_SIZE)
+    whole_number("history_length", config.get("history_length"), 1, MAX_SIZE)
+    for name in ("training", "metrics"):
+        if not isinstance(config.get(name), dict):
+            refuse(f"{name} must be an object; it may be empty")
+    return config
+
+
+def _parse_weights(folder: Path, data: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file in fp32."""
+    path = folder / WEIGHTS
+    try:
+        state = safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        # Only now: a healthy file may begin with a pickle's first bytes, since it begins with the length of its header.
+        if data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"):
+            raise CheckpointError(f"{path} is a pickle; {NEVER_PICKLES}") from error
+        raise CheckpointError(f"{path} is truncated or damaged ({error}); copy or train it again") from error
+    for name, tensor in state.items():
+        if tensor.dtype not in (torch.float32, torch.float16):
+            raise CheckpointError(f"{path}: {name} is {tensor.dtype}; save weights as float32 or float16")
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"{path}: {name} has NaN or infinite values; train again or take an earlier checkpoint"
+            )
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _parse_golden(folder: Path, data: bytes, vocabulary: int, history: int) -> dict[str, np.ndarray]:
+    """Return the arrays of golden.npz: item_ids [cases, N], candidate_ids and scores [cases, C]."""
+    path = folder / GOLDEN
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+            if sorted(sizes) != sorted(GOLDEN_DTYPES) or len(archive.infolist()) != len(sizes):
+                raise ValueError(f"must hold {', '.join(GOLDEN_DTYPES)} and nothing else")
+            if max(sizes.values()) > MAX_ARRAY_BYTES:
+                raise ValueError(f"declares an array of {max(sizes.values())} bytes, more than {MAX_ARRAY_BYTES}")
+            arrays = {name: _parse_array(name, archive.read(f"{name}.npy")) for name in GOLDEN_DTYPES}
+        items, candidates, scores = arrays["item_ids"], arrays["candidate_ids"], arrays["scores"]
+        if items.shape[1] != history:
+            raise ValueError(f"item_ids has {items.shape[1]} ids per case, but history_length is {history}")
+        if candidates.shape != scores.shape or len(candidates) != len(items):
+            raise ValueError(
+                f"shapes {items.shape}, {candidates.shape}, {scores.shape} do not agree on cases and candidates"
+            )
+        for name in ("item_ids", "candidate_ids"):
+            if arrays[name].min() < 0 or arrays[name].max() >= vocabulary:
+                raise ValueError(f"{name} must be within the vocabulary, 0 to {vocabulary - 1}")
+        if (np.diff(np.sort(candidates, axis=1), axis=1) == 0).any():
+            raise ValueError("candidate_ids must be distinct within a case")
+        if not np.isfinite(scores).all():
+            raise ValueError("scores must be finite")
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+        zlib.error,
+    ) as error:
+        raise CheckpointError(f"{path}: {error}; write the golden cases again") from error
+    return arrays
+
+
+def _parse_array(name: str, data: bytes) -> np.ndarray:
+    """Return one .npy file's array; its header is believed only where it agrees with the bytes that follow."""
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{name} is not a version 1.0 .npy array")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype != GOLDEN_DTYPES[name] or fortran or len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"{name} must be {np.dtype(GOLDEN_DTYPES[name])} of shape [cases, n], not {dtype} of {shape}")
+    body = stream.read()
+    if len(body) != shape[0] * shape[1] * dtype.itemsize:
+        raise ValueError(f"{name} declares shape {shape} but holds {len(body)} bytes")
+    return np.frombuffer(body, dtype).reshape(shape).copy()

@@ -1,0 +1,102 @@
+"""Blocks that at least two models share, written so that every target lowers them and none reads past a table."""
+
+# mypy: allow-subclassing-any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EPS = 1e-6
+
+
+class ItemEmbedding(nn.Module):
+    """Look up int32 or int64 ids in a V x D table whose row 0 is zero; an id outside [0, V) is embedded as row 0."""
+
+    def __init__(self, vocabulary: int, dimension: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.weight = nn.Parameter(torch.empty(vocabulary, dimension))
+        self.reset()
+
+    def reset(self, std: float = 0.02) -> None:
+        """Draw the table from N(0, std) and set its padding row to zero."""
+        nn.init.normal_(self.weight, std=std)
+        with torch.no_grad():
+            self.weight[0].zero_()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map ids [...] to embeddings [..., D]."""
+        # Runtimes disagree about ids out of range: some fail, some read past the table. So none may get that far.
+        known = torch.logical_and(ids >= 0, ids < self.vocabulary)
+        return functional.embedding(torch.where(known, ids, torch.zeros_like(ids)), self.weight, padding_idx=0)
+
+
+class RMSNorm(nn.Module):
+    """Divide [..., D] by its root mean square along the last axis and multiply by a learned scale (eq. 8)."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension = dimension
+        self.weight = nn.Parameter(torch.ones(dimension))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., D] to [..., D]; a zero row stays zero."""
+        # sqrt(D) / sqrt(sum + D eps) equals 1 / sqrt(mean + eps), but D eps is a normal number in fp16, where eps alone may
+        # be flushed to zero and turn a padding row into 0 * inf.
+        total = (x * x).sum(-1, keepdim=True) + self.dimension * EPS
+        return x * torch.rsqrt(total) * (self.weight * self.dimension**0.5)
+
+
+def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (x - mean) / std [..., D] and 1 / std [..., 1] along the last axis, std = sqrt(biased variance + eps)."""
+    centred = x - x.mean(-1, keepdim=True)
+    inverse = torch.rsqrt((centred * centred).mean(-1, keepdim=True) + EPS)
+    return centred * inverse, inverse
+
+
+class LayerNorm(nn.Module):
+    """Normalise [..., D] along the last axis, with learned scale and shift, in operations that lower in fp16 too."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dimension))
+        self.bias = nn.Parameter(torch.zeros(dimension))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., D] to [..., D]."""
+        return normalise(x)[0] * self.weight + self.bias
+
+
+class GRU(nn.Module):
+    """One layer of GRU cells, parameters named and laid out like torch.nn.GRU, unrolled over a static length."""
+
+    def __init__(self, inputs: int, dimension: int) -> None:
+        super().__init__()
+        self.weight_ih_l0 = nn.Parameter(torch.empty(3 * dimension, inputs))
+        self.weight_hh_l0 = nn.Parameter(torch.empty(3 * dimension, dimension))
+        self.bias_ih_l0 = nn.Parameter(torch.empty(3 * dimension))
+        self.bias_hh_l0 = nn.Parameter(torch.empty(3 * dimension))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -(dimension**-0.5), dimension**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, N, inputs] to the states [B, N, D] after each token, from a zero state."""
+        from_input = functional.linear(x, self.weight_ih_l0, self.bias_ih_l0)  # [B, N, 3D], all steps in one product
+        state = torch.zeros_like(from_input[:, 0, : self.weight_hh_l0.shape[1]])  # [B, D]
+        states = []
+        for step in range(x.shape[1]):
+            reset_x, update_x, new_x = from_input[:, step].chunk(3, -1)
+            reset_h, update_h, new_h = functional.linear(state, self.weight_hh_l0, self.bias_hh_l0).chunk(3, -1)
+            update = torch.sigmoid(update_x + update_h)
+            new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
+            state = new + update * (state - new)
+            states.append(state)
+        return torch.stack(states, 1)
+
+
+def last_position(item_ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return [B, N] with 1 at each row's last valid position, max(non-zero ids - 1, 0), and 0 elsewhere; N <= 2048."""
+    # In floats, exact in fp16 up to 2048: integer arithmetic in the graph would be int64 on some targets.
+    count = (item_ids != 0).to(dtype).sum(-1, keepdim=True)  # [B, 1]
+    positions = torch.arange(item_ids.shape[1], dtype=dtype, device=item_ids.device)
+    return (positions == torch.relu(count - 1)).to(dtype)
