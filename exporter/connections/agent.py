@@ -1,0 +1,456 @@
+"""The agent: loads one artifact in a process of its own, runs it and times it; started as `python agent.py FOLDER`.
+
+This file is copied as it is to boards, phones and emulators, so it imports nothing of the project and needs only
+Python 3.9, numpy and the runtime of the artifact. FOLDER holds `request.json` and `inputs.npz`; `response.json` and
+`outputs.npz` are written there, each renamed into place when whole. Arrays travel as arr_0, arr_1, ... in the order of
+the names in the request, so that no name can clash with a file or an argument.
+
+Time is taken round the runtime's own call on inputs that are ready in the runtime's own containers; making those and
+copying results out is not in it. Memory is the resident set of this process, in bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROTOCOL = 1
+
+# The runtimes report a failed allocation in words, not as MemoryError; 0x21 is ExecuTorch's MemoryAllocationFailed.
+OUT_OF_MEMORY = re.compile(
+    r"bad_alloc|(failed|unable|not enough memory) to allocate|out of memory|error:? 0x:?21\b", re.I
+)
+
+ONNX_DTYPES = {"float": "float32", "double": "float64", "bool": "bool"}
+# torch's ScalarType numbers, which ExecuTorch uses in a method's metadata.
+EXECUTORCH_DTYPES = {
+    0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64", 11: "bool",
+}  # fmt: skip
+
+
+class RefusalError(Exception):
+    """Why the agent does not run the request; `kind` tells the other side which error to raise."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a model, without the cases axis; a size of None is free, and so is a name where inputs have none."""
+
+    name: str | None
+    shape: list[int | None]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded artifact: `prepare` makes the runtime's own inputs, `run` is what is timed, `collect` copies out.
+
+    `outputs` names what `collect` returns, in its order, or is None where the runtime's outputs have no names; `owner`
+    is what must live as long as the model.
+    """
+
+    inputs: list[Input]
+    outputs: list[str] | None
+    prepare: Callable[[dict[str, np.ndarray]], Any]
+    run: Callable[[Any], Any]
+    collect: Callable[[Any], list[np.ndarray]]
+    owner: Any = None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An imported runtime: what it is called, the threads it uses (None where it chooses them) and how it loads."""
+
+    name: str
+    threads: int | None
+    load: Callable[[Path], Model]
+
+
+def onnx_runtime(threads: int) -> Runtime:
+    """ONNX Runtime on its CPU execution provider."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # fatal only: errors come as exceptions
+
+    def load(path: Path) -> Model:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        inputs = []
+        for value in session.get_inputs():
+            element = re.sub(r"^tensor\((.*)\)$", r"\1", value.type)
+            shape = [size if isinstance(size, int) else None for size in value.shape]
+            inputs.append(Input(value.name, shape, ONNX_DTYPES.get(element, element)))
+        names = [output.name for output in session.get_outputs()]
+        return Model(inputs, names, lambda arrays: arrays, lambda feed: session.run(names, feed), list)
+
+    return Runtime(f"ONNX Runtime {onnxruntime.__version__} (CPUExecutionProvider)", threads, load)
+
+
+def litert(threads: int) -> Runtime:
+    """LiteRT's interpreter with its default delegate, fed by name through the model's one signature."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    def load(path: Path) -> Model:
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        try:
+            interpreter.allocate_tensors()
+        except RuntimeError as error:
+            if not str(error):  # what it says, or rather does not say, when the arena cannot be had
+                largest = max(
+                    int(np.prod(t["shape"])) * np.dtype(t["dtype"]).itemsize for t in interpreter.get_tensor_details()
+                )
+                message = f"LiteRT could not allocate its tensors and gave no reason; the largest has {largest} bytes"
+                raise RefusalError("memory" if largest > data_limit() else "runtime", message) from error
+            raise
+        signature = only_one("signature", interpreter.get_signature_list())
+        runner = interpreter.get_signature_runner(signature)
+        inputs = []
+        for name, detail in runner.get_input_details().items():
+            shape = [int(size) if size >= 0 else None for size in detail["shape_signature"]]
+            inputs.append(Input(name, shape, np.dtype(detail["dtype"]).name))
+        names = list(runner.get_output_details())
+        return Model(
+            inputs,
+            names,
+            lambda arrays: arrays,
+            lambda feed: runner(**feed),
+            lambda result: [result[name] for name in names],
+        )
+
+    return Runtime(f"LiteRT {version_of('ai-edge-litert')}", threads, load)
+
+
+def executorch(threads: int) -> Runtime:
+    """ExecuTorch's runtime; its inputs and outputs have positions, not names.
+
+    The extension module is imported by itself: executorch.runtime would import the exporter with it, 5 s and 140 MB
+    that are not the artifact's. It needs torch's libraries loaded first.
+    """
+    import torch
+    from executorch.extension.pybindings import _portable_lib as lib
+
+    torch.set_num_threads(threads)
+    lib._unsafe_reset_threadpool(threads)
+
+    def load(path: Path) -> Model:
+        data = path.read_bytes()
+        check = lib.Verification.InternalConsistency
+        program = lib._load_program_from_buffer(
+            data, enable_etdump=False, debug_buffer_size=0, program_verification=check
+        )
+        names = [program.get_method_name(index) for index in range(program.num_methods())]
+        method = program.load_method(only_one("method", names))
+        metadata = method.method_meta()
+        inputs = []
+        for index in range(metadata.num_inputs()):
+            tensor = metadata.input_tensor_meta(index)
+            dtype = EXECUTORCH_DTYPES.get(tensor.dtype(), f"ScalarType {tensor.dtype()}")
+            inputs.append(Input(None, list(tensor.sizes()), dtype))
+        return Model(
+            inputs,
+            None,
+            lambda arrays: [torch.from_numpy(array) for array in arrays.values()],
+            method,
+            lambda result: [value.numpy() for value in result],
+            (data, program),  # the method reads its weights out of them and keeps neither
+        )
+
+    return Runtime(f"ExecuTorch {version_of('executorch')}", lib._threadpool_get_thread_count(), load)
+
+
+def core_ml(threads: int) -> Runtime:  # noqa: ARG001 - Core ML offers no such setting
+    """Core ML through coremltools, on macOS; it chooses processor and threads by itself."""
+    if platform.system() != "Darwin":
+        raise RefusalError("no_runtime", f"Core ML runs on macOS only, this is {platform.system()}")
+    import coremltools
+
+    def load(path: Path) -> Model:
+        model = coremltools.models.MLModel(str(path))
+        description = model.get_spec().description
+        inputs = []
+        for value in description.input:
+            tensor = value.type.multiArrayType
+            inputs.append(Input(value.name, list(tensor.shape), tensor.ArrayDataType.Name(tensor.dataType).lower()))
+        names = [output.name for output in description.output]
+        return Model(
+            inputs,
+            names,
+            lambda arrays: arrays,
+            lambda feed: model.predict(dict(feed)),  # a copy: predict replaces values of what it is given
+            lambda result: [np.asarray(result[name]) for name in names],
+        )
+
+    return Runtime(f"Core ML (coremltools {coremltools.__version__}, compute units ALL)", None, load)
+
+
+# target -> how to start its runtime, and the package that a user installs to have it
+RUNTIMES: dict[str, tuple[Callable[[int], Runtime], str]] = {
+    "onnx": (onnx_runtime, "onnxruntime"),
+    "tflite": (litert, "ai-edge-litert"),
+    "executorch": (executorch, "executorch"),
+    "coreml": (core_ml, "coremltools"),
+}
+
+
+def only_one(what: str, names: Iterable[str]) -> str:
+    """The one name there is; refuses a model with none or several."""
+    found = sorted(names)
+    if len(found) != 1:
+        raise RefusalError("signature", f"the model has {len(found)} {what}s {found}, exactly one is expected")
+    return found[0]
+
+
+def version_of(package: str) -> str:
+    """The installed version of a distribution."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def start_runtime(target: str, threads: int) -> Runtime:
+    """Import the runtime of a target; a package that is not installed becomes a refusal that names it."""
+    if target not in RUNTIMES:
+        raise RefusalError("request", f"unknown target {target!r}; this agent knows {sorted(RUNTIMES)}")
+    start, package = RUNTIMES[target]
+    try:
+        return start(threads)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing in (package.replace("-", "_"), "torch"):
+            raise RefusalError("missing_package", package) from error
+        raise
+
+
+def check_inputs(wanted: list[Input], given: dict[str, np.ndarray]) -> None:
+    """Refuse inputs whose names, dtypes or shapes (without the cases axis) are not the model's own.
+
+    It cannot be left to the runtimes: LiteRT resizes the model to what it gets and takes an input of another rank.
+    """
+    if len(wanted) != len(given):
+        raise RefusalError("signature", f"the model takes {len(wanted)} inputs, the request gives {list(given)}")
+    for position, name in enumerate(given):
+        by_name = [entry for entry in wanted if entry.name == name]
+        entry = wanted[position] if wanted[position].name is None else by_name[0] if by_name else None
+        if entry is None:
+            names = sorted(str(entry.name) for entry in wanted)
+            raise RefusalError("signature", f"the model has no input {name!r}; its inputs are {names}")
+        dtype, shape = given[name].dtype.name, given[name].shape[1:]
+        if dtype != entry.dtype:
+            raise RefusalError("signature", f"input {name!r} is {entry.dtype} in the model, {dtype} in the request")
+        if len(shape) != len(entry.shape) or any(
+            size not in (None, given_size)
+            for size, given_size in zip(entry.shape, shape)  # noqa: B905 - Python 3.9
+        ):
+            sizes = ["any" if size is None else size for size in entry.shape]
+            raise RefusalError("signature", f"input {name!r} is {sizes} in the model, {list(shape)} in the request")
+
+
+def output_order(names: list[str] | None, wanted: list[dict[str, Any]]) -> list[int]:
+    """Where each wanted output stands among the model's; without names (None) they are in order already."""
+    expected = [entry["name"] for entry in wanted]
+    if names is None:
+        return list(range(len(expected)))
+    if sorted(names) != sorted(expected):
+        raise RefusalError("signature", f"the model's outputs are {sorted(names)}, not {sorted(expected)}")
+    return [names.index(name) for name in expected]
+
+
+def keep_case(
+    results: list[np.ndarray], order: list[int], wanted: list[dict[str, Any]], kept: list[np.ndarray], case: int
+) -> None:
+    """Copy the results of one case into `kept`; refuses another number, shape or dtype than the request states."""
+    if len(results) != len(wanted):
+        raise RefusalError("signature", f"the model gave {len(results)} outputs, not {len(wanted)}")
+    for position, entry, array in zip(order, wanted, kept):  # noqa: B905 - Python 3.9
+        value = results[position]
+        if value.dtype != array.dtype or value.shape != array.shape[1:]:
+            came, stated = f"{value.dtype.name} {list(value.shape)}", f"{entry['dtype']} {entry['shape']}"
+            raise RefusalError("signature", f"output {entry['name']!r} came as {came}, not as the stated {stated}")
+        array[case] = value
+
+
+def resident_bytes(field: str) -> int | None:
+    """VmRSS (now) or VmHWM (peak) of this process in bytes; where there is no /proc, the peak by getrusage for both.
+
+    getrusage is second choice because Linux carries the peak of the process that started this one across exec.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(), re.M)
+        return int(found.group(1)) * 1024 if found else None
+    if platform.system() != "Darwin":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def forget_peak() -> None:
+    """Start the peak of the resident set anew, so that what importing the runtime took for a moment is not in it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def guard(request: dict[str, Any]) -> None:
+    """Bound time and memory from inside, which still holds when the other side is gone.
+
+    The alarm ends the process even while a runtime hangs in native code. RLIMIT_DATA counts private writable memory,
+    so libraries and mapped weights are not in it. A machine that runs out of memory shall end this process first.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, request["time_limit_s"])
+    if request["memory_limit_bytes"] is not None:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = request["memory_limit_bytes"]
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: the limits above still hold
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if request["watch_stdin"]:
+        threading.Thread(target=end_with_stdin, daemon=True).start()
+
+
+def data_limit() -> float:
+    """The private memory that this process may have, in bytes."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def end_with_stdin() -> None:
+    """End this process when whoever started it closes its standard input or dies."""
+    while os.read(0, 4096):
+        pass
+    os._exit(3)
+
+
+def read_inputs(folder: Path, request: dict[str, Any]) -> tuple[dict[str, np.ndarray], int]:
+    """The input arrays by name, in the order of the request, and the number of cases they all have."""
+    with np.load(folder / "inputs.npz", allow_pickle=False) as stored:
+        inputs = {name: np.ascontiguousarray(stored[f"arr_{i}"]) for i, name in enumerate(request["inputs"])}
+    cases = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
+    if len(cases) != 1 or 0 in cases:
+        shapes = {name: list(array.shape) for name, array in inputs.items()}
+        raise RefusalError("request", f"the inputs must share one number of cases of at least 1 on axis 0: {shapes}")
+    return inputs, cases.pop()
+
+
+def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Run every case once and case 0 again for the time; the response and the outputs, each [cases, *shape]."""
+    inputs, cases = read_inputs(folder, request)
+    wanted = request["outputs"]
+    # Written to now, so that their pages are in the baseline and not in the artifact's peak.
+    kept = [np.full((cases, *entry["shape"]), 0, entry["dtype"]) for entry in wanted]
+    runtime = start_runtime(request["target"], request["threads"])
+    gc.collect()
+    forget_peak()
+    baseline = resident_bytes("VmRSS")
+
+    start = time.perf_counter_ns()
+    model = runtime.load(folder / request["model_file"])
+    load_ms = (time.perf_counter_ns() - start) / 1e6
+
+    check_inputs(model.inputs, inputs)
+    order = output_order(model.outputs, wanted)
+    first_us = None
+    for case in range(cases):
+        feed = model.prepare({name: array[case] for name, array in inputs.items()})
+        start = time.perf_counter_ns()
+        result = model.run(feed)
+        if first_us is None:
+            first_us = (time.perf_counter_ns() - start) / 1e3
+        keep_case(model.collect(result), order, wanted, kept, case)
+
+    feed = model.prepare({name: array[0] for name, array in inputs.items()})
+    gc.collect()
+    gc.disable()  # a collection in the middle of a call would be counted as the runtime's time
+    samples_us = []
+    for _ in range(request["warmup"]):
+        model.run(feed)
+    for _ in range(request["iterations"]):
+        start = time.perf_counter_ns()
+        model.run(feed)
+        samples_us.append((time.perf_counter_ns() - start) / 1e3)
+
+    response = {
+        "executed_on": f"{runtime.name} on {platform.machine()} {platform.system()}",
+        "load_ms": load_ms,
+        "first_us": first_us,
+        "samples_us": samples_us,
+        "peak_rss_bytes": resident_bytes("VmHWM"),
+        "baseline_rss_bytes": baseline,
+        "threads": runtime.threads,
+        "reason": None if runtime.threads is not None else "the runtime chooses its own threads",
+    }
+    return response, kept
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever reads half of it."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def refusal_of(error: Exception) -> dict[str, Any]:
+    """The response that tells of an error: its kind and its words."""
+    words = str(error) or type(error).__name__
+    if isinstance(error, RefusalError):
+        kind = error.kind
+    elif isinstance(error, MemoryError) or OUT_OF_MEMORY.search(words):
+        kind = "memory"
+    else:
+        kind = "runtime"
+    return {"status": "error", "kind": kind, "message": words[:2000]}
+
+
+def main(folder: Path) -> int:
+    """Serve the request in `folder`; the exit status is 0 with outputs and 1 with an error in response.json."""
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    response: dict[str, Any]
+    try:
+        if request.get("protocol") != PROTOCOL:
+            given = request.get("protocol")
+            raise RefusalError("protocol", f"the agent speaks protocol {PROTOCOL}, the request {given!r}")
+        guard(request)
+        answer, outputs = execute(folder, request)
+        partial = folder / "outputs.npz.part"
+        with partial.open("wb") as file:
+            np.savez(file, *outputs)
+        partial.replace(folder / "outputs.npz")
+        response = {"status": "ok", **answer}
+    except Exception as error:
+        response = refusal_of(error)
+    response["protocol"] = PROTOCOL
+    write_whole(folder / "response.json", json.dumps(response, allow_nan=False).encode("utf-8"))
+    return 0 if response["status"] == "ok" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

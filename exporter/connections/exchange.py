@@ -1,0 +1,227 @@
+"""The folder that a connection and the agent exchange: the request goes in, the response is read with distrust.
+
+The agent may have crashed half-way, run on a machine of somebody else or be of another version, so nothing of what it
+wrote is used before its type, size and finiteness are checked.
+"""
+
+import json
+import math
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from exporter.connections.agent import PROTOCOL, RUNTIMES
+from exporter.core.errors import (
+    ArtifactError,
+    BadInputError,
+    CocorrError,
+    MissingExtraError,
+    RuntimeCrashError,
+    RuntimeMemoryError,
+    RuntimeMissingError,
+)
+from exporter.core.types import Arrays, RunRequest, RunResult, TensorSpec
+
+MAX_RESPONSE_BYTES = 64 * 2**20
+LOG_TAIL_BYTES = 4096
+
+
+def write_request(
+    folder: Path, request: RunRequest, model_file: str, memory_limit_bytes: int | None, watch_stdin: bool
+) -> None:
+    """Write request.json and inputs.npz; `model_file` is the path there, absolute or relative to the folder.
+
+    Raises BadInputError for a request that no runtime could serve.
+    """
+    check_request(request)
+    with (folder / "inputs.npz").open("wb") as file:
+        np.savez(file, *request.inputs.values())
+    document = {
+        "protocol": PROTOCOL,
+        "target": request.target,
+        "model_file": model_file,
+        "inputs": list(request.inputs),
+        "outputs": [{"name": out.name, "shape": list(out.shape), "dtype": out.dtype} for out in request.outputs],
+        "warmup": request.warmup,
+        "iterations": request.iterations,
+        "threads": request.threads,
+        "time_limit_s": request.time_limit_s,
+        "memory_limit_bytes": memory_limit_bytes,
+        "watch_stdin": watch_stdin,
+    }
+    (folder / "request.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def check_request(request: RunRequest) -> None:
+    """Raise BadInputError where counts are out of range or the inputs are not numbers with a common cases axis."""
+    if request.target not in RUNTIMES:
+        raise BadInputError(f"no runtime is known for target {request.target!r}; known: {', '.join(sorted(RUNTIMES))}")
+    if request.warmup < 0 or request.iterations < 0 or request.threads < 1:
+        raise BadInputError("warmup and iterations must be 0 or more, threads 1 or more")
+    if not 0 < request.time_limit_s < math.inf:
+        raise BadInputError("the time limit must be a positive number of seconds")
+    if not request.inputs or not request.outputs:
+        raise BadInputError("a run needs at least one input and one output")
+    if len({output.name for output in request.outputs}) != len(request.outputs):
+        raise BadInputError("two outputs of the request share a name")
+    for name, array in request.inputs.items():
+        if array.dtype.kind not in "biuf" or array.ndim == 0:
+            raise BadInputError(f"input {name!r} must hold numbers with the cases on its first axis")
+    if cases_of(request.inputs) < 1:
+        raise BadInputError("the inputs hold no cases")
+
+
+def cases_of(inputs: Arrays) -> int:
+    """The number of cases that all inputs share; raises BadInputError where they differ."""
+    counts = [array.shape[0] for array in inputs.values()]
+    if len(set(counts)) != 1:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+        raise BadInputError(f"the inputs differ in their number of cases: {shapes}")
+    return int(counts[0])
+
+
+def read_response(folder: Path, request: RunRequest) -> RunResult:
+    """Read what the agent wrote for `request`.
+
+    Raises the error that the agent reports, with the last words of the runtime's log, and RuntimeCrashError for a
+    response that is missing or not what the protocol says.
+    """
+    response = parse_response(folder)
+    if response.get("status") == "error":
+        raise_reported(response, request, log_tail(folder))
+    if response.get("status") != "ok":
+        unusable("no status")
+    samples = response.get("samples_us")
+    if not isinstance(samples, list) or len(samples) != request.iterations:
+        unusable(f"samples_us must be {request.iterations} numbers")
+    reason = response.get("reason")
+    return RunResult(
+        outputs=read_outputs(folder / "outputs.npz", request.outputs, cases_of(request.inputs)),
+        executed_on=text(response, "executed_on"),
+        load_ms=number(response.get("load_ms"), "load_ms"),
+        first_us=number(response.get("first_us"), "first_us"),
+        samples_us=tuple(number(sample, "samples_us") for sample in samples),
+        peak_rss_bytes=count_or_none(response, "peak_rss_bytes"),
+        baseline_rss_bytes=count_or_none(response, "baseline_rss_bytes"),
+        threads=count_or_none(response, "threads"),
+        reason=None if reason is None else text(response, "reason"),
+    )
+
+
+def parse_response(folder: Path) -> dict[str, Any]:
+    """The response as a dictionary of this protocol version; raises RuntimeCrashError for anything else."""
+    path = folder / "response.json"
+    try:
+        if path.stat().st_size > MAX_RESPONSE_BYTES:
+            unusable(f"response.json is larger than {MAX_RESPONSE_BYTES} bytes")
+        response = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RuntimeCrashError(f"the runtime's process ended without an answer{log_tail(folder)}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RuntimeCrashError(f"the agent's answer cannot be read: {printable(str(error))}") from error
+    if not isinstance(response, dict):
+        unusable("it is not a JSON object")
+    if response.get("protocol") != PROTOCOL:
+        spoken = printable(repr(response.get("protocol")))
+        unusable(f"it speaks protocol {spoken}, this side {PROTOCOL}; put the same version on both sides")
+    return response
+
+
+def raise_reported(response: Mapping[str, Any], request: RunRequest, tail: str) -> NoReturn:
+    """Raise the error of our tree for an error that the agent reports; `tail` is what the runtime said last."""
+    kind, words = text(response, "kind"), text(response, "message")
+    name = request.target
+    if kind == "missing_package":
+        raise MissingExtraError(words, name)
+    errors: dict[str, CocorrError] = {
+        "no_runtime": RuntimeMissingError(words),
+        "request": BadInputError(words),
+        "protocol": BadInputError(f"{words}; put the same version on both sides"),
+        "signature": ArtifactError(f"the {name} model does not fit its manifest: {words}; export it again"),
+        "memory": RuntimeMemoryError(f"the {name} runtime ran out of memory: {words}{tail}"),
+        "runtime": RuntimeCrashError(f"the {name} runtime failed: {words}{tail}"),
+    }
+    raise errors.get(kind, RuntimeCrashError(f"the agent reports an unknown kind of error, {kind!r}: {words}"))
+
+
+def read_outputs(path: Path, outputs: tuple[TensorSpec, ...], cases: int) -> Arrays:
+    """Read the outputs as [cases, *shape] arrays by name.
+
+    An array is read only after its header agrees with the request, so that a forged size allocates nothing.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for index, output in enumerate(outputs):
+                shape, dtype = (cases, *output.shape), np.dtype(output.dtype)
+                with archive.open(f"arr_{index}.npy") as member:
+                    if np.lib.format.read_magic(member) != (1, 0):
+                        unusable(f"output {output.name!r} is not an array of format 1.0")
+                    found = np.lib.format.read_array_header_1_0(member)
+                    if found != (shape, False, dtype):
+                        unusable(f"output {output.name!r} is {found[2]} {found[0]}, not {dtype} {shape}")
+                    size = math.prod(shape) * dtype.itemsize
+                    content = member.read(size + 1)
+                if len(content) != size:
+                    unusable(f"output {output.name!r} does not have the {size} bytes of its shape")
+                arrays[output.name] = np.frombuffer(content, dtype).reshape(shape).copy()
+    except RuntimeCrashError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for damaged files
+        raise RuntimeCrashError(f"the agent's outputs cannot be read: {printable(str(error))}") from error
+    return arrays
+
+
+def unusable(why: str) -> NoReturn:
+    """Raise RuntimeCrashError for an answer that breaks the protocol."""
+    raise RuntimeCrashError(f"the agent's answer is not usable: {why}")
+
+
+def text(response: Mapping[str, Any], key: str) -> str:
+    """A string field, made printable."""
+    value = response.get(key)
+    if not isinstance(value, str):
+        unusable(f"{key} must be a string")
+    return printable(value)
+
+
+def number(value: object, key: str) -> float:
+    """A finite number that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
+        unusable(f"{key} must be a finite number, not {printable(repr(value))}")
+    return float(value)
+
+
+def count_or_none(response: Mapping[str, Any], key: str) -> int | None:
+    """A whole number that is not negative, or None."""
+    value = response.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        unusable(f"{key} must be a whole number or null, not {printable(repr(value))}")
+    return value
+
+
+def log_tail(folder: Path) -> str:
+    """The last two lines of the runtime's log in brackets, to be appended to a message; empty where it said nothing.
+
+    ExecuTorch ends an error with a list of all arguments' types, which says less than the line before.
+    """
+    path = folder / "log.txt"
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - LOG_TAIL_BYTES, 0))
+        lines = [printable(line) for line in file.read().decode("utf-8", "replace").splitlines()]
+    last = [line for line in lines if line.strip() and not re.search(r"\] arg \d+ with type id", line)][-2:]
+    return f" [its last words: {' | '.join(last)}]" if last else ""
+
+
+def printable(words: str) -> str:
+    """One line of at most 500 characters without control characters: what a device says shall not steer a terminal."""
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", words[:2000])
+    return "".join(sign if sign.isprintable() else " " for sign in plain)[:500]

@@ -1,0 +1,102 @@
+"""The `host` connection: the artifact runs on this machine, in a process of its own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from exporter.connections import agent
+from exporter.connections.exchange import log_tail, read_response, write_request
+from exporter.core.errors import ArtifactError, RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
+from exporter.core.types import RunRequest, RunResult
+
+SIGNALS = {number.value: number.name for number in signal.Signals}
+
+
+class HostConnection:
+    """Starts the agent with this Python.
+
+    `memory_limit_bytes` bounds the private memory of the runtime's process; the default is what the machine has.
+    """
+
+    name = "host"
+
+    def __init__(self, memory_limit_bytes: int | None = None) -> None:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self._memory_limit_bytes = machine if memory_limit_bytes is None else memory_limit_bytes
+
+    def run(self, request: RunRequest) -> RunResult:
+        """Run the request and return outputs, times and memory; nothing of it stays behind, whatever happens.
+
+        Raises RuntimeTimeoutError, RuntimeMemoryError, RuntimeCrashError, RuntimeMissingError, MissingExtraError,
+        ArtifactError (the model is not there or has another signature) and BadInputError.
+        """
+        if not request.model_file.exists():
+            raise ArtifactError(f"{request.model_file} does not exist; export the artifact again")
+        with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            model_file = str(request.model_file.resolve())
+            write_request(folder, request, model_file, self._memory_limit_bytes, watch_stdin=True)
+            status = run_agent(folder, request)
+            if (folder / "response.json").exists() and status in (0, 1):
+                return read_response(folder, request)
+            raise death(status, request, log_tail(folder))
+
+
+def run_agent(folder: Path, request: RunRequest) -> int:
+    """Start the agent, wait for its end and return its exit status, negative for a signal.
+
+    It leads a process group of its own, so that a Ctrl-C in the terminal reaches this process only, and this one ends
+    the whole group. Its standard input is a pipe from here: when this process is killed, the agent sees it close.
+    """
+    # -P: the folder of agent.py must not shadow packages. Standard streams of the runtime go to a file in the folder.
+    command = [sys.executable, "-P", str(Path(agent.__file__)), str(folder)]
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment(request.threads),
+            start_new_session=True,
+        )
+        try:
+            return process.wait(request.time_limit_s)
+        except subprocess.TimeoutExpired:
+            return -signal.SIGALRM  # as if its own alarm had been first
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """This process's environment with the runtimes' thread pools fixed and their logs down to errors."""
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **dict.fromkeys(pools, str(threads)), **quiet}
+
+
+def death(status: int, request: RunRequest, tail: str) -> RuntimeTimeoutError | RuntimeMemoryError | RuntimeCrashError:
+    """The error for an agent that ended with `status` and without an answer."""
+    name = request.target
+    if status == -signal.SIGALRM:
+        return RuntimeTimeoutError(
+            f"the {name} runtime did not finish within {request.time_limit_s:g} s and was ended; "
+            "allow it more time or ask for fewer iterations"
+        )
+    if status < 0:
+        dead = SIGNALS.get(-status, f"signal {-status}")
+        if agent.OUT_OF_MEMORY.search(tail):
+            return RuntimeMemoryError(f"the {name} runtime ran out of memory and died ({dead}){tail}")
+        if status == -signal.SIGKILL:
+            return RuntimeMemoryError(f"the {name} runtime was killed (SIGKILL), most likely for want of memory{tail}")
+        return RuntimeCrashError(f"the {name} runtime crashed with {dead}; the model file may be damaged{tail}")
+    return RuntimeCrashError(f"the {name} runtime ended with status {status} and without an answer{tail}")
