@@ -81,7 +81,7 @@ def read(folder: Path | str) -> Checkpoint:
 
 
 def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
-    """Return the model of `spec` with the checkpoint's weights in eval mode; raises CheckpointError if they do not fit."""
+    """Return the model of `spec` with these weights, in eval mode; raises CheckpointError where they do not fit."""
     where = f"checkpoint {checkpoint.folder}"
     if checkpoint.model != spec.name:
         raise CheckpointError(
@@ -127,7 +127,7 @@ def write(
     try:
         temporary.mkdir(parents=True)
         tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
-        safetensors.torch.save_file(tensors, temporary / WEIGHTS)
+        (temporary / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         np.savez_compressed(temporary / GOLDEN, allow_pickle=False, **golden)
         read(temporary)

@@ -41,8 +41,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., D] to [..., D]; a zero row stays zero."""
-        # sqrt(D) / sqrt(sum + D eps) equals 1 / sqrt(mean + eps), but D eps is a normal number in fp16, where eps alone may
-        # be flushed to zero and turn a padding row into 0 * inf.
+        # sqrt(D) / sqrt(sum + D eps) equals 1 / sqrt(mean + eps), but D eps is a normal number in fp16, where eps
+        # alone may be flushed to zero and turn a padding row into 0 * inf.
         total = (x * x).sum(-1, keepdim=True) + self.dimension * EPS
         return x * torch.rsqrt(total) * (self.weight * self.dimension**0.5)
 

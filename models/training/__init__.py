@@ -1,0 +1,1 @@
+"""Training of the models: data, sampling, loop, metrics and the cocorr-train command."""

@@ -1,0 +1,138 @@
+"""Train a model by binary cross-entropy on one positive and sampled negatives, and measure it by leave-one-out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.spec import ModelSpec
+from models.training.data import DataError, Interactions, histories, leave_one_out
+from models.training.metrics import ndcg, ranks, summary
+from models.training.sampling import clicked, sample_negatives
+
+TRAIN_NEGATIVES = 4
+TEST_NEGATIVES = 100
+SELECTION = "NDCG@10"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; equal settings, data, thread count and torch version give equal weights."""
+
+    seed: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    history: int
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Users to be ranked for: histories [U, N], and candidates [U, 1 + negatives] with the positive in column 0."""
+
+    item_ids: np.ndarray
+    candidate_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model with the weights of its best epoch, what was measured, and the test cases."""
+
+    model: nn.Module
+    best_epoch: int
+    metrics: Mapping[str, Mapping[str, float]]
+    test: Cases
+
+
+Report = Callable[[int, int, str], None]
+
+
+def train(
+    spec: ModelSpec, architecture: Mapping[str, int], interactions: Interactions, settings: Settings, report: Report
+) -> Trained:
+    """Train, keep the epoch of the best validation NDCG@10 and test it; `report` gets batches done, all batches, a note.
+
+    Raises DataError where the data is too small to train on or to test with 100 negatives per user.
+    """
+    split = leave_one_out(interactions)
+    if not len(split.train) or not len(split.test):
+        raise DataError("no user has the four clicks that a training, a validation and a test target need")
+    everything = np.arange(len(interactions.items))
+    held_out = np.concatenate([split.validation, split.test])
+    trained_on = np.setdiff1d(everything, held_out)
+    # Each part has a generator of its own, so that the test does not depend on how long the training was.
+    validation = _cases(interactions, split.validation, settings, np.random.default_rng([settings.seed, 1]))
+    test = _cases(interactions, split.test, settings, np.random.default_rng([settings.seed, 2]))
+    rng = np.random.default_rng([settings.seed, 3])
+    torch.manual_seed(settings.seed)
+    model = spec.build(architecture)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    known = clicked(
+        interactions, trained_on
+    )  # the held-out clicks are not to be known in training, not even as negatives
+    users = interactions.owners[split.train]
+    item_ids = histories(interactions, split.train, settings.history)
+    batches = -(-len(users) // settings.batch_size)
+    best, best_epoch, best_state = -1.0, 0, model.state_dict()
+    for epoch in range(settings.epochs):
+        negatives = sample_negatives(rng, known, users, TRAIN_NEGATIVES)
+        candidate_ids = np.concatenate([interactions.items[split.train][:, None], negatives], axis=1)
+        model.train()
+        losses = []
+        for batch, chosen in enumerate(np.array_split(rng.permutation(len(users)), batches), start=1):
+            loss = _loss(model(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.detach())
+            report(epoch * batches + batch, settings.epochs * batches, "")
+        reached = ndcg(ranks(score_cases(model, validation)), 10)
+        if reached > best:
+            best, best_epoch = reached, epoch + 1
+            best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        note = f"epoch {epoch + 1}: loss {torch.stack(losses).mean():.4f}, validation {SELECTION} {reached:.4f}"
+        report((epoch + 1) * batches, settings.epochs * batches, note)
+    model.load_state_dict(best_state)
+    metrics = {
+        "test": summary(score_cases(model, test)),
+        "validation": summary(score_cases(model, validation)),
+        "test_by_popularity": summary(_popularity(interactions, trained_on, test, settings.seed)),
+    }
+    return Trained(model.eval(), best_epoch, metrics, test)
+
+
+def score_cases(model: nn.Module, cases: Cases, batch_size: int = 1024) -> np.ndarray:
+    """Return the model's scores [U, 1 + negatives] for all cases."""
+    model.eval()
+    scores = []
+    with torch.no_grad():
+        for start in range(0, len(cases.item_ids), batch_size):
+            part = slice(start, start + batch_size)
+            batch = torch.from_numpy(cases.item_ids[part]), torch.from_numpy(cases.candidate_ids[part])
+            scores.append(model(*batch).numpy())
+    return np.concatenate(scores)
+
+
+def _loss(logits: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy of logits [B, 1 + negatives] with the positive in column 0."""
+    labels = torch.zeros_like(logits)
+    labels[:, 0] = 1
+    return functional.binary_cross_entropy_with_logits(logits, labels)
+
+
+def _cases(interactions: Interactions, targets: np.ndarray, settings: Settings, rng: np.random.Generator) -> Cases:
+    """Return one case per target, with negatives from all that its user never clicked."""
+    known = clicked(interactions, np.arange(len(interactions.items)))
+    negatives = sample_negatives(rng, known, interactions.owners[targets], TEST_NEGATIVES)
+    positives = interactions.items[targets][:, None]
+    return Cases(histories(interactions, targets, settings.history), np.concatenate([positives, negatives], axis=1))
+
+
+def _popularity(interactions: Interactions, trained_on: np.ndarray, cases: Cases, seed: int) -> np.ndarray:
+    """Return as scores how often each candidate was clicked in training; ties, which are many, are broken at random."""
+    count = np.bincount(interactions.items[trained_on], minlength=interactions.vocabulary)
+    return np.asarray(count[cases.candidate_ids] + np.random.default_rng([seed, 4]).random(cases.candidate_ids.shape))

@@ -1,0 +1,51 @@
+"""Sampled negatives: items that a user has not clicked, distinct within a row."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.training.data import DataError, Interactions
+
+
+@dataclass(frozen=True)
+class Clicked:
+    """Who clicked what: sorted keys user * V + item, so that one binary search answers for many pairs."""
+
+    keys: np.ndarray
+    vocabulary: int
+
+    def among(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return for users [R] and items [R, n] whether each was clicked, [R, n]."""
+        wanted = users[:, None] * self.vocabulary + items
+        found = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return np.asarray(self.keys[found] == wanted)
+
+
+def clicked(interactions: Interactions, positions: np.ndarray) -> Clicked:
+    """Return who clicked what at these positions of `interactions.items`."""
+    keys = interactions.owners[positions] * interactions.vocabulary + interactions.items[positions]
+    return Clicked(np.unique(keys), interactions.vocabulary)
+
+
+def sample_negatives(rng: np.random.Generator, known: Clicked, users: np.ndarray, count: int) -> np.ndarray:
+    """Draw `count` distinct items of 1..V-1 that each user [R] has not clicked, uniformly, as [R, count] int32.
+
+    Raises DataError where a user has clicked so much that fewer than `count` items are left.
+    """
+    most = int(np.bincount(known.keys // known.vocabulary).max())
+    if known.vocabulary - 1 - most < count:
+        items = known.vocabulary - 1
+        raise DataError(f"{count} negatives per user cannot be drawn: of {items} items one user has clicked {most}")
+    drawn = rng.integers(1, known.vocabulary, (len(users), count), dtype=np.int32)
+    rows = np.arange(len(users))
+    while len(rows):
+        wrong = known.among(users[rows], drawn[rows])
+        order = np.argsort(drawn[rows], axis=1, kind="stable")
+        ordered = np.take_along_axis(drawn[rows], order, axis=1)
+        repeated = np.zeros_like(wrong)
+        np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+        wrong |= repeated
+        row, column = np.nonzero(wrong)
+        drawn[rows[row], column] = rng.integers(1, known.vocabulary, len(row), dtype=np.int32)
+        rows = rows[wrong.any(axis=1)]
+    return drawn
