@@ -1,6 +1,6 @@
 """Train a model by binary cross-entropy on one positive and sampled negatives, and measure it by leave-one-out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ Report = Callable[[int, int, str], None]
 def train(
     spec: ModelSpec, architecture: Mapping[str, int], interactions: Interactions, settings: Settings, report: Report
 ) -> Trained:
-    """Train, keep the epoch of the best validation NDCG@10 and test it; `report` gets batches done, all batches, a note.
+    """Train, keep the epoch of best validation NDCG@10 and test it; `report` gets batches done, all batches, a note.
 
     Raises DataError where the data is too small to train on or to test with 100 negatives per user.
     """
@@ -65,8 +65,8 @@ def train(
     held_out = np.concatenate([split.validation, split.test])
     trained_on = np.setdiff1d(everything, held_out)
     # Each part has a generator of its own, so that the test does not depend on how long the training was.
-    validation = _cases(interactions, split.validation, settings, np.random.default_rng([settings.seed, 1]))
-    test = _cases(interactions, split.test, settings, np.random.default_rng([settings.seed, 2]))
+    validation = ranking_cases(interactions, split.validation, settings.history, [settings.seed, 1])
+    test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2])
     rng = np.random.default_rng([settings.seed, 3])
     torch.manual_seed(settings.seed)
     model = spec.build(architecture)
@@ -105,6 +105,15 @@ def train(
     return Trained(model.eval(), best_epoch, metrics, test)
 
 
+def ranking_cases(interactions: Interactions, targets: np.ndarray, history: int, seed: Sequence[int]) -> Cases:
+    """Return one case per target position, with 100 negatives from all that its user never clicked."""
+    known = clicked(interactions, np.arange(len(interactions.items)))
+    rng = np.random.default_rng(seed)
+    negatives = sample_negatives(rng, known, interactions.owners[targets], TEST_NEGATIVES)
+    positives = interactions.items[targets][:, None]
+    return Cases(histories(interactions, targets, history), np.concatenate([positives, negatives], axis=1))
+
+
 def score_cases(model: nn.Module, cases: Cases, batch_size: int = 1024) -> np.ndarray:
     """Return the model's scores [U, 1 + negatives] for all cases."""
     model.eval()
@@ -122,14 +131,6 @@ def _loss(logits: Tensor) -> Tensor:
     labels = torch.zeros_like(logits)
     labels[:, 0] = 1
     return functional.binary_cross_entropy_with_logits(logits, labels)
-
-
-def _cases(interactions: Interactions, targets: np.ndarray, settings: Settings, rng: np.random.Generator) -> Cases:
-    """Return one case per target, with negatives from all that its user never clicked."""
-    known = clicked(interactions, np.arange(len(interactions.items)))
-    negatives = sample_negatives(rng, known, interactions.owners[targets], TEST_NEGATIVES)
-    positives = interactions.items[targets][:, None]
-    return Cases(histories(interactions, targets, settings.history), np.concatenate([positives, negatives], axis=1))
 
 
 def _popularity(interactions: Interactions, trained_on: np.ndarray, cases: Cases, seed: int) -> np.ndarray:

@@ -1,0 +1,174 @@
+"""Training: reading, splitting, sampling and metrics by hand, and the command from a file to a checkpoint."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import ndcg_score, roc_auc_score
+from typer.testing import CliRunner
+
+from models import checkpoint
+from models.scn import SPEC
+from models.training import metrics
+from models.training.cli import ARCHITECTURES, app
+from models.training.data import DataError, Interactions, histories, leave_one_out, read_interactions
+from models.training.loop import Settings
+from models.training.run import run
+from models.training.sampling import clicked, sample_negatives
+
+SETTINGS = Settings(seed=3, epochs=2, learning_rate=1e-2, weight_decay=0.01, batch_size=256, history=6)
+
+
+def interactions(*users, vocabulary=200) -> Interactions:
+    starts = np.concatenate([[0], np.cumsum([len(user) for user in users])])
+    return Interactions(np.concatenate(users).astype(np.int32), starts, vocabulary, "")
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory):
+    """80 users who walk through 300 items in steps of one, so that there is something to learn."""
+    path = tmp_path_factory.mktemp("data") / "walks.tsv.gz"
+    rng = np.random.default_rng(0)
+    rows = ["user\titem\ttimestamp"]
+    for user in range(80):
+        start, length = rng.integers(0, 300), rng.integers(1, 30)
+        rows += [f"{user}\t{(start + step) % 300 + 1000}\t{step * 60}" for step in range(length)]
+    path.write_bytes(gzip.compress("\n".join(rows).encode()))
+    return path
+
+
+def train(data, output, *options):
+    arguments = ["scn", "--data", str(data), "--output", str(output), "--epochs", "2", "--batch-size", "256", *options]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path):
+    first, again = train(clicks, tmp_path / "a" / "scn"), train(clicks, tmp_path / "b" / "scn")
+    assert first.exit_code == again.exit_code == 0, first.output
+    one, two = checkpoint.read(tmp_path / "a" / "scn"), checkpoint.read(tmp_path / "b" / "scn")
+    assert one.sha256 == two.sha256
+    assert set(one.config["metrics"]["test"]) == {
+        "UAUC",
+        *(f"{m}@{k}" for m in ("NDCG", "HitRate") for k in (5, 10, 20)),
+    }
+    assert "NDCG@10" in first.stdout
+    assert "s left" in first.stderr
+    assert str(tmp_path) not in json.dumps(dict(one.config))
+    model = checkpoint.build(one, SPEC)
+    with torch.no_grad():
+        scores = model(torch.from_numpy(one.golden["item_ids"]), torch.from_numpy(one.golden["candidate_ids"]))
+    np.testing.assert_allclose(scores, one.golden["scores"], rtol=1e-5, atol=1e-5)
+
+
+def test_an_interrupted_run_keeps_what_was_there(clicks, tmp_path):
+    output = tmp_path / "scn"
+    run("scn", ARCHITECTURES["scn"], clicks, output, SETTINGS, lambda done, total, note: None)
+    before = checkpoint.read(output).sha256
+
+    def interrupt(done, total, note):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("scn", ARCHITECTURES["scn"], clicks, output, SETTINGS, interrupt)
+    assert checkpoint.read(output).sha256 == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scn"]
+
+
+HEADER = b"user\titem\torder\n"
+FAULTS = {
+    "no header": (b"1\t2\t3\n", "line 1: expected a header of user, item and order or timestamp"),
+    "a word": (HEADER + b"1\t2\t0\n1\tx\t1\n", "line 3: 'x' is not a whole number"),
+    "a fraction": (HEADER + b"1\t2\t0.5\n", "line 2: '0.5' is not a whole number"),
+    "too large": (HEADER + b"1\t2\t99999999999999999999\n", "line 2: '99999999999999999999' is not a whole number"),
+    "a column less": (HEADER + b"1\t2\t0\n1\t2\n", "line 3: expected 3 columns, found 2"),
+    "a column more": (HEADER + b"1\t2\t0\t4\n", "line 2: expected 3 columns, found 4"),
+    "binary": (HEADER + b"\xff\xfe\x00\n", "line 2: expected 3 columns, found 1"),
+    "nothing": (HEADER, "has a header and no interactions"),
+    "short histories": (HEADER + b"1\t2\t0\n1\t3\t1\n", "no user has the four clicks"),
+    "few items": (HEADER + b"".join(b"1\t%d\t%d\n" % (i, i) for i in range(9)), "of 9 items one user has clicked 9"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_file_that_cannot_be_trained_on_is_named_with_its_line(name, tmp_path):
+    content, message = FAULTS[name]
+    (tmp_path / "bad.tsv").write_bytes(content)
+    result = train(tmp_path / "bad.tsv", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_gzip_missing_file_and_unknown_model_end_with_2(clicks, tmp_path):
+    (tmp_path / "half.tsv.gz").write_bytes(clicks.read_bytes()[:100])
+    (tmp_path / "text.tsv.gz").write_bytes(HEADER)
+    for data in (tmp_path / "half.tsv.gz", tmp_path / "text.tsv.gz", tmp_path / "none.tsv", tmp_path):
+        result = train(data, tmp_path / "out")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    result = CliRunner().invoke(app, ["gnc", "--data", str(clicks), "--output", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "unknown model 'gnc'; known: scn" in result.stderr
+    (tmp_path / "letters.txt").write_text("dear")
+    assert train(clicks, tmp_path).exit_code == 2  # before any training
+
+
+def test_reading_sorts_by_time_and_gives_items_other_ids(tmp_path):
+    path = tmp_path / "clicks.tsv"
+    path.write_text("timestamp\tuser\titem\n30\t7\t500\n10\t7\t600\n5\t2\t500\n20\t7\t700\n")
+    data = read_interactions(path, seed=1)
+    assert (data.users, data.vocabulary, data.starts.tolist()) == (2, 4, [0, 1, 4])
+    first, second, third, fourth = data.items.tolist()
+    assert first == fourth
+    assert sorted([second, third, fourth]) == [1, 2, 3]
+    others = {tuple(read_interactions(path, seed).items) for seed in range(20)}
+    assert len(others) > 1
+
+
+def test_the_last_click_is_for_the_test_and_the_one_before_for_validation():
+    data = interactions([11, 12, 13, 14, 15], [21, 22], [31], [41, 42, 43])
+    split = leave_one_out(data)
+    assert data.items[split.test].tolist() == [15, 43]
+    assert data.items[split.validation].tolist() == [14, 42]
+    assert data.items[split.train].tolist() == [12, 13, 22]
+    assert histories(data, split.test, 3).tolist() == [[12, 13, 14], [41, 42, 0]]
+    assert histories(data, split.train, 3).tolist() == [[11, 0, 0], [11, 12, 0], [21, 0, 0]]
+
+
+def test_negatives_are_new_distinct_and_uniform():
+    data = interactions([1, 2, 3], [4], [5, 6, 7, 8], vocabulary=12)
+    known = clicked(data, np.arange(8))
+    users = np.repeat([0, 1, 2], 3000)
+    drawn = sample_negatives(np.random.default_rng(0), known, users, 5)
+    assert all(len(set(row)) == 5 for row in drawn.tolist())
+    for user, own in enumerate([{1, 2, 3}, {4}, {5, 6, 7, 8}]):
+        counts = np.bincount(drawn[users == user].ravel(), minlength=12)
+        allowed = [item for item in range(1, 12) if item not in own]
+        assert counts.sum() == counts[allowed].sum()
+        np.testing.assert_allclose(counts[allowed], 15_000 / len(allowed), rtol=0.1)
+    with pytest.raises(DataError, match="8 negatives per user cannot be drawn: of 11 items one user has clicked 4"):
+        sample_negatives(np.random.default_rng(0), known, users, 8)
+
+
+def test_metrics_by_hand():
+    scores = np.array([[3.0, 1, 2, 0], [1, 3, 2, 0], [1, 1, 1, 1]])  # ranks 0, 2, and all tied: 3
+    rank = metrics.ranks(scores)
+    assert rank.tolist() == [0, 2, 3]
+    assert metrics.uauc(scores) == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
+    assert metrics.ndcg(rank, 3) == pytest.approx((1 + 1 / np.log2(4)) / 3)
+    assert metrics.hit_rate(rank, 2) == pytest.approx(1 / 3)
+
+
+def test_metrics_agree_with_scikit_learn():
+    scores = np.random.default_rng(0).normal(size=(200, 101)) + np.eye(1, 101) * 1.5
+    labels = np.zeros_like(scores)
+    labels[:, 0] = 1
+    summary = metrics.summary(scores)
+    assert summary["UAUC"] == pytest.approx(
+        np.mean([roc_auc_score(*row) for row in zip(labels, scores, strict=True)]), abs=1e-6
+    )
+    for cutoff in metrics.CUTOFFS:
+        assert summary[f"NDCG@{cutoff}"] == pytest.approx(ndcg_score(labels, scores, k=cutoff), abs=1e-6)
