@@ -88,6 +88,8 @@ class Runtime:
 
 def onnx_runtime(threads: int) -> Runtime:
     """ONNX Runtime on its CPU execution provider."""
+    # From 1.29 on it reports to its maker from the import on, from a thread of its own; only this variable prevents it.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
