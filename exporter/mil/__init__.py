@@ -1,0 +1,24 @@
+"""A reference interpreter for Core ML programs: reads a saved .mlpackage and computes it in numpy, on any machine."""
+
+from exporter.mil.describe import ConstantInfo, OperationInfo, ValueInfo
+from exporter.mil.executor import NonFinite
+from exporter.mil.features import Flexibility
+from exporter.mil.function import Execution, Function, State
+from exporter.mil.kernel import HalfPolicy, Limits
+from exporter.mil.program import NonFiniteWarning, Program, load
+
+__all__ = [
+    "ConstantInfo",
+    "Execution",
+    "Flexibility",
+    "Function",
+    "HalfPolicy",
+    "Limits",
+    "NonFinite",
+    "NonFiniteWarning",
+    "OperationInfo",
+    "Program",
+    "State",
+    "ValueInfo",
+    "load",
+]
