@@ -21,7 +21,8 @@ def top_overlap(left: np.ndarray, right: np.ndarray, top: int) -> np.ndarray:
 def top_set_gaps(scores: np.ndarray, top: int) -> np.ndarray:
     """The difference between the score at rank `top` and the next one, [rankings], never negative."""
     falling = -np.sort(-scores, axis=1)
-    return falling[:, top - 1] - falling[:, top]
+    gaps: np.ndarray = falling[:, top - 1] - falling[:, top]
+    return gaps
 
 
 def kendall_tau_b(left: np.ndarray, right: np.ndarray) -> np.ndarray:
