@@ -9,16 +9,8 @@ from exporter.core.types import Arrays, Captured, TensorSpec
 if TYPE_CHECKING:
     from torch import nn
 
-TORCH_NOISE = (
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    r"^\s*return cls\.__new__\(cls, \*args\)",
-    r"^\s*warnings\.warn\($",
-)
 
-
-def capture(
-    model: str, program: str, module: "nn.Module", examples: Arrays, outputs: tuple[str, ...]
-) -> Captured:
+def capture(model: str, program: str, module: "nn.Module", examples: Arrays, outputs: tuple[str, ...]) -> Captured:
     """Export `module`, whose forward takes `examples` in order and returns one tensor per name in `outputs`.
 
     The captured program takes its inputs by name and returns a dict, so that every converter sees the same names.
@@ -35,10 +27,14 @@ def capture(
             values = self.program(*(inputs[name] for name in examples))
             return dict(zip(outputs, (values,) if isinstance(values, torch.Tensor) else values, strict=True))
 
+    for part in module.modules():
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            # Converters that trace a captured program again look for its buffers among the persistent ones only.
+            part.register_buffer(name, buffer, persistent=True)
     # An axis of one that numpy added has stride 0, which ExecuTorch refuses; numpy's own copy has none.
     tensors = {name: torch.from_numpy(array.copy()) for name, array in examples.items()}
     try:
-        with without_noise(*TORCH_NOISE), torch.no_grad():
+        with without_noise(), torch.no_grad():
             exported = torch.export.export(Named().eval(), args=(), kwargs=tensors)
             values = exported.module()(**tensors)
     except Exception as error:  # torch.export raises whatever the traced code raises

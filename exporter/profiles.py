@@ -67,9 +67,13 @@ class DeviceProfile(_Strict):
         """Return the options of `target`; raises ProfileError where the profile does not allow it."""
         options: BaseModel | None = getattr(self.targets, target)
         if options is None:
-            allowed = [name for name in TargetOptions.model_fields if getattr(self.targets, name) is not None]
-            raise ProfileError(f"profile {self.name!r} does not allow target {target!r}; it allows: {', '.join(allowed)}")
+            known = ", ".join(self.allowed()) or "none"
+            raise ProfileError(f"profile {self.name!r} does not allow target {target!r}; it allows: {known}")
         return options.model_dump()
+
+    def allowed(self) -> list[str]:
+        """Return the targets that the device runs."""
+        return [name for name in TargetOptions.model_fields if getattr(self.targets, name) is not None]
 
 
 def shipped() -> dict[str, Path]:

@@ -26,6 +26,7 @@ SCHEMA_VERSION = 1
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_GOLDEN_BYTES = 1 << 30
 _STAGING = ".partial-"
+_ASIDE = ".old"
 
 
 def sha256(path: Path) -> str:
@@ -48,8 +49,8 @@ def staging(place: Path) -> Iterator[Path]:
     """Give an empty folder beside `place`; put it at `place` if the body ends well, else remove it.
 
     What stood at `place` before is exchanged in one step of the file system, so that a kill at any time leaves either
-    the old artifact or the new one, whole. Raises OutputError where the folder cannot be written, or where `place` holds
-    something that is no artifact.
+    the old artifact or the new one, whole. Raises OutputError where the folder cannot be written, or where `place`
+    holds something that is no artifact.
     """
     if place.exists() and not (place / MANIFEST).is_file() and (not place.is_dir() or any(place.iterdir())):
         raise OutputError(f"{place} holds something that is no artifact; choose another --output or move it away")
@@ -100,7 +101,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise ArtifactError(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{folder}: no artifact here (no {MANIFEST}); give the folder that an export wrote") from error
+        raise ArtifactError(
+            f"{folder}: no artifact here (no {MANIFEST}); give the folder that an export wrote"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not readable as JSON; export the artifact again") from error
     problem = _manifest_problem(manifest)
@@ -116,7 +119,9 @@ def read_golden(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
         data = path.read_bytes()
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _MAX_GOLDEN_BYTES:
-                raise ArtifactError(f"{path}: unpacks to more than {_MAX_GOLDEN_BYTES} bytes; export the artifact again")
+                raise ArtifactError(
+                    f"{path}: unpacks to more than {_MAX_GOLDEN_BYTES} bytes; export the artifact again"
+                )
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
@@ -192,7 +197,9 @@ def _is_file_entry(entry: Any) -> bool:
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+    return (
+        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+    )
 
 
 def _cannot_write(place: Path, error: OSError) -> OutputError:
@@ -200,10 +207,14 @@ def _cannot_write(place: Path, error: OSError) -> OutputError:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Remove staging folders of processes that no longer live."""
+    """Remove what killed processes left; an artifact that one had moved aside goes back to its place."""
     for folder in place.parent.glob(f".{place.name}{_STAGING}*"):
-        pid = folder.name.rpartition("-")[2]
-        if pid.isdigit() and not _lives(int(pid)):
+        pid = folder.name.removesuffix(_ASIDE).rpartition("-")[2]
+        if not pid.isdigit() or _lives(int(pid)):
+            continue
+        if folder.name.endswith(_ASIDE) and not place.exists():
+            folder.rename(place)
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -233,7 +244,7 @@ def _exchange(new: Path, place: Path) -> None:
     number = ctypes.get_errno()
     if number not in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
         raise OSError(number, os.strerror(number), str(place))
-    aside = new.with_name(new.name + ".old")  # a file system without an exchange: two renames
+    aside = new.with_name(new.name + _ASIDE)  # a file system without an exchange: two renames
     place.rename(aside)
     new.rename(place)
     aside.rename(new)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import logging
 import os
 import re
 import sys
@@ -10,6 +11,14 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from exporter.core.errors import MissingExtraError
+
+_NOISE = (
+    r"^(INFO|DEBUG):|^[ID]\d{4} ",  # records below a warning
+    r"\d+%\|.*\|",  # progress bars
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # torch's own pytree, seen through copyreg
+    r"^\s*return cls\.__new__\(cls, \*args\)",
+    r"^\s*warnings\.warn\($",
+)
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -30,7 +39,9 @@ def without_noise(*noise: str) -> Iterator[None]:
     The descriptors are redirected, because converters print from native code too. Where the body raises, nothing is
     printed: the error has its own message.
     """
-    known = [re.compile(pattern) for pattern in noise]
+    known = [re.compile(pattern) for pattern in (*noise, *_NOISE)]
+    root = logging.getLogger()
+    logging_before = root.level, root.handlers[:]
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -41,6 +52,8 @@ def without_noise(*noise: str) -> Iterator[None]:
             try:
                 yield
             finally:
+                root.setLevel(logging_before[0])  # some packages configure everybody's logging when they are imported
+                root.handlers[:] = logging_before[1]
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os.dup2(saved[0], 1)

@@ -10,14 +10,16 @@ from exporter.core.types import Captured, MemoryPlan, Operation, Precision, RunR
 class Target(Protocol):
     """A file format and its runtime; vendor packages are imported inside the methods only.
 
-    `options` are the target's part of a validated profile. `rewrites_half` says that fp16 is lowered from a program that
-    passes.half has rewritten; otherwise the target's own converter changes the precision.
+    `options` are the target's part of a validated profile; `packages` are what `extra` installs and lowering imports.
     """
 
     name: str
     extra: str
+    packages: tuple[str, ...]
     precisions: tuple[Precision, ...]
-    rewrites_half: bool
+
+    def wants_half(self, options: Mapping[str, Any]) -> bool:
+        """Say whether fp16 is lowered from a program that passes.half rewrote, or by the target's own converter."""
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return why no runtime here can execute what these options lower to, or None where one can."""

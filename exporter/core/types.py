@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:  # the command line imports this module when it starts
+    import numpy as np
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, "np.ndarray"]
 Precision = Literal["fp32", "fp16"]
 Verdict = Literal["pass", "fail", "unverified"]
 
@@ -37,8 +38,9 @@ class Captured:
 class Operation:
     """One operation of a lowered graph.
 
-    `native` is the name in the target's own vocabulary; `kind` the normal kind of `core.kinds`, or None where there is no
-    match; `inputs` and `outputs` are shapes in order, constants included; `delegate` names who runs it, if not the runtime.
+    `native` is the name in the target's own vocabulary; `kind` the normal kind of `core.kinds`, or None where there is
+    no match; `inputs` and `outputs` are shapes in order, constants included; `delegate` names who runs it, if not the
+    runtime itself.
     """
 
     name: str
@@ -52,7 +54,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of constants and of planned activations of one artifact; None where the file does not tell, with the reason."""
+    """Bytes of constants and planned activations of one artifact; None where the file does not tell, and the reason."""
 
     constant_bytes: int | None
     planned_activation_bytes: int | None
@@ -79,7 +81,7 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came back: outputs [cases, *output shape], and timings and memory of the process, None where not measured."""
+    """What came back: outputs [cases, *output shape], timings and memory of the process; None where not measured."""
 
     outputs: Arrays
     executed_on: str

@@ -8,13 +8,15 @@ from exporter.core.types import Captured
 
 
 def half(captured: Captured) -> Captured:
-    """Return the program with every fp32 weight, buffer and intermediate in fp16; its inputs and outputs stay as they are."""
+    """Return the program with every fp32 weight, buffer and intermediate in fp16; inputs and outputs stay as they are."""
     import torch
 
-    graph_module = copy.deepcopy(captured.exported.module())  # halving in place would change the captured program too
+    with without_noise():  # a copy, because halving in place would change the captured program too
+        graph_module = copy.deepcopy(captured.exported.module())
     for node in graph_module.graph.nodes:
-        if node.op == "call_function" and node.kwargs.get("dtype") is torch.float32:
-            node.kwargs = {**node.kwargs, "dtype": torch.float16}
+        # dtypes that the graph names, as in aten.arange(dtype=) and aten.to.dtype(x, dtype)
+        node.args = tuple(torch.float16 if value is torch.float32 else value for value in node.args)
+        node.kwargs = {key: torch.float16 if value is torch.float32 else value for key, value in node.kwargs.items()}
     graph_module.recompile()
     graph_module.half()
 
@@ -26,6 +28,6 @@ def half(captured: Captured) -> Captured:
         def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
             return {name: value.float() for name, value in self.program(**inputs).items()}
 
-    with without_noise(r"treespec, LeafSpec", r"return cls\.__new__\(cls, \*args\)"):
+    with without_noise():
         exported = torch.export.export(Half(), args=(), kwargs=captured.exported.example_inputs[1])
     return replace(captured, exported=exported)

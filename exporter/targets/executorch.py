@@ -14,9 +14,7 @@ from exporter.targets.coreml import NOISE as COREML_NOISE
 
 _NOISE = (
     *COREML_NOISE,
-    r"treespec, LeafSpec",
-    r"return cls\.__new__\(cls, \*args\)",
-    r"warnings\.warn\(",
+    r"was exported with CoreML specification version",  # the artifact's profile states the deployment target
 )
 _UNVERIFIABLE = {
     "coreml": "the Core ML delegate runs on Apple devices only; the host's ExecuTorch runtime has no such backend",
@@ -82,6 +80,7 @@ _KINDS = {
     "index": kinds.GATHER,
     "index_select": kinds.GATHER,
     "_to_copy": kinds.MOVE,
+    "arange": kinds.MOVE,
     "_to_dim_order_copy": kinds.MOVE,
     "_clone_dim_order": kinds.MOVE,
     "cat": kinds.MOVE,
@@ -111,8 +110,12 @@ class ExecuTorchTarget:
 
     name = "executorch"
     extra = "executorch"
+    packages: tuple[str, ...] = ("executorch",)
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
-    rewrites_half = True
+
+    def wants_half(self, options: Mapping[str, Any]) -> bool:
+        """The Core ML delegate has a precision of its own; every other one takes the graph as it is."""
+        return bool(options["delegate"] != "coreml")
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return why nothing here can run a delegate that only the device has."""
@@ -160,8 +163,8 @@ class ExecuTorchTarget:
         return MemoryPlan(
             constant_bytes=constants,
             planned_activation_bytes=sum(plan.non_const_buffer_sizes),
-            plan_method="ExecuTorch's own memory plan (non_const_buffer_sizes); workspace inside a delegate is not in it,"
-            " delegate payloads count as constants",
+            plan_method="ExecuTorch's own memory plan (non_const_buffer_sizes); workspace inside a delegate is not in"
+            " it, delegate payloads count as constants",
         )
 
 
@@ -179,8 +182,10 @@ def _partitioners(delegate: str, precision: Precision) -> list[Any]:
             module = require("executorch.backends.apple.coreml.partition", "executorch")
             compiler = require("executorch.backends.apple.coreml.compiler", "executorch")
             ct = require("coremltools", "coreml")
-            specs = compiler.CoreMLBackend.generate_compile_specs(  # the delegate's own default is fp16 whatever comes in
-                compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision]
+            specs = (
+                compiler.CoreMLBackend.generate_compile_specs(  # the delegate's own default is fp16 whatever comes in
+                    compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision]
+                )
             )
             return [module.CoreMLPartitioner(compile_specs=specs)]
 

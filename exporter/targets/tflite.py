@@ -14,7 +14,7 @@ from exporter.targets.coreml import NOISE as TORCHAO_NOISE
 _NOISE = (
     *TORCHAO_NOISE,
     r"Your model is converted in training mode",  # a captured graph has no mode; it was captured in eval mode
-    r"^I\d{4} |^WARNING: All log messages before absl",
+    r"^WARNING: All log messages before absl",
     r"^(Model name|Original model size|Quantized model size|Quantization Ratio|Total time): ",
     r"Created TensorFlow Lite XNNPACK delegate",
 )
@@ -99,8 +99,12 @@ class TFLiteTarget:
 
     name = "tflite"
     extra = "tflite"
+    packages: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
-    rewrites_half = False
+
+    def wants_half(self, options: Mapping[str, Any]) -> bool:
+        """The converter changes the precision itself."""
+        return False
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return None: LiteRT runs whatever is lowered here."""
@@ -157,7 +161,7 @@ class TFLiteTarget:
 
     def memory_plan(self, model_file: Path) -> MemoryPlan:
         """Sum the constant buffers, and plan TFLite's arena over the lifetimes of all other tensors."""
-        utils, model, graph = _read(model_file)
+        _, model, graph = _read(model_file)
         schema = require("ai_edge_litert.schema_py_generated", self.extra)
         type_names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
         constants = 0

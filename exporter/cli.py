@@ -1,0 +1,154 @@
+"""The command line: thin, and quick to start; torch and the vendors' packages are imported by the work itself."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import Abort, TyperException
+
+from exporter import pipeline
+from exporter.core.errors import CocorrError, UnknownNameError
+from exporter.core.types import Precision
+from exporter.targets import TARGETS
+
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+_EXIT_CODES = {"pass": 0, "fail": 1, "unverified": 3}
+
+
+class _Commands(TyperGroup):
+    """Says which models there are where somebody asks for one that is not."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and not cmd_name.startswith("-"):
+            others = [name for name in self.commands if name not in pipeline.model_names()]
+            fail(
+                UnknownNameError("model", cmd_name, pipeline.model_names()), f" (commands: {', '.join(sorted(others))})"
+            )
+        return command
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # half of the start-up time of --help
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Lower trained on-device recommenders to phone formats and prove that they still say the same thing there.",
+)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+
+
+def fail(error: CocorrError, more: str = "") -> None:
+    """End the command with the error's one line and exit code."""
+    typer.echo(f"error: {error}{more}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _progress(message: str) -> None:
+    typer.echo(f"... {message}", err=True)
+
+
+def _finish(documents: list[dict[str, Any]], document: dict[str, Any], as_json: bool) -> None:
+    """Show the result and exit: 0 pass, 1 fail, 3 unverified; a failure outweighs what is unverified."""
+    if as_json:
+        typer.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        from exporter.report.console import print_artifacts
+
+        print_artifacts(documents)
+    codes = {1 if "error" in one else _EXIT_CODES[one["parity"]["verdict"]] for one in documents}
+    sys.exit(1 if 1 in codes else max(codes))
+
+
+def _add_export(model: str) -> None:
+    @app.command(model, help=f"Export a trained {model} and verify what was made.")
+    def export(
+        target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)} or all.")],
+        program: Annotated[
+            str | None, typer.Option(help="Which graph of the model; the default is its main one.")
+        ] = None,
+        profile: Annotated[str, typer.Option(help="Name of a device profile, or a YAML file.")] = "generic",
+        checkpoint: Annotated[
+            Path | None, typer.Option(help="Checkpoint folder; the default is the shipped one.")
+        ] = None,
+        precision: Annotated[Precision | None, typer.Option(help="The default is the profile's.")] = None,
+        output: Annotated[Path, typer.Option(help="Folder for the artifacts.")] = Path("artifacts"),
+        as_json: Json = False,
+    ) -> None:
+        request = pipeline.ExportRequest(
+            model=model,
+            target=target,
+            program=program,
+            profile=profile,
+            checkpoint=checkpoint,
+            precision=precision,
+            output=output,
+        )
+        documents = pipeline.export(request, _progress)
+        whole = {"schema_version": 1, "artifacts": documents} if target == "all" else documents[0]
+        _finish(documents, whole, as_json)
+
+
+for _model in pipeline.model_names():
+    _add_export(_model)
+
+
+@app.command("parity")
+def parity(
+    artifact: Annotated[Path, typer.Argument(help="The folder of an exported artifact.")],
+    as_json: Json = False,
+) -> None:
+    """Run an artifact's golden cases again and judge it, from its folder alone."""
+    document = pipeline.parity(artifact, _progress)
+    _finish([document], document, as_json)
+
+
+@app.command("list")
+def list_names(what: Annotated[pipeline.Listing, typer.Argument()], as_json: Json = False) -> None:
+    """List models, programs, targets or profiles."""
+    rows = pipeline.listing(what)
+    if as_json:
+        typer.echo(json.dumps({"schema_version": 1, what: rows}, indent=2))
+    else:
+        from exporter.report.console import print_rows
+
+        print_rows(rows)
+
+
+@app.command("doctor")
+def doctor(as_json: Json = False) -> None:
+    """Say which targets can be lowered and run here, and how to get what is missing."""
+    rows = pipeline.doctor()
+    if as_json:
+        typer.echo(json.dumps({"schema_version": 1, "targets": rows}, indent=2))
+    else:
+        from exporter.report.console import print_rows
+
+        print_rows(rows)
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt  # so that a kill cleans up the way a Ctrl-C does
+
+
+def main() -> None:
+    """Run the command line; every error ends as one line on stderr."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=False)
+    except CocorrError as error:
+        fail(error)
+    except TyperException as error:  # wrong options or arguments
+        typer.echo(f"error: {error.format_message()} Try --help.", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, Abort):
+        typer.echo("interrupted; artifacts on disk are as they were", err=True)
+        sys.exit(INTERRUPTED)

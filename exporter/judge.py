@@ -1,0 +1,169 @@
+"""Run an artifact where its runtime is, and turn what comes back into the parts of its manifest."""
+
+import platform
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter import mil
+from exporter.connections.host import HostConnection
+from exporter.core.errors import ProgramError, RuntimeFailureError, RuntimeMissingError, UnsupportedOperationError
+from exporter.core.protocols import Target
+from exporter.core.types import Arrays, Precision, RunRequest, RunResult, TensorSpec, Verdict
+from exporter.measure import flops as flop_formulas
+from exporter.measure import latency as statistics
+from exporter.parity.compare import compare
+from exporter.parity.verdict import judge
+
+Section = dict[str, Any]
+
+_FIGURES = (
+    *("executed_on", "cases", "max_abs_error", "max_rel_error", "top10_overlap", "kendall_tau", "flip_margin"),
+    *("twice_max_error", "could_flip", "ranking_reason", "tolerance"),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact to run: what its manifest says that running and judging need."""
+
+    target: Target
+    model_file: Path
+    options: Mapping[str, Any]
+    precision: Precision
+    outputs: tuple[TensorSpec, ...]
+    ranking: str | None
+    threads: int
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run gave: a result, or the verdict that follows from having none, with the reason."""
+
+    result: RunResult | None
+    verdict: Verdict
+    reason: str | None = None
+
+
+def run(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> Ran:
+    """Compute all cases and time case 0, in the runtime of this host or, for Core ML off macOS, the interpreter."""
+    reason = subject.target.unverifiable(subject.options)
+    if reason is not None:
+        return Ran(None, "unverified", reason)
+    try:
+        if subject.target.name == "coreml" and sys.platform != "darwin":
+            return Ran(_interpret(subject, inputs), "pass")
+        request = RunRequest(
+            target=subject.target.name,
+            model_file=subject.model_file,
+            inputs=inputs,
+            outputs=subject.outputs,
+            warmup=warmup,
+            iterations=iterations,
+            threads=subject.threads,
+        )
+        return Ran(HostConnection().run(request), "pass")
+    except (RuntimeMissingError, UnsupportedOperationError) as error:
+        return Ran(None, "unverified", str(error))
+    except (RuntimeFailureError, ProgramError) as error:
+        return Ran(None, "fail", str(error))
+
+
+def parity(subject: Subject, ran: Ran, expected: Arrays) -> Section:
+    """Compare with the torch outputs and give the verdict."""
+    if ran.result is None:
+        return unjudged(ran.verdict, ran.reason or "")
+    report = compare(expected, ran.result.outputs, subject.ranking)
+    judged = judge(report, subject.precision)
+    ranking = report.ranking
+    return {
+        "verdict": judged.verdict,
+        "reason": judged.reason,
+        "executed_on": ran.result.executed_on,
+        "cases": report.cases,
+        "max_abs_error": report.max_abs_error,
+        "max_rel_error": report.max_rel_error,
+        "top10_overlap": ranking.top10_overlap if ranking else None,
+        "kendall_tau": ranking.kendall_tau if ranking else None,
+        "flip_margin": ranking.flip_margin if ranking else None,
+        "twice_max_error": ranking.twice_max_error if ranking else None,
+        "could_flip": ranking.could_flip if ranking else None,
+        "ranking_reason": report.ranking_reason or (ranking.reason if ranking else None),
+        "tolerance": None if judged.tolerance is None else asdict(judged.tolerance),
+    }
+
+
+def unjudged(verdict: Verdict, reason: str) -> Section:
+    """Return the parity section of an artifact that was not compared."""
+    return {"verdict": verdict, "reason": reason, **dict.fromkeys(_FIGURES)}
+
+
+def flops(target: Target, model_file: Path) -> Section:
+    """Count the lowered graph."""
+    counted = flop_formulas.count(target.operations(model_file))
+    return {
+        "total": counted.total,
+        "macs": counted.macs,
+        "per_token": None,
+        "per_token_method": None,
+        "per_token_reason": "per token needs the growth over several history lengths; this artifact has one",
+        "uncounted": [{"operation": name, "count": number} for name, number in counted.uncounted.items()],
+    }
+
+
+def memory(target: Target, model_file: Path, ran: Ran) -> Section:
+    """Give the planned memory, and that of the process where the runtime itself ran in one."""
+    plan = target.memory_plan(model_file)
+    result = ran.result
+    return {
+        "constant_bytes": plan.constant_bytes,
+        "planned_activation_bytes": plan.planned_activation_bytes,
+        "plan_method": plan.plan_method,
+        "peak_rss_bytes": result.peak_rss_bytes if result else None,
+        "baseline_rss_bytes": result.baseline_rss_bytes if result else None,
+        "reason": plan.reason,
+    }
+
+
+def latency(ran: Ran, warmup: int) -> Section:
+    """Give percentiles of the timed calls, load time and first call apart; null and a reason where nothing was timed."""
+    result = ran.result
+    keys = ("connection", "threads", "warmup", "iterations", "load_ms", "first_us", "p50_us", "p90_us", "p99_us")
+    if result is None or not result.samples_us:
+        reason = ran.reason if result is None else result.reason
+        return {**dict.fromkeys(keys), "reason": reason}
+    percentiles = statistics.summarize(result.samples_us)
+    values = ("host", result.threads, warmup, len(result.samples_us), result.load_ms, result.first_us)
+    return {
+        **dict(zip(keys, (*values, percentiles.p50, percentiles.p90, percentiles.p99), strict=True)),
+        "reason": result.reason,
+    }
+
+
+def _interpret(subject: Subject, inputs: Arrays) -> RunResult:
+    """Compute all cases of a Core ML program with the reference interpreter."""
+    program = mil.load(subject.model_file)
+    names = [spec.name for spec in subject.outputs]
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mil.NonFiniteWarning)  # parity names what is not finite
+        for case in zip(*inputs.values(), strict=True):
+            outputs = program.run(dict(zip(inputs, case, strict=True)))
+            for name in names:
+                rows[name].append(outputs[name])
+    return RunResult(
+        outputs={name: np.stack(values) for name, values in rows.items()},
+        executed_on=f"reference interpreter (numpy {np.__version__}) on {platform.machine()} {platform.system()}",
+        load_ms=None,
+        first_us=None,
+        samples_us=(),
+        peak_rss_bytes=None,
+        baseline_rss_bytes=None,
+        threads=None,
+        reason="times and memory of the reference interpreter say nothing about Core ML; run on macOS to measure them",
+    )

@@ -1,0 +1,134 @@
+"""The summary that a person reads: one table, a column per artifact."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Document = dict[str, Any]
+
+_STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
+_MISSING = "-"
+
+
+def print_artifacts(documents: Sequence[Document]) -> None:
+    """Print exported or judged artifacts to stdout, one column each, then reasons and places below."""
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=False)
+    done = [document for document in documents if "error" not in document]
+    if done:
+        first = done[0]
+        title = f"{first['model']}/{first['program']}  profile {first['profile']}  {first['precision']}"
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table.add_column("")
+        for document in done:
+            table.add_column(document["target"], justify="right")
+        for label, cell in _ROWS:
+            cells = [cell(document) for document in done]
+            if any(str(value) != _MISSING for value in cells):
+                table.add_row(label, *cells)
+        console.print(table)
+        console.print()
+    for document in done:
+        console.print(Text(f"{document['target']}: {document['artifact']}"), soft_wrap=True)
+        for note in _notes(document):
+            console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
+    for document in documents:
+        if "error" in document:
+            console.print(Text(f"{document['target']}: {document['error']}", style="red"), soft_wrap=True)
+
+
+def print_rows(rows: Sequence[Document]) -> None:
+    """Print a list of equal dictionaries as a table."""
+    table = Table(box=None, pad_edge=False)
+    for key in rows[0] if rows else ():
+        table.add_column(key.replace("_", " "))
+    for row in rows:
+        table.add_row(*(_plain(value) for value in row.values()))
+    Console(file=sys.stdout, highlight=False).print(table)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item or 'missing'}" for key, item in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _MISSING if value is None else str(value)
+
+
+def _verdict(document: Document) -> Text:
+    verdict = document["parity"]["verdict"]
+    return Text(verdict, style=_STYLES[verdict])
+
+
+def _number(section: str, key: str, form: Callable[[float], str]) -> Callable[[Document], str]:
+    def cell(document: Document) -> str:
+        value = document.get(section, {}).get(key)
+        return _MISSING if value is None else form(value)
+
+    return cell
+
+
+def _size(document: Document) -> str:
+    return _bytes(
+        sum(entry["bytes"] for entry in document["files"] if entry["path"] not in {"golden.npz", "operations.json"})
+    )
+
+
+def _bytes(count: float) -> str:
+    for unit, divisor in (("MB", 1e6), ("kB", 1e3)):
+        if count >= divisor:
+            return f"{count / divisor:,.2f} {unit}"
+    return f"{count:.0f} B"
+
+
+def _count(count: float) -> str:
+    for unit, divisor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= divisor:
+            return f"{count / divisor:,.3f} {unit}"
+    return f"{count:.0f}"
+
+
+def _cases(document: Document) -> str:
+    cases = document["parity"].get("cases")
+    return _MISSING if cases is None else f"{cases}"
+
+
+_ROWS: tuple[tuple[str, Callable[[Document], Any]], ...] = (
+    ("verdict", _verdict),
+    ("golden cases", _cases),
+    ("max abs error", _number("parity", "max_abs_error", lambda x: f"{x:.2e}")),
+    ("max rel error", _number("parity", "max_rel_error", lambda x: f"{x:.2e}")),
+    ("top-10 overlap", _number("parity", "top10_overlap", lambda x: f"{x:.4f}")),
+    ("Kendall tau", _number("parity", "kendall_tau", lambda x: f"{x:.6f}")),
+    ("smallest gap at rank 10", _number("parity", "flip_margin", lambda x: f"{x:.2e}")),
+    ("cases that could flip", _number("parity", "could_flip", lambda x: f"{x:.0f}")),
+    ("FLOPs per call", _number("flops", "total", _count)),
+    ("MACs per call", _number("flops", "macs", _count)),
+    ("constants", _number("memory", "constant_bytes", _bytes)),
+    ("planned activations", _number("memory", "planned_activation_bytes", _bytes)),
+    ("peak memory, process", _number("memory", "peak_rss_bytes", _bytes)),
+    ("  of it the empty runtime", _number("memory", "baseline_rss_bytes", _bytes)),
+    ("model size", _size),
+    ("load", _number("latency", "load_ms", lambda x: f"{x:.1f} ms")),
+    ("first call", _number("latency", "first_us", lambda x: f"{x:.0f} us")),
+    ("latency p50", _number("latency", "p50_us", lambda x: f"{x:.0f} us")),
+    ("latency p99", _number("latency", "p99_us", lambda x: f"{x:.0f} us")),
+)
+
+
+def _notes(document: Document) -> list[str]:
+    judged = document["parity"]
+    notes = [f"ran on {judged['executed_on']}"] if judged.get("executed_on") else []
+    if judged.get("reason"):
+        notes.append(f"{judged['verdict']}: {judged['reason']}")
+    flops = document.get("flops", {})
+    if flops.get("uncounted"):
+        listed = ", ".join(f"{row['operation']} x{row['count']}" for row in flops["uncounted"])
+        notes.append(f"not in the FLOPs: {listed}")
+    for section in ("memory", "latency"):
+        if document.get(section, {}).get("reason"):
+            notes.append(f"{section}: {document[section]['reason']}")
+    return notes
