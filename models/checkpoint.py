@@ -120,7 +120,7 @@ def write(
     folder: Path | str, config: Mapping[str, Any], state: Mapping[str, Tensor], golden: Mapping[str, np.ndarray]
 ) -> Checkpoint:
     """Write a whole checkpoint or nothing, check it as `read` does and put it in place; raises CheckpointError."""
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()
     check_destination(folder)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     earlier = temporary.with_suffix(".old")
@@ -131,12 +131,12 @@ def write(
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         np.savez_compressed(temporary / GOLDEN, allow_pickle=False, **golden)
         read(temporary)
-        if folder.exists():
-            folder.rename(earlier)
         try:
+            if folder.exists():
+                folder.rename(earlier)
             temporary.rename(folder)
-        except OSError:
-            if earlier.exists():
+        except BaseException:  # an interrupt between the two renames must not hide the earlier checkpoint either
+            if earlier.exists() and not folder.exists():
                 earlier.rename(folder)
             raise
     except OSError as error:
@@ -151,7 +151,7 @@ def write(
 
 def check_destination(folder: Path | str) -> None:
     """Raise CheckpointError where `write` would destroy what is no checkpoint or could not write at all."""
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; choose a folder for the checkpoint")
     foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in FILES) if folder.exists() else []
