@@ -8,10 +8,16 @@ What a kind expects of `Operation.inputs` and `Operation.outputs` (shapes, in th
 - CONVOLUTION and TRANSPOSED_CONVOLUTION: input [B, C, *spatial], weight [C_out, C_in / groups, *kernel] (transposed:
   [C_in, C_out / groups, *kernel]), optionally bias; the attribute `groups` where it is not 1. Targets that store images
   with the channels last hand over the shapes in this order.
-- NORMALIZATION kinds: input first, then scale and shift where there are any.
+- NORMALIZATION kinds: input first, then scale and shift where there are any; the scale says how many values are
+  normalised together, without one it is the last axis.
+- GRU and LSTM: input [T, B, I], weights [directions, G * H, I], recurrent weights [directions, G * H, H] with G = 3 or
+  4 gates, then biases where there are any. Cells written out in simpler operations need no kind of their own.
 - REDUCE kinds: input first; the output may keep or drop the reduced axes.
 - GATHER: table first, then indices.
 - every other kind: elementwise with broadcasting; the cost follows from the output's element count.
+
+Attributes that any kind may have: `activation`, the kind that the same operation applies to its output (TFLite fuses
+so); `dtype_bytes`, the size of an output element in bytes where it is not 4; SOFTMAX: `axis` where it is not the last.
 """
 
 from typing import Final
@@ -65,7 +71,11 @@ REDUCE_MEAN: Final = "reduce_mean"
 REDUCE_EXTREME: Final = "reduce_extreme"
 REDUCE_PRODUCT: Final = "reduce_product"
 REDUCE_L2: Final = "reduce_l2"
+REDUCE_VARIANCE: Final = "reduce_variance"
 CUMULATIVE_SUM: Final = "cumulative_sum"
+
+GRU: Final = "gru"
+LSTM: Final = "lstm"
 
 GATHER: Final = "gather"
 MOVE: Final = "move"

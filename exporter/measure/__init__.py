@@ -1,0 +1,1 @@
+"""What an artifact costs: formulas and statistics, no printing. Imports core and numpy only."""
