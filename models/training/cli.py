@@ -45,11 +45,15 @@ def train(
     """Train MODEL on interaction data and write a checkpoint with its metrics; exit code 2 for bad input."""
     if model not in ARCHITECTURES:
         _refuse(f"unknown model {model!r}; known: {', '.join(ARCHITECTURES)}")
+    import torch
+
     from models.checkpoint import CheckpointError
     from models.training.data import DataError
     from models.training.loop import Settings
     from models.training.run import run
 
+    # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.
+    torch.set_num_threads(1)
     settings = Settings(seed, epochs, learning_rate, weight_decay, batch_size, history)
     try:
         checkpoint = run(model, ARCHITECTURES[model], data, output, settings, Progress())

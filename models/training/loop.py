@@ -71,9 +71,8 @@ def train(
     torch.manual_seed(settings.seed)
     model = spec.build(architecture)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    known = clicked(
-        interactions, trained_on
-    )  # the held-out clicks are not to be known in training, not even as negatives
+    # Training must not know the held-out clicks, not even by sparing them as negatives.
+    known = clicked(interactions, trained_on)
     users = interactions.owners[split.train]
     item_ids = histories(interactions, split.train, settings.history)
     batches = -(-len(users) // settings.batch_size)

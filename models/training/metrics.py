@@ -6,8 +6,8 @@ CUTOFFS = (5, 10, 20)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
-    """Return the 0-based rank [U] of the positive in column 0 of scores [U, 1 + n]; ties go to the negatives."""
-    return np.asarray((scores[:, 1:] >= scores[:, :1]).sum(axis=1))
+    """Return the 0-based rank [U] of the positive in column 0 of scores [U, 1 + n]; ties and NaN go to the negatives."""
+    return np.asarray((~(scores[:, 1:] < scores[:, :1])).sum(axis=1))
 
 
 def uauc(scores: np.ndarray) -> float:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from models import checkpoint
 from models.training.data import read_interactions
 from models.training.golden import SHORTENED, golden_cases
@@ -41,6 +43,7 @@ def run(
             "train_negatives": TRAIN_NEGATIVES,
             "test_negatives": TEST_NEGATIVES,
             "test_users": len(trained.test.item_ids),
+            "torch": torch.__version__,
             "golden_cases": len(golden["scores"]),
             "golden_cases_shortened": min(SHORTENED, len(golden["scores"])),
         },

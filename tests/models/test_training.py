@@ -160,6 +160,7 @@ def test_metrics_by_hand():
     assert metrics.uauc(scores) == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
     assert metrics.ndcg(rank, 3) == pytest.approx((1 + 1 / np.log2(4)) / 3)
     assert metrics.hit_rate(rank, 2) == pytest.approx(1 / 3)
+    assert metrics.ranks(np.full((1, 4), np.nan)).tolist() == [3]  # a model that broke must not look perfect
 
 
 def test_metrics_agree_with_scikit_learn():
