@@ -6,7 +6,7 @@ CUTOFFS = (5, 10, 20)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
-    """Return the 0-based rank [U] of the positive in column 0 of scores [U, 1 + n]; ties and NaN go to the negatives."""
+    """Return the 0-based rank [U] of the positive in column 0 of scores [U, 1 + n]; ties and NaN count against it."""
     return np.asarray((~(scores[:, 1:] < scores[:, :1])).sum(axis=1))
 
 
