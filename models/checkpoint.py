@@ -87,13 +87,17 @@ def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
         raise CheckpointError(
             f"{where} is of model {checkpoint.model!r}, not {spec.name!r}; choose a checkpoint of {spec.name}"
         )
+    architecture, held = checkpoint.architecture, sum(tensor.numel() for tensor in checkpoint.state.values())
+    table = architecture["vocabulary"] * architecture.get("dimension", 1)
+    if table > held:  # before memory is taken for what config.json claims
+        raise CheckpointError(
+            f"{where} holds {held} weights, but {CONFIG} wants a table of {table}; make the two match"
+        )
     try:
-        with torch.device("meta"):  # shapes without memory: what config.json claims is not yet known to be true
-            expected = {
-                name: tuple(tensor.shape) for name, tensor in spec.build(checkpoint.architecture).state_dict().items()
-            }
+        model = spec.build(architecture)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: the architecture in {CONFIG} does not fit {spec.name}: {error}") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in checkpoint.state.items()}
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} is not part of {spec.name}" for name in found if name not in expected]
@@ -106,7 +110,6 @@ def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         advice = f"make {WEIGHTS} and the architecture in {CONFIG} match"
         raise CheckpointError(f"{where} holds another architecture: {'; '.join(problems[:3])}{more}; {advice}")
-    model = spec.build(checkpoint.architecture)
     model.load_state_dict(checkpoint.state, strict=True)
     for name, module in model.named_modules():
         if isinstance(module, ItemEmbedding) and bool(module.weight[0].any()):

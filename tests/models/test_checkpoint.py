@@ -126,6 +126,10 @@ DAMAGE = {
         lambda f: save_config(f, architecture={**ARCHITECTURE, "vocabulary": 51}),
         r"items.weight has shape \[50, 8\] where \[51, 8\]",
     ),
+    "a table that is not there": (
+        lambda f: save_config(f, architecture={**ARCHITECTURE, "vocabulary": 10_000_000}),
+        "but config.json wants a table of 80000000",
+    ),
     "unknown size": (lambda f: save_config(f, architecture={**ARCHITECTURE, "layers": 2}), "does not fit scn"),
     "odd heads": (lambda f: save_config(f, architecture={**ARCHITECTURE, "heads": 3}), "does not fit scn"),
     "other model": (lambda f: save_config(f, model="gcn"), "is of model 'gcn', not 'scn'"),
