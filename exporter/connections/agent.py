@@ -400,15 +400,19 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
         model.run(feed)
         samples_us.append((time.perf_counter_ns() - start) / 1e3)
 
+    peak = resident_bytes("VmHWM")
+    reasons = ["the runtime chooses its own threads"] if runtime.threads is None else []
+    if baseline is None or peak is None:
+        reasons.append("this system does not tell the resident set of a process")
     response = {
         "executed_on": f"{runtime.name} on {platform.machine()} {platform.system()}",
         "load_ms": load_ms,
         "first_us": first_us,
         "samples_us": samples_us,
-        "peak_rss_bytes": resident_bytes("VmHWM"),
+        "peak_rss_bytes": peak,
         "baseline_rss_bytes": baseline,
         "threads": runtime.threads,
-        "reason": None if runtime.threads is not None else "the runtime chooses its own threads",
+        "reason": "; ".join(reasons) or None,
     }
     return response, kept
 

@@ -97,6 +97,58 @@ def test_a_closed_standard_input_ends_it_only_if_asked(tmp_path, make_request, f
         assert done.returncode == status
 
 
+@pytest.fixture
+def mac(monkeypatch):
+    """The agent as on a Mac, up to Core ML itself: predict is an echo of what a real model description promises."""
+    coremltools = pytest.importorskip("coremltools")
+
+    class EchoModel(coremltools.models.MLModel):
+        def predict(self, data):
+            seen = {name: data.pop(name).copy() for name in list(data)}  # as the real one, it changes what it is given
+            return {"doubled": 2 * seen["x"] + seen["ids"].sum(), "more": np.zeros((1,), np.float32)}
+
+    monkeypatch.setattr(agent.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(coremltools.models, "MLModel", EchoModel)
+    return coremltools
+
+
+def test_core_ml_is_fed_and_read_by_the_models_own_description(mac, tmp_path):
+    from coremltools.converters.mil import Builder
+    from coremltools.converters.mil.mil import types
+
+    @Builder.program(
+        input_specs=[Builder.TensorSpec((1, 3)), Builder.TensorSpec((1, 5), dtype=types.int32)],
+        opset_version=mac.target.iOS17,
+    )
+    def program(x, ids):
+        return Builder.mul(x=x, y=2.0, name="doubled"), Builder.cast(x=ids, dtype="fp32", name="more")
+
+    path = tmp_path / "echo.mlpackage"
+    package = mac.convert(
+        program,
+        convert_to="mlprogram",
+        compute_precision=mac.precision.FLOAT32,
+        minimum_deployment_target=mac.target.iOS17,
+        skip_model_load=True,
+    )
+    package.save(str(path))
+    runtime = agent.core_ml(threads=1)
+    assert runtime.threads is None
+    assert runtime.name.startswith("Core ML (coremltools 9.0, compute units ALL)")
+    model = runtime.load(path)
+    assert sorted((entry.name, entry.shape, entry.dtype) for entry in model.inputs) == [
+        ("ids", [1, 5], "int32"),
+        ("x", [1, 3], "float32"),
+    ]
+    assert sorted(model.outputs) == ["doubled", "more"]
+    inputs = {"x": np.ones((4, 1, 3), np.float32), "ids": np.ones((4, 1, 5), np.int32)}
+    agent.check_inputs(model.inputs, inputs)
+    feed = model.prepare({name: array[0] for name, array in inputs.items()})
+    for _ in range(2):  # the feed survives a call, or the second one would miss its inputs
+        results = dict(zip(model.outputs, model.collect(model.run(feed)), strict=True))
+        np.testing.assert_array_equal(results["doubled"], [[7.0, 7.0, 7.0]])
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [
