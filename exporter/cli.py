@@ -4,18 +4,18 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
-from typer.exceptions import Abort, TyperException
+from typer.exceptions import TyperException
 
 from exporter import pipeline
 from exporter.core.errors import CocorrError, UnknownNameError
 from exporter.core.types import Precision
 from exporter.targets import TARGETS
 
-INTERRUPTED = 130  # what a shell reports for Ctrl-C
+INTERRUPTED = 130  # Typer's code for a KeyboardInterrupt, and what a shell reports for Ctrl-C
 _EXIT_CODES = {"pass": 0, "fail": 1, "unverified": 3}
 
 
@@ -46,7 +46,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
-def fail(error: CocorrError, more: str = "") -> None:
+def fail(error: CocorrError, more: str = "") -> NoReturn:
     """End the command with the error's one line and exit code."""
     typer.echo(f"error: {error}{more}", err=True)
     sys.exit(error.exit_code)
@@ -143,12 +143,12 @@ def main() -> None:
     """Run the command line; every error ends as one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except CocorrError as error:
         fail(error)
     except TyperException as error:  # wrong options or arguments
         typer.echo(f"error: {error.format_message()} Try --help.", err=True)
         sys.exit(2)
-    except (KeyboardInterrupt, Abort):
+    if code == INTERRUPTED:
         typer.echo("interrupted; artifacts on disk are as they were", err=True)
-        sys.exit(INTERRUPTED)
+    sys.exit(code or 0)

@@ -131,7 +131,7 @@ def memory(target: Target, model_file: Path, ran: Ran) -> Section:
 
 
 def latency(ran: Ran, warmup: int) -> Section:
-    """Give percentiles of the timed calls, load time and first call apart; null and a reason where nothing was timed."""
+    """Give percentiles of the timed calls, load and first call apart; null and a reason where nothing was timed."""
     result = ran.result
     keys = ("connection", "threads", "warmup", "iterations", "load_ms", "first_us", "p50_us", "p90_us", "p99_us")
     if result is None or not result.samples_us:

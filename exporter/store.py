@@ -12,12 +12,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from exporter.core.errors import ArtifactError, OutputError
-from exporter.core.types import Arrays
+from exporter.core.types import Arrays, Precision
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -160,6 +160,12 @@ def _manifest_problem(manifest: Any) -> str | None:
     for key in ("model", "program", "target", "profile", "precision", "model_file"):
         if not isinstance(manifest.get(key), str):
             return f"{key!r} is missing or no text"
+    if manifest["precision"] not in get_args(Precision):
+        return f"'precision' is none of {', '.join(get_args(Precision))}"
+    if type(manifest.get("threads")) is not int or not 0 < manifest["threads"] <= 256:
+        return "'threads' is no number from 1 to 256"
+    if not isinstance(manifest.get("ranking"), str | None):
+        return "'ranking' is neither null nor the name of an output"
     for key in ("options", "source", "parity"):
         if not isinstance(manifest.get(key), dict):
             return f"{key!r} is missing or no object"
@@ -232,19 +238,21 @@ def _exchange(new: Path, place: Path) -> None:
     """Put `new` at `place`; what stood there is at `new` afterwards."""
     if not place.exists():
         new.rename(place)
-        return
+    elif not _swap(new, place):
+        aside = new.with_name(new.name + _ASIDE)
+        place.rename(aside)
+        new.rename(place)
+        aside.rename(new)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step of the file system; return False where it cannot, raise OSError where it failed."""
     libc = ctypes.CDLL(None, use_errno=True)
-    old_name, new_name = os.fsencode(place), os.fsencode(new)
     if sys.platform == "darwin":  # renamex_np(2), RENAME_SWAP
-        failed = libc.renamex_np(new_name, old_name, 2)
+        failed = libc.renamex_np(os.fsencode(one), os.fsencode(other), 2)
     else:  # renameat2(2), AT_FDCWD and RENAME_EXCHANGE
-        failed = libc.renameat2(-100, new_name, -100, old_name, 2)
-    if not failed:
-        return
+        failed = libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2)
     number = ctypes.get_errno()
-    if number not in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
-        raise OSError(number, os.strerror(number), str(place))
-    aside = new.with_name(new.name + _ASIDE)  # a file system without an exchange: two renames
-    place.rename(aside)
-    new.rename(place)
-    aside.rename(new)
+    if failed and number not in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
+        raise OSError(number, os.strerror(number), str(other))
+    return not failed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Ended, cocorr_export
+from commands import Ended, cocorr_export, run_here
 
 from exporter import mil, store
 from exporter.connections.host import HostConnection
@@ -55,16 +55,16 @@ def test_nothing_but_progress_on_the_screen(exported: Ended) -> None:
     assert [line for line in exported.err.splitlines() if not line.startswith("... ")] == []
 
 
-def test_hidden_state_is_a_program_without_ranking(tmp_path: Path) -> None:
-    ended = cocorr_export("scn", "--program", "hidden_state", "--target", "onnx", "--output", tmp_path, "--json")
+def test_hidden_state_is_a_program_without_ranking(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capfd, "scn", "--program", "hidden_state", "--target", "onnx", "--output", tmp_path, "--json")
     parity = ended.document["parity"]
     assert (ended.code, parity["verdict"], parity["cases"]) == (0, "pass", 256)
     assert parity["top10_overlap"] is None
     assert ended.document["outputs"] == [{"name": "hidden_state", "shape": [1, 10, 64], "dtype": "float32"}]
 
 
-def test_core_ml_in_half_precision(tmp_path: Path) -> None:
-    ended = cocorr_export("scn", "--target", "coreml", "--profile", "generic-fp16", "--output", tmp_path, "--json")
+def test_core_ml_in_half_precision(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capfd, "scn", "--target", "coreml", "--profile", "generic-fp16", "--output", tmp_path, "--json")
     parity = ended.document["parity"]
     assert (ended.code, parity["verdict"]) == (0, "pass"), ended.err
     assert parity["max_abs_error"] > 1e-5  # it is fp16 indeed
@@ -73,17 +73,19 @@ def test_core_ml_in_half_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["executorch", "onnx", "tflite"])
-def test_the_other_targets_in_half_precision(target: str, tmp_path: Path) -> None:
-    ended = cocorr_export("scn", "--target", target, "--precision", "fp16", "--output", tmp_path, "--json")
+def test_the_other_targets_in_half_precision(target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capfd, "scn", "--target", target, "--precision", "fp16", "--output", tmp_path, "--json")
     assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
     assert ended.document["parity"]["max_abs_error"] > 1e-5
 
 
 @pytest.mark.parametrize("delegate", ["portable", "coreml", "vulkan"])
-def test_executorch_delegates(delegate: str, tmp_path: Path) -> None:
+def test_executorch_delegates(delegate: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     profile = tmp_path / "phone.yaml"
     profile.write_text(f"name: phone\ntargets:\n  executorch:\n    delegate: {delegate}\n")
-    ended = cocorr_export("scn", "--target", "executorch", "--profile", profile, "--output", tmp_path / "out", "--json")
+    ended = run_here(
+        capfd, "scn", "--target", "executorch", "--profile", profile, "--output", tmp_path / "out", "--json"
+    )
     parity = ended.document["parity"]
     if delegate == "portable":
         assert (ended.code, parity["verdict"]) == (0, "pass")
@@ -132,7 +134,9 @@ def flip(path: Path, weights: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_changed_weight_byte_fails(target: str, artifacts: dict[str, Path], tmp_path: Path) -> None:
+def test_a_changed_weight_byte_fails(
+    target: str, artifacts: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     state = checkpoint.read(SHIPPED).state
     folder = shutil.copytree(artifacts[target], tmp_path / "artifact")
     model_file = folder / MODEL_FILES[target]
@@ -142,7 +146,7 @@ def test_a_changed_weight_byte_fails(target: str, artifacts: dict[str, Path], tm
     for hidden in (False, True):
         if hidden:
             rehash(folder)
-        ended = cocorr_export("parity", folder, "--json")
+        ended = run_here(capfd, "parity", folder, "--json")
         parity = ended.document["parity"]
         assert (ended.code, parity["verdict"]) == (1, "fail")
         assert ("SHA-256" in parity["reason"]) == (not hidden)
@@ -159,12 +163,14 @@ def change_golden(folder: Path, **changed: Any) -> None:
 @pytest.mark.parametrize(
     "change", [lambda x: x[::-1], lambda x: x[:, :, ::-1], lambda x: x * 1.001], ids=["cases", "candidates", "stale"]
 )
-def test_swapped_or_stale_outputs_fail(change: Any, artifacts: dict[str, Path], tmp_path: Path) -> None:
+def test_swapped_or_stale_outputs_fail(
+    change: Any, artifacts: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = shutil.copytree(artifacts["onnx"], tmp_path / "artifact")
     change_golden(folder, outputs__scores=change)
-    assert "SHA-256" in cocorr_export("parity", folder, "--json").document["parity"]["reason"]
+    assert "SHA-256" in run_here(capfd, "parity", folder, "--json").document["parity"]["reason"]
     rehash(folder)
-    ended = cocorr_export("parity", folder, "--json")
+    ended = run_here(capfd, "parity", folder, "--json")
     assert (ended.code, ended.document["parity"]["verdict"]) == (1, "fail")
     assert ended.document["parity"]["max_abs_error"] > 1e-4
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter import mil
 from exporter.core import kinds
 from exporter.core.errors import LoweringError
 from exporter.core.extras import require, without_noise
@@ -136,6 +135,8 @@ class CoreMLTarget:
 
     def operations(self, model_file: Path) -> Sequence[Operation]:
         """Read the operations of the default function, constants left out."""
+        from exporter import mil  # it needs numpy, which the command line does not want when it starts
+
         return [
             Operation(
                 name=info.name,
@@ -150,6 +151,8 @@ class CoreMLTarget:
 
     def memory_plan(self, model_file: Path) -> MemoryPlan:
         """Sum the stored constants, and plan an arena over the lifetimes of the default function's values."""
+        from exporter import mil
+
         function = mil.load(model_file).function()
         constants = sum(constant.bytes for constant in function.constants)
         unknown = [value.name for value in function.values if value.bytes is None]

@@ -73,7 +73,7 @@ _KINDS = {
     "mean": kinds.REDUCE_MEAN,
     "amax": kinds.REDUCE_EXTREME,
     "amin": kinds.REDUCE_EXTREME,
-    "var": kinds.REDUCE_L2,
+    "var": kinds.REDUCE_VARIANCE,
     "cumsum": kinds.CUMULATIVE_SUM,
     "embedding": kinds.GATHER,
     "gather": kinds.GATHER,

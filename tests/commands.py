@@ -1,0 +1,60 @@
+"""The command as a user runs it: in a process of its own, or in this one where starting anew would only cost time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter import cli
+
+COMMAND = Path(sys.executable).with_name("cocorr-export")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+    def error_line(self) -> str:
+        """Return the only line that is no progress, of a command that refused its input."""
+        lines = [line for line in self.err.splitlines() if not line.startswith("... ")]
+        assert len(lines) == 1, self.err
+        assert self.out == ""
+        return lines[0]
+
+
+def cocorr_export(*arguments: str | Path, env: dict[str, str] | None = None) -> Ended:
+    """Run the installed command in a process of its own."""
+    done = subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=280
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def run_here(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Ended:
+    """Run the command in this process, in the current folder."""
+    handler = signal.getsignal(signal.SIGTERM)
+    given, sys.argv = sys.argv, ["cocorr-export", *map(str, arguments)]
+    capfd.readouterr()
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    finally:
+        sys.argv = given
+        signal.signal(signal.SIGTERM, handler)
+    return Ended(code, *capfd.readouterr())

@@ -1,0 +1,237 @@
+"""The command line as a user meets it: quick to start, one line and exit 2 for bad input, nothing lost or half-written."""
+
+import importlib.util
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commands import COMMAND, cocorr_export, run_here
+from safetensors.torch import load_file, save_file
+
+from exporter import store
+from models import checkpoint
+
+SHIPPED = Path(checkpoint.__file__).parent / "pretrained" / "scn"
+
+
+def test_help_starts_within_300_ms() -> None:
+    """Processor time, which is the time on the clock of a machine that does nothing else."""
+    times = []
+    for _ in range(7):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert cocorr_export("--help").code == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) <= 0.3, times
+
+
+def test_the_start_imports_no_torch_and_no_vendor() -> None:
+    code = "import sys, exporter.cli; print(*{m.split('.')[0] for m in sys.modules})"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    heavy = {"torch", "numpy", "pydantic", "executorch", "coremltools", "onnx", "onnxruntime", "litert_torch", "rich"}
+    assert loaded & heavy == set()
+
+
+PROFILE = "name: mine\nprecision: fp32\ntargets:\n  onnx:\n    opset: 20\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "profile", "parts"),
+    [
+        (["bert", "--target", "onnx"], None, ["unknown model 'bert'", "scn"]),
+        (["scn"], None, ["--target"]),
+        (["scn", "--target", "ncnn"], None, ["unknown target 'ncnn'", "coreml"]),
+        (["scn", "--target", "onnx", "--precision", "int3"], None, ["int3", "fp16"]),
+        (["scn", "--target", "onnx", "--program", "predict"], None, ["'predict'", "hidden_state, rerank"]),
+        (["scn", "--target", "onnx", "--profile", "nokia"], None, ["unknown profile 'nokia'", "generic"]),
+        (["scn", "--target", "onnx", "--profile", "no/such.yaml"], None, ["no/such.yaml", "No such file"]),
+        (["scn", "--target", "onnx"], PROFILE + "turbo: 9\n", ["mine.yaml:6", "turbo", "unknown key"]),
+        (["scn", "--target", "onnx"], PROFILE.replace("20", "99"), ["mine.yaml:5", "targets.onnx.opset", "99"]),
+        (["scn", "--target", "onnx"], PROFILE.replace("fp32", "fp8"), ["mine.yaml:2", "precision", "fp16"]),
+        (["scn", "--target", "onnx"], PROFILE + "name: again\n", ["mine.yaml:6", "name", "line 1"]),
+        (["scn", "--target", "onnx"], PROFILE + "threads: [\n", ["mine.yaml:7", "not YAML"]),
+        (["scn", "--target", "onnx"], "a: &x [1]\nb: *x\n", ["mine.yaml", "aliases"]),
+        (["scn", "--target", "tflite"], PROFILE, ["'mine' does not allow", "'tflite'", "onnx"]),
+        (["scn", "--target", "onnx", "--checkpoint", "nowhere"], None, ["nowhere", "model.safetensors"]),
+        (["parity", "nowhere"], None, ["nowhere", "no artifact"]),
+    ],
+)
+def test_bad_arguments(
+    arguments: list[str],
+    profile: str | None,
+    parts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if profile is not None:
+        (tmp_path / "mine.yaml").write_text(profile)
+        arguments = [*arguments, "--profile", "mine.yaml"] if "--profile" not in arguments else arguments
+    before = sorted(tmp_path.rglob("*"))
+    ended = run_here(capfd, *arguments)
+    line = ended.error_line()
+    assert ended.code == 2
+    for part in parts:
+        assert part in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _spoil(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    state["output.weight"][3, 3] = float("nan")
+    save_file(state, folder / "model.safetensors")
+
+
+def _rename(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    state["attention.weight"] = state.pop("output.weight")
+    save_file(state, folder / "model.safetensors")
+
+
+def _other_model(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model": "gru4rec"}))
+
+
+class _Trap:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch unpickled",)
+
+
+def _pickle(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(pickle.dumps(_Trap()))
+
+
+def _torch_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"w": torch.zeros(3)}, folder / "model.pt")
+
+
+def _stale_golden(folder: Path) -> None:
+    with np.load(folder / "golden.npz") as archive:
+        arrays = dict(archive)
+    np.savez(folder / "golden.npz", **{**arrays, "scores": arrays["scores"] + 0.01})
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (_truncate, "model.safetensors"),
+        (_spoil, "output.weight"),
+        (_rename, "attention.weight"),
+        (_other_model, "gru4rec"),
+        (_pickle, "pickle"),
+        (_torch_pickle, "pickle"),
+        (_stale_golden, "stale"),
+    ],
+)
+def test_bad_checkpoints(
+    damage: Any, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(SHIPPED, tmp_path / "checkpoint")
+    damage(folder)
+    before = sorted(tmp_path.rglob("*"))
+    ended = run_here(capfd, "scn", "--target", "onnx", "--checkpoint", folder)
+    assert (ended.code, part in ended.error_line()) == (2, True), ended.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    ended = run_here(capfd, "scn", "--target", "onnx", "--output", tmp_path / "file" / "below")
+    assert (ended.code, "cannot write" in ended.error_line()) == (2, True), ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_output_that_holds_something_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "scn" / "rerank" / "generic" / "onnx"
+    place.mkdir(parents=True)
+    (place / "thesis.tex").write_text("mine")
+    ended = run_here(capfd, "scn", "--target", "onnx", "--output", tmp_path)
+    assert (ended.code, "no artifact" in ended.error_line()) == (2, True), ended.err
+    assert (place / "thesis.tex").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("target", "package", "extra"),
+    [("onnx", "onnxscript", "onnx"), ("coreml", "coremltools", "coreml"), ("all", "executorch", "executorch")],
+)
+def test_a_missing_extra(
+    target: str,
+    package: str,
+    extra: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    monkeypatch.chdir(tmp_path)
+    ended = run_here(capfd, "scn", "--target", target)
+    assert (ended.code, f"pip install 'cocorr-export[{extra}]'" in ended.error_line()) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"), [(signal.SIGINT, "lowering"), (signal.SIGTERM, "running"), (signal.SIGKILL, "running")]
+)
+def test_an_interrupted_export_leaves_the_earlier_artifact(
+    number: signal.Signals, moment: str, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    place = tmp_path / "scn" / "rerank" / "generic" / "onnx"
+    shutil.copytree(artifacts["onnx"], place)
+    before = _snapshot(place)
+    command = [COMMAND, "scn", "--target", "onnx", "--output", tmp_path]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if moment in line:
+                time.sleep(0.3)
+                process.send_signal(number)
+                break
+        rest = process.stderr.read()
+        process.wait(60)
+    assert process.returncode == (-number if number is signal.SIGKILL else 130), rest
+    assert _snapshot(place) == before
+    left = [path for path in place.parent.iterdir() if path != place]
+    if number is signal.SIGKILL:
+        assert len(left) == 1
+        with store.staging(place) as folder:  # the next export clears what the killed one left
+            (folder / "manifest.json").write_text("{}")
+        left = [path for path in place.parent.iterdir() if path.name.startswith(".onnx")]
+    assert left == []
+
+
+@pytest.mark.parametrize("what", ["models", "programs", "targets", "profiles"])
+def test_list(what: str, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = run_here(capfd, "list", what, "--json").document[what]
+    assert {"models": "scn", "programs": "hidden_state", "targets": "tflite", "profiles": "generic-fp16"}[what] in str(
+        rows
+    )
+
+
+def test_doctor_says_what_is_ready(capfd: pytest.CaptureFixture[str]) -> None:
+    rows = run_here(capfd, "doctor", "--json").document["targets"]
+    assert {row["target"] for row in rows if row["ready"]} == {"executorch", "coreml", "onnx", "tflite"}
