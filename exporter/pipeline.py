@@ -222,6 +222,13 @@ def parity(folder: Path, report: Report) -> Document:
     return {**manifest, "artifact": str(folder), "parity": judge.parity(subject, ran, outputs)}
 
 
+def run_package(package: Path, inputs: Path, outputs: Path, intermediates: bool) -> list[str]:
+    """Compute a Core ML program with the reference interpreter; return warnings. See `interpret.run_package`."""
+    from exporter import interpret
+
+    return interpret.run_package(package, inputs, outputs, intermediates)
+
+
 def _load(request: ExportRequest) -> tuple["ProgramSpec", "nn.Module", _Golden]:
     """Load model and weights, and compute the golden cases with torch; raises CheckpointError, UnknownNameError."""
     import numpy as np
