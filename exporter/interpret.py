@@ -28,8 +28,10 @@ def run_package(package: Path, inputs: Path, outputs: Path, intermediates: bool)
         results = program.run(arrays, intermediates, state=state)
     temporary = outputs.with_name(f".{outputs.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            np.savez(file, **results)
+        with zipfile.ZipFile(temporary, "w") as archive:  # not numpy.savez: a value may be called like its arguments
+            for name, array in results.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
         temporary.replace(outputs)
     except OSError as error:
         raise OutputError(f"cannot write {outputs}: {error.strerror}; choose another --outputs") from error
