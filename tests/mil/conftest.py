@@ -2,12 +2,16 @@
 
 import json
 import logging
+import sys
 import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# The files under cases/ share what is in mil_judging.py.
+sys.path.insert(0, str(Path(__file__).parent))
 
 Convert = Callable[..., Path]
 
@@ -78,3 +82,11 @@ def write_package(packages) -> Callable[..., Path]:
         return path
 
     return run
+
+
+@pytest.fixture(scope="session")
+def judge(coremltools, packages):
+    """Compare cases of single operations with coremltools' constant folding and with torch."""
+    from mil_judging import Judge
+
+    return Judge(packages)

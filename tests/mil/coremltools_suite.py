@@ -1,8 +1,8 @@
 """A pytest plugin that lets coremltools' own tests judge this interpreter.
 
-coremltools ships its tests. On a Mac they convert a small model, predict with Core ML and compare with an expected value
-that was written by hand or computed by torch; elsewhere they stop after the conversion. With this plugin `predict` is the
-interpreter, so that expectations which Apple holds against Core ML itself are held against it.
+coremltools ships its tests. On a Mac they convert a small model, predict with Core ML and compare with an expected
+value that was written by hand or computed by torch; elsewhere they stop after the conversion. With this plugin
+`predict` is the interpreter, so that expectations which Apple holds against Core ML itself are held against it.
 
 Run it as: PYTHONPATH=tests/mil python -m pytest -p coremltools_suite --pyargs coremltools.converters.mil.mil.ops.tests
 """

@@ -89,7 +89,7 @@ def test_an_id_out_of_range_ends_the_run_and_names_the_operation(convert):
     (name,) = (spec.name for spec in program.inputs)
     assert program.run({name: np.array([[0, 6, 3]], np.int32)})
     for bad in (7, -8, 10**9):
-        with pytest.raises(ProgramError, match="gather.*out of range"):
+        with pytest.raises(ProgramError, match=r"gather.*out of range"):
             program.run({name: np.array([[0, bad, 3]], np.int32)})
 
 
