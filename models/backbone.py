@@ -1,0 +1,85 @@
+"""What the sequence backbones of Forward-OFA share: blocks whose weights come from outside.
+
+The weights of a block are a model's own parameters, or a mapper's output for each user, or what a device was sent; the
+layer norms belong to the backbone and are the same for every user.
+Sizes: batch B, history N, dimension D, blocks L, generated numbers per block P.
+"""
+
+# mypy: allow-subclassing-any
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return x W^T + b [B, N, O] for x [B, N, K], with W [O, K] for all samples or [B, O, K] with one for each."""
+    if weight.dim() == 3:
+        return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+    return functional.linear(x, weight, bias)
+
+
+class Block(nn.Module, ABC):
+    """One residual block: it holds its layer norms, and takes the tensors of `shapes` with every call."""
+
+    shapes: Shapes
+
+    @property
+    def generated(self) -> int:
+        """Return P, the number of weights that this block takes from outside."""
+        return sum(torch.Size(shape).numel() for shape in self.shapes.values())
+
+    @abstractmethod
+    def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Map [B, N, D] to [B, N, D]; each weight is of its shape, or of [B, *shape] with one for each sample."""
+
+    @abstractmethod
+    def macs(self, length: int) -> int:
+        """Return multiply-accumulates for N tokens: products without biases, and 4 D per token for a layer norm."""
+
+
+class Backbone(nn.Module):
+    """An entry [B, N, D] -> [B, N, D], blocks of equal shapes, of which any may be skipped, and an exit like the entry."""
+
+    def __init__(self, name: str, entry: nn.Module, blocks: Sequence[Block], exit: nn.Module) -> None:
+        super().__init__()
+        self.name, self.entry, self.blocks, self.exit = name, entry, nn.ModuleList(blocks), exit
+
+    @property
+    def shapes(self) -> Shapes:
+        """Return the shapes of one block's weights, in the order in which a mapper packs them."""
+        shapes: Shapes = self.blocks[0].shapes
+        return shapes
+
+    @property
+    def generated(self) -> int:
+        """Return P."""
+        return int(self.blocks[0].generated)
+
+    def split(self, packed: Tensor) -> list[dict[str, Tensor]]:
+        """Cut [..., L * P] into the weights of the L blocks, each [..., *shape]."""
+        sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
+        parts = iter(packed.split(sizes * len(self.blocks), -1))
+        return [
+            {name: next(parts).reshape(*packed.shape[:-1], *shape) for name, shape in self.shapes.items()}
+            for _ in self.blocks
+        ]
+
+    def macs(self, length: int, structure: Sequence[int]) -> int:
+        """Return the multiply-accumulates of the blocks that `structure` runs on N tokens, as `Block.macs` counts."""
+        return sum(block.macs(length) for block, runs in zip(self.blocks, structure, strict=True) if runs)
+
+
+def initial_weights(shapes: Shapes) -> Tensor:
+    """Draw one block's packed weights [P], each tensor as torch.nn.Linear draws its own: uniform in 1 / sqrt(inputs)."""
+    bound = 1.0
+    drawn = []
+    for shape in shapes.values():  # a bias follows its weight, and has as many inputs
+        bound = shape[-1] ** -0.5 if len(shape) == 2 else bound
+        drawn.append(torch.empty(shape).uniform_(-bound, bound).flatten())
+    return torch.cat(drawn)
