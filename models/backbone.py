@@ -7,6 +7,7 @@ Sizes: batch B, history N, dimension D, blocks L, generated numbers per block P.
 
 # mypy: allow-subclassing-any
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -24,15 +25,15 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return functional.linear(x, weight, bias)
 
 
+def count(shapes: Shapes) -> int:
+    """Return how many numbers tensors of these shapes hold."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
 class Block(nn.Module, ABC):
     """One residual block: it holds its layer norms, and takes the tensors of `shapes` with every call."""
 
     shapes: Shapes
-
-    @property
-    def generated(self) -> int:
-        """Return P, the number of weights that this block takes from outside."""
-        return sum(torch.Size(shape).numel() for shape in self.shapes.values())
 
     @abstractmethod
     def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
@@ -44,7 +45,7 @@ class Block(nn.Module, ABC):
 
 
 class Backbone(nn.Module):
-    """An entry [B, N, D] -> [B, N, D], blocks of equal shapes, of which any may be skipped, and an exit like the entry."""
+    """Blocks of equal shapes, of which any may be skipped, between an entry and an exit that keep the shape as well."""
 
     def __init__(self, name: str, entry: nn.Module, blocks: Sequence[Block], exit: nn.Module) -> None:
         super().__init__()
@@ -56,14 +57,9 @@ class Backbone(nn.Module):
         shapes: Shapes = self.blocks[0].shapes
         return shapes
 
-    @property
-    def generated(self) -> int:
-        """Return P."""
-        return int(self.blocks[0].generated)
-
     def split(self, packed: Tensor) -> list[dict[str, Tensor]]:
         """Cut [..., L * P] into the weights of the L blocks, each [..., *shape]."""
-        sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
         parts = iter(packed.split(sizes * len(self.blocks), -1))
         return [
             {name: next(parts).reshape(*packed.shape[:-1], *shape) for name, shape in self.shapes.items()}
@@ -76,7 +72,7 @@ class Backbone(nn.Module):
 
 
 def initial_weights(shapes: Shapes) -> Tensor:
-    """Draw one block's packed weights [P], each tensor as torch.nn.Linear draws its own: uniform in 1 / sqrt(inputs)."""
+    """Draw one block's packed weights [P] as torch.nn.Linear draws its own, uniform within 1 / sqrt(inputs)."""
     bound = 1.0
     drawn = []
     for shape in shapes.values():  # a bias follows its weight, and has as many inputs

@@ -24,12 +24,12 @@ def _width(architecture: Arrays) -> int:
     return int(architecture["dimension"])
 
 
-def histories_only(model: torch.nn.Module, golden: Arrays, selection: Selection | None = None) -> Arrays:
+def histories_only(_model: torch.nn.Module, golden: Arrays, _selection: Selection | None = None) -> Arrays:
     """Return item_ids [cases, 1, N]."""
     return {"item_ids": golden["item_ids"][:, None]}
 
 
-def cached_embeddings(model: torch.nn.Module, golden: Arrays, selection: Selection | None = None) -> Arrays:
+def cached_embeddings(model: torch.nn.Module, golden: Arrays, _selection: Selection | None = None) -> Arrays:
     """Return the CACHED_EMBEDDINGS of all cases, looked up in `model.items`."""
     with torch.no_grad():
         history, candidates = (

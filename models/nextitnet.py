@@ -12,11 +12,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.backbone import Backbone, Block, affine
+from models.backbone import Backbone, Block, Shapes, affine
 from models.layers import LayerNorm
 
 DILATIONS = (1, 4)
 WIDTH = 3
+
+
+def shapes(dimension: int) -> Shapes:
+    """Return the shapes of the tensors that one block takes from outside."""
+    each = {"weight": (dimension, WIDTH * dimension), "bias": (dimension,)}
+    return {f"{layer}_{part}": shape for layer in ("first", "second") for part, shape in each.items()}
 
 
 class NextItNetBlock(Block):
@@ -25,17 +31,15 @@ class NextItNetBlock(Block):
     def __init__(self, dimension: int, dilation: int) -> None:
         super().__init__()
         self.dimension, self.dilation = dimension, dilation
-        self.shapes = {}
-        for layer in ("first", "second"):
-            self.shapes |= {f"{layer}.weight": (dimension, WIDTH * dimension), f"{layer}.bias": (dimension,)}
+        self.shapes = shapes(dimension)
         self.first_norm = LayerNorm(dimension)
         self.second_norm = LayerNorm(dimension)
 
     def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Map [B, N, D] to [B, N, D]; before the oldest click there are zeros."""
-        y = affine(taps(x, self.dilation), weights["first.weight"], weights["first.bias"])
+        y = affine(taps(x, self.dilation), weights["first_weight"], weights["first_bias"])
         y = torch.relu(self.first_norm(y))
-        y = affine(taps(y, 2 * self.dilation), weights["second.weight"], weights["second.bias"])
+        y = affine(taps(y, 2 * self.dilation), weights["second_weight"], weights["second_bias"])
         return x + torch.relu(self.second_norm(y))
 
     def macs(self, length: int) -> int:
@@ -58,7 +62,7 @@ def _delay(x: Tensor, steps: int) -> Tensor:
     return torch.cat([zeros, x.narrow(1, 0, length - steps)], 1)
 
 
-def build(dimension: int, blocks: int, length: int) -> Backbone:
+def build(dimension: int, blocks: int, _length: int) -> Backbone:
     """Return a backbone of L blocks; it has no weight that depends on the length of the histories."""
     stack = [NextItNetBlock(dimension, DILATIONS[index % len(DILATIONS)]) for index in range(blocks)]
     return Backbone("nextitnet", nn.Identity(), stack, nn.Identity())

@@ -2,7 +2,8 @@
 
 Code name -> paper symbol: query, key, value Q, K, V; inner and outer the two layers of the feed-forward network.
 One block on X is, with one attention head and without an output projection,
-    X' = X + softmax(Q K^T / sqrt(D) + causal mask) V,  Q, K, V from LN_1(X);   X'' = X' + W_2 relu(W_1 LN_2(X') + b_1) + b_2
+    X' = X + softmax(Q K^T / sqrt(D) + causal mask) V,  with Q, K, V of LN_1(X)
+    X'' = X' + W_2 relu(W_1 LN_2(X') + b_1) + b_2
 """
 
 # mypy: allow-subclassing-any
@@ -12,11 +13,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.backbone import Backbone, Block, affine
+from models.backbone import Backbone, Block, Shapes, affine
 from models.layers import LayerNorm, cut
 
 LAYERS = ("query", "key", "value", "inner", "outer")
 HIDDEN = -1e4  # stands for minus infinity before a softmax: exp gives 0, and fp16 can hold it
+
+
+def shapes(dimension: int) -> Shapes:
+    """Return the shapes of the tensors that one block takes from outside."""
+    each = {"weight": (dimension, dimension), "bias": (dimension,)}
+    return {f"{layer}_{part}": shape for layer in LAYERS for part, shape in each.items()}
 
 
 class SASRecBlock(Block):
@@ -25,9 +32,7 @@ class SASRecBlock(Block):
     def __init__(self, dimension: int, length: int) -> None:
         super().__init__()
         self.dimension = dimension
-        self.shapes = {}
-        for layer in LAYERS:
-            self.shapes |= {f"{layer}.weight": (dimension, dimension), f"{layer}.bias": (dimension,)}
+        self.shapes = shapes(dimension)
         self.attention_norm = LayerNorm(dimension)
         self.feed_forward_norm = LayerNorm(dimension)
         future = torch.ones(length, length).triu(1) * HIDDEN
@@ -37,7 +42,7 @@ class SASRecBlock(Block):
         """Map [B, N, D] to [B, N, D]; padding on the right is never seen by what stands left of it."""
 
         def layer(name: str, x: Tensor) -> Tensor:
-            return affine(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+            return affine(x, weights[f"{name}_weight"], weights[f"{name}_bias"])
 
         normal = self.attention_norm(x)
         query, key, value = (layer(name, normal) for name in ("query", "key", "value"))

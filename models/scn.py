@@ -114,7 +114,7 @@ class SCN(nn.Module):
         return self.output_norm(self.output(self.post_norm(mixed)))
 
     def score(self, user: Tensor, candidates: Tensor) -> Tensor:
-        """Return u . T(e) [B, C] for user states [B, D] and embeddings [B, C, D], T(e) = W_2 tanh(W_1 e + c_1) + c_2."""
+        """Return u . T(e) [B, C] for users [B, D] and embeddings [B, C, D], T(e) = W_2 tanh(W_1 e + c_1) + c_2."""
         # u . (W_2 t + c_2) = (u W_2) . t + u . c_2: W_2 is applied once per user and not once per candidate.
         inner = torch.tanh(self.candidate_hidden(candidates))  # [B, C, D]
         projected = torch.matmul(user, self.candidate_output.weight)  # [B, D]

@@ -46,7 +46,7 @@ class Select(Protocol):
 class BuildProgram(Protocol):
     """Wrap a model in a module whose forward takes a program's inputs in order."""
 
-    def __call__(self, model: "nn.Module", selection: Selection | None = None) -> "nn.Module":
+    def __call__(self, model: "nn.Module", selection: Selection | None = None, /) -> "nn.Module":
         """Return the module; raises ValueError where the program needs a selection and gets none."""
         ...
 
@@ -54,12 +54,12 @@ class BuildProgram(Protocol):
 class Cases(Protocol):
     """Make a program's inputs from a checkpoint's golden arrays."""
 
-    def __call__(self, model: "nn.Module", golden: Arrays, selection: Selection | None = None) -> Arrays:
+    def __call__(self, model: "nn.Module", golden: Arrays, selection: Selection | None = None, /) -> Arrays:
         """Return every input by name and in forward's order, with the cases on a first axis of its own."""
         ...
 
 
-def golden_ids(model: "nn.Module", golden: Arrays, selection: Selection | None = None) -> Arrays:
+def golden_ids(_model: "nn.Module", golden: Arrays, _selection: Selection | None = None) -> Arrays:
     """Return item_ids [cases, 1, N] and candidate_ids [cases, 1, C] as they are."""
     return {name: golden[name][:, None] for name in ("item_ids", "candidate_ids")}
 

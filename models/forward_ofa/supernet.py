@@ -1,0 +1,142 @@
+"""The whole of Forward-OFA in one graph: all blocks for every sample, each weighed by whether it runs; for training.
+
+It also holds the methods that the paper compares with: each leaves one part of Forward-OFA out.
+"""
+
+# mypy: allow-subclassing-any
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models import nextitnet, sasrec
+from models.backbone import Backbone, Shapes, count, initial_weights
+from models.forward_ofa import controller as control
+from models.forward_ofa.assembler import score
+from models.forward_ofa.mapper import Mapper
+from models.layers import ItemEmbedding, last_position
+
+MAX_HISTORY = 512
+BACKBONES: Mapping[str, Callable[[int, int, int], Backbone]] = {"sasrec": sasrec.build, "nextitnet": nextitnet.build}
+SHAPES: Mapping[str, Callable[[int], Shapes]] = {"sasrec": sasrec.shapes, "nextitnet": nextitnet.shapes}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What decides the structure, whether a mapper generates the weights, and whether it knows the structure."""
+
+    structure: Literal["controller", "all", "random", "first", "last"]
+    mapper: bool
+    structure_vector: bool
+
+
+METHODS: Mapping[str, Method] = {
+    "forward_ofa": Method("controller", mapper=True, structure_vector=True),
+    "devicerec": Method("all", mapper=False, structure_vector=False),
+    "controller": Method("controller", mapper=False, structure_vector=False),
+    "duet": Method("all", mapper=True, structure_vector=False),
+    "no_structure_vector": Method("controller", mapper=True, structure_vector=False),
+    "random": Method("random", mapper=True, structure_vector=True),
+    "first": Method("first", mapper=True, structure_vector=True),
+    "last": Method("last", mapper=True, structure_vector=True),
+}
+
+
+class Supernet(nn.Module):
+    """Score candidates for histories up to `history_length`; `kept_blocks` is for random, first and last alone.
+
+    The method `random` draws a user's blocks anew with every call, from torch's generator.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        dimension: int,
+        blocks: int,
+        history_length: int,
+        backbone: str,
+        method: str = "forward_ofa",
+        kept_blocks: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check(dimension, blocks, history_length, backbone, method, kept_blocks)
+        self.method, self.kept_blocks, self.history_length = METHODS[method], kept_blocks or blocks, history_length
+        self.items = ItemEmbedding(vocabulary, dimension)
+        self.backbone = BACKBONES[backbone](dimension, blocks, history_length)
+        learned = self.method.structure == "controller"
+        self.controller = control.Controller(dimension, blocks) if learned else None
+        self.interest = control.Interest(dimension) if self.method.mapper else None
+        self.mapper = Mapper(dimension, blocks, self.backbone.shapes) if self.method.mapper else None
+        if self.mapper is None:
+            own = torch.stack([initial_weights(self.backbone.shapes) for _ in range(blocks)])
+            self.own_weights = nn.Parameter(own)  # [L, P]
+
+    def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
+        """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        return score(self.user_state(item_ids, self.structure(item_ids)), self.items(candidate_ids))
+
+    def read(self, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings [B, N, D] and the mask [B, N] of last valid positions of histories [B, N]."""
+        x = self.items(item_ids)
+        return x, last_position(item_ids, x.dtype)
+
+    def structure(self, item_ids: Tensor) -> Tensor:
+        """Return which blocks run, [B, L] of 0 and 1, for histories [B, N]."""
+        users, blocks = len(item_ids), len(self.backbone.blocks)
+        if self.controller is not None:
+            return control.choose(self.controller(*self.read(item_ids)))
+        order = torch.arange(blocks).expand(users, -1)
+        if self.method.structure == "random":
+            order = torch.rand(users, blocks).argsort(-1)
+        elif self.method.structure == "last":
+            order = order.flip(-1)
+        return (order < self.kept_blocks).to(self.items.weight)
+
+    def weights(self, x: Tensor, last: Tensor, structure: Tensor) -> Tensor:
+        """Return packed weights, [B, L, P] generated for a structure [B, L], or [L, P] of the model's own."""
+        if self.mapper is None or self.interest is None:
+            return self.own_weights
+        return self.mapper(self.interest(x, last, structure if self.method.structure_vector else None))
+
+    def user_state(self, item_ids: Tensor, structure: Tensor) -> Tensor:
+        """Return u [B, D] for histories [B, N]; a structure [B, L] between 0 and 1 lets gradients through."""
+        x, last = self.read(item_ids)
+        weights = self.backbone.split(self.weights(x, last, structure).flatten(-2))
+        x = self.backbone.entry(x)
+        for block, own, runs in zip(self.backbone.blocks, weights, structure.unbind(-1), strict=True):
+            x = x + runs[:, None, None] * (block(x, own) - x)
+        return self.backbone.exit(control.read(x, last))
+
+    def generate(self, item_ids: Tensor, structure: Tensor) -> Tensor:
+        """Return the packed weights [B, L, P] of the blocks of given structures [B, L] for histories [B, N]."""
+        return self.weights(*self.read(item_ids), structure).expand(len(item_ids), -1, -1)
+
+
+def _check(
+    dimension: int, blocks: int, history_length: int, backbone: str, method: str, kept_blocks: int | None
+) -> None:
+    """Raise ValueError for an architecture that cannot be."""
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone {backbone!r} is none of {', '.join(BACKBONES)}")
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
+    if 2 * blocks > dimension:
+        raise ValueError(f"{blocks} blocks need a dimension of {2 * blocks} or more for their structure vector")
+    if history_length > MAX_HISTORY:
+        raise ValueError(f"history_length {history_length} is more than {MAX_HISTORY}")
+    counted = METHODS[method].structure in ("random", "first", "last")
+    if counted != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
+        raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
+
+
+def weight_count(architecture: Mapping[str, int | str]) -> int:
+    """Return the number of weights of the item embedding, and of the mapper or of the blocks without one."""
+    backbone, method = str(architecture.get("backbone")), str(architecture.get("method", "forward_ofa"))
+    vocabulary, dimension = int(architecture["vocabulary"]), int(architecture.get("dimension", 1))
+    if backbone not in SHAPES or method not in METHODS:
+        return vocabulary * dimension  # which Supernet refuses before it takes memory
+    generated = int(architecture.get("blocks", 1)) * count(SHAPES[backbone](dimension))
+    return vocabulary * dimension + generated * (dimension + 1 if METHODS[method].mapper else 1)
