@@ -1,6 +1,7 @@
 """The command line: thin, and quick to start; torch and the vendors' packages are imported by the work itself."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -142,6 +143,7 @@ def _terminate(*_: object) -> None:
 def main() -> None:
     """Run the command line; every error ends as one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reports home as soon as it is imported
     try:
         code = app(standalone_mode=False)
     except CocorrError as error:

@@ -229,6 +229,9 @@ def _load(request: ExportRequest) -> tuple["ProgramSpec", "nn.Module", _Golden]:
 
     from models import checkpoint as checkpoints
 
+    torch.set_num_threads(
+        1
+    )  # these models are too small to share: more threads wait for each other, and others for them
     spec = load_spec(request.model)
     name = request.program or spec.default_program
     if name not in spec.programs:

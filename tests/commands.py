@@ -28,9 +28,13 @@ class Ended:
     def document(self) -> Any:
         return json.loads(self.out)
 
+    def noise(self) -> list[str]:
+        """Return the lines on stderr that are no progress."""
+        return [line for line in self.err.splitlines() if not line.startswith("... ")]
+
     def error_line(self) -> str:
         """Return the only line that is no progress, of a command that refused its input."""
-        lines = [line for line in self.err.splitlines() if not line.startswith("... ")]
+        lines = self.noise()
         assert len(lines) == 1, self.err
         assert self.out == ""
         return lines[0]

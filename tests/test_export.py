@@ -52,7 +52,7 @@ def test_the_counts_of_the_targets_agree(exported: Ended) -> None:
 
 
 def test_nothing_but_progress_on_the_screen(exported: Ended) -> None:
-    assert [line for line in exported.err.splitlines() if not line.startswith("... ")] == []
+    assert exported.noise() == []
 
 
 def test_hidden_state_is_a_program_without_ranking(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -73,27 +73,26 @@ def test_core_ml_in_half_precision(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("target", ["executorch", "onnx", "tflite"])
-def test_the_other_targets_in_half_precision(target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    ended = run_here(capfd, "scn", "--target", target, "--precision", "fp16", "--output", tmp_path, "--json")
+def test_the_other_targets_in_half_precision(target: str, tmp_path: Path) -> None:
+    ended = cocorr_export("scn", "--target", target, "--precision", "fp16", "--output", tmp_path, "--json")
     assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
     assert ended.document["parity"]["max_abs_error"] > 1e-5
+    assert ended.noise() == []
 
 
 @pytest.mark.parametrize("delegate", ["portable", "coreml", "vulkan"])
-def test_executorch_delegates(delegate: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_executorch_delegates(delegate: str, tmp_path: Path) -> None:
     profile = tmp_path / "phone.yaml"
     profile.write_text(f"name: phone\ntargets:\n  executorch:\n    delegate: {delegate}\n")
-    ended = run_here(
-        capfd, "scn", "--target", "executorch", "--profile", profile, "--output", tmp_path / "out", "--json"
-    )
+    ended = cocorr_export("scn", "--target", "executorch", "--profile", profile, "--output", tmp_path / "out", "--json")
     parity = ended.document["parity"]
+    assert ended.noise() == []
     if delegate == "portable":
         assert (ended.code, parity["verdict"]) == (0, "pass")
     else:
         assert (ended.code, parity["verdict"], parity["max_abs_error"]) == (3, "unverified", None)
         assert "delegate" in parity["reason"]
         assert (Path(ended.document["artifact"]) / "model.pte").stat().st_size > 3_000_000
-    assert [line for line in ended.err.splitlines() if not line.startswith("... ")] == []
 
 
 def rehash(folder: Path) -> None:

@@ -32,6 +32,12 @@ import numpy as np
 
 PROTOCOL = 1
 
+# log.txt is where the other side may send what the runtime prints.
+EXCHANGED = (
+    *("request.json", "inputs.npz", "response.json", "response.json.part"),
+    *("outputs.npz", "outputs.npz.part", "log.txt"),
+)
+
 # The runtimes report a failed allocation in words, not as MemoryError; 0x21 is ExecuTorch's MemoryAllocationFailed.
 OUT_OF_MEMORY = re.compile(
     r"bad_alloc|(failed|unable|not enough memory) to allocate|out of memory|error:? 0x:?21\b", re.I
@@ -316,7 +322,7 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def guard(request: dict[str, Any]) -> None:
+def guard(folder: Path, request: dict[str, Any]) -> None:
     """Bound time and memory from inside, which still holds when the other side is gone.
 
     The alarm ends the process even while a runtime hangs in native code. RLIMIT_DATA counts private writable memory,
@@ -334,7 +340,7 @@ def guard(request: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # not Linux, or not allowed: the limits above still hold
         Path("/proc/self/oom_score_adj").write_text("1000")
     if request["watch_stdin"]:
-        threading.Thread(target=end_with_stdin, daemon=True).start()
+        threading.Thread(target=end_with_stdin, args=(folder,), daemon=True).start()
 
 
 def data_limit() -> float:
@@ -345,10 +351,17 @@ def data_limit() -> float:
     return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
-def end_with_stdin() -> None:
-    """End this process when whoever started it closes its standard input or dies."""
+def end_with_stdin(folder: Path) -> None:
+    """End this process when whoever started it closes its standard input or dies.
+
+    Nobody is left then to tidy up: the files of the exchange go, and the folder too if it holds nothing else.
+    """
     while os.read(0, 4096):
         pass
+    for name in EXCHANGED:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
     os._exit(3)
 
 
@@ -444,7 +457,7 @@ def main(folder: Path) -> int:
         if request.get("protocol") != PROTOCOL:
             given = request.get("protocol")
             raise RefusalError("protocol", f"the agent speaks protocol {PROTOCOL}, the request {given!r}")
-        guard(request)
+        guard(folder, request)
         answer, outputs = execute(folder, request)
         partial = folder / "outputs.npz.part"
         with partial.open("wb") as file:

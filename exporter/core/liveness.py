@@ -27,7 +27,7 @@ def peak_live_bytes(lifetimes: Sequence[Lifetime]) -> int:
 
 
 def arena_offsets(lifetimes: Sequence[Lifetime], alignment: int = 64) -> list[int]:
-    """Place every activation at an aligned offset, largest first, each in the lowest gap that is free while it lives.
+    """Place every activation at an aligned offset, largest first, each in the tightest gap that is free while it lives.
 
     This is the greedy-by-size planning of Pisarchyk and Lee (2020, arXiv:2001.03288, section 5.2).
     """

@@ -3,11 +3,12 @@
 from exporter.mil.describe import ConstantInfo, OperationInfo, ValueInfo
 from exporter.mil.executor import NonFinite
 from exporter.mil.features import Flexibility
-from exporter.mil.function import Execution, Function, State
+from exporter.mil.function import Classifier, Execution, Function, State
 from exporter.mil.kernel import HalfPolicy, Limits
 from exporter.mil.program import NonFiniteWarning, Program, load
 
 __all__ = [
+    "Classifier",
     "ConstantInfo",
     "Execution",
     "Flexibility",

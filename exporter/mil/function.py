@@ -43,6 +43,15 @@ class State:
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """The outputs of a classifier: the `label`, and the `probabilities` in the order of `classes`."""
+
+    label: str
+    probabilities: str
+    classes: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
 class StateCell:
     """A state as operations see it: where it lives and under which name."""
 
@@ -89,6 +98,16 @@ class Function:
         other = [item.name for item in plan.inputs if not isinstance(item.type, TensorType | StateType)]
         if other:
             raise ProgramError(f"input {other[0]!r} is neither a tensor nor a state; this interpreter cannot take it")
+
+    @property
+    def classifier(self) -> Classifier | None:
+        """What the outputs of a classifier mean; None for every other function."""
+        for step in self._plan.steps:
+            if step.node.type == "classify" and len(step.outputs) == 2:
+                label, probabilities = (output.name for output in step.outputs)
+                classes = step.constants.get("classes", [])
+                return Classifier(label, probabilities, tuple(c if isinstance(c, str) else int(c) for c in classes))
+        return None
 
     @property
     def operations(self) -> tuple[OperationInfo, ...]:
@@ -183,7 +202,8 @@ class Function:
 
 def _spec(plan: Plan, name: str) -> TensorSpec:
     declared = plan.types[name]
-    return declared.spec(name) if isinstance(declared, TensorType) else TensorSpec(name, (UNKNOWN,), "object")
+    # The only output that is no tensor is the dictionary of a classifier, given as the array of its probabilities.
+    return declared.spec(name) if isinstance(declared, TensorType) else TensorSpec(name, (UNKNOWN,), "float32")
 
 
 def _converted(name: str, array: np.ndarray, wanted: np.dtype) -> np.ndarray:
@@ -200,5 +220,5 @@ def _converted(name: str, array: np.ndarray, wanted: np.dtype) -> np.ndarray:
 def _own(value: Any) -> Any:
     """Return an array that the caller may write to: views of inputs, constants and files are copied."""
     if isinstance(value, np.ndarray):
-        return np.array(value)
+        return value.astype(str) if value.dtype == object else np.array(value)
     return value

@@ -1,7 +1,8 @@
 """The part of the Core ML model specification that an ML program uses, as tables for `wire.Reader`.
 
 Field numbers follow the public Model.proto, FeatureTypes.proto and MIL.proto of Core ML specification versions 6
-(iOS 15) to 9 (iOS 18). Messages of the MIL part are strict: a field nobody here knows could change what the program computes.
+(iOS 15) to 9 (iOS 18). Messages of the MIL part are strict: a field nobody here knows could change what the program
+computes.
 """
 
 from exporter.mil.wire import Field, Message

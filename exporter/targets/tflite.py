@@ -91,6 +91,7 @@ _KINDS = {
     "UNPACK": kinds.MOVE,
     "SHAPE": kinds.SHAPE,
 }
+_FUSED = {1: kinds.RELU, 4: kinds.TANH}  # ActivationFunctionType of the schema
 _ITEM_BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1, "INT16": 2, "BOOL": 1}
 
 
@@ -147,6 +148,9 @@ class TFLiteTarget:
                 inputs[0] = image[0], image[3], image[1], image[2]
                 inputs[1] = channels, image[3] // groups, kernel[1], kernel[2]
                 attributes = {"groups": groups}
+            fused = getattr(options, "fusedActivationFunction", 0)
+            if fused:  # a value without a formula leaves the operation uncounted
+                attributes["activation"] = _FUSED.get(fused, f"fused activation {fused}")
             found.append(
                 Operation(
                     name=f"{native.lower()}_{index}",

@@ -91,10 +91,13 @@ def test_its_own_alarm_ends_it_when_nobody_watches(tmp_path, make_request, fake_
 
 def test_a_closed_standard_input_ends_it_only_if_asked(tmp_path, make_request, fake_onnxruntime):
     model = fake_onnxruntime("import time\ntime.sleep(1)\nraise RuntimeError('woke up')")
-    for watch, status in ((True, 3), (False, 1)):
+    exchanged = {"inputs.npz", "request.json", "response.json"}
+    for watch, status, left in ((True, 3, set()), (False, 1, exchanged)):
         write_request(tmp_path, make_request("onnx", model), str(model), None, watch_stdin=watch)
         done = subprocess.run([sys.executable, str(SOURCE), str(tmp_path)], stdin=subprocess.DEVNULL, check=False)
         assert done.returncode == status
+        # Only what belongs to the exchange goes with it: never a file that somebody else put there.
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"any.onnx", "fake"} | left)
 
 
 @pytest.fixture

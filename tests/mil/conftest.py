@@ -22,7 +22,7 @@ def coremltools():
         import torch
 
         torch.set_num_threads(1)
-        import coremltools.converters.mil.frontend.torch  # noqa: F401
+        import coremltools.converters.mil.frontend.torch
     return ct
 
 
