@@ -43,7 +43,8 @@ def read(states: Tensor, last: Tensor) -> Tensor:
 def structure_vector(structure: Tensor, dimension: int) -> Tensor:
     """Return I [B, D]: for each block of [B, L] whether it runs and whether it is skipped, then zeros."""
     vector = torch.stack([structure, 1 - structure], -1).flatten(1)  # [B, 2 L]
-    return functional.pad(vector, (0, dimension - vector.shape[1])) if vector.shape[1] < dimension else vector
+    padding = dimension - vector.shape[1]
+    return torch.cat([vector, torch.zeros_like(vector[:, :1]).expand(-1, padding)], 1) if padding else vector
 
 
 def choose(logits: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class Supernet(nn.Module):
         _check(dimension, blocks, history_length, backbone, method, kept_blocks)
         self.method, self.kept_blocks, self.history_length = METHODS[method], kept_blocks or blocks, history_length
         self.items = ItemEmbedding(vocabulary, dimension)
+        self.dropout = nn.Dropout(0.0)  # of what enters the first block; training sets it
         self.backbone = BACKBONES[backbone](dimension, blocks, history_length)
         learned = self.method.structure == "controller"
         self.controller = control.Controller(dimension, blocks) if learned else None
@@ -105,10 +106,20 @@ class Supernet(nn.Module):
         """Return u [B, D] for histories [B, N]; a structure [B, L] between 0 and 1 lets gradients through."""
         x, last = self.read(item_ids)
         weights = self.backbone.split(self.weights(x, last, structure).flatten(-2))
-        x = self.backbone.entry(x)
+        x = self.dropout(self.backbone.entry(x))
         for block, own, runs in zip(self.backbone.blocks, weights, structure.unbind(-1), strict=True):
             x = x + runs[:, None, None] * (block(x, own) - x)
         return self.backbone.exit(control.read(x, last))
+
+    def sample_user_state(self, item_ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Return u [B, D] for structures drawn by Gumbel-softmax, and sum_l -log alpha_l1 averaged over the batch.
+
+        Without a controller the structure is what the method says, and the second number zero (eqs. 2-5 and 11).
+        """
+        if self.controller is None:
+            return self.user_state(item_ids, self.structure(item_ids)), torch.zeros(())
+        structure, cost = control.sample(self.controller(*self.read(item_ids)), temperature)
+        return self.user_state(item_ids, structure), cost.sum(-1).mean()
 
     def generate(self, item_ids: Tensor, structure: Tensor) -> Tensor:
         """Return the packed weights [B, L, P] of the blocks of given structures [B, L] for histories [B, N]."""
