@@ -52,7 +52,11 @@ Report = Callable[[int, int, str], None]
 
 
 def train(
-    spec: ModelSpec, architecture: Mapping[str, int], interactions: Interactions, settings: Settings, report: Report
+    spec: ModelSpec,
+    architecture: Mapping[str, int | str],
+    interactions: Interactions,
+    settings: Settings,
+    report: Report,
 ) -> Trained:
     """Train, keep the epoch of best validation NDCG@10 and test it; `report` gets batches done, all batches, a note.
 

@@ -88,7 +88,7 @@ def loss(model: Supernet, item_ids: Tensor, targets: Tensor, options: NextItem) 
 
 
 def full_ranks(model: Supernet, interactions: Interactions, targets: np.ndarray) -> np.ndarray:
-    """Return the 0-based ranks [U] of the items at target positions among all items; ties and NaN count against them."""
+    """Return the 0-based ranks [U] of the items at target positions among all items; a tie or NaN counts against."""
     ranks = []
     for part in _batches(targets):
         item_ids = torch.from_numpy(histories(interactions, part, model.history_length))

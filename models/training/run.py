@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -40,9 +41,8 @@ def run(
         kind = {"train_negatives": TRAIN_NEGATIVES, "test_negatives": TEST_NEGATIVES}
     else:
         torch.manual_seed(settings.seed)
-        untrained = spec.build(architecture)
-        assert isinstance(untrained, Supernet)
-        trained = next_item.train(untrained, interactions, settings, next_item_options, report)
+        supernet = cast(Supernet, spec.build(architecture))
+        trained = next_item.train(supernet, interactions, settings, next_item_options, report)
         kind = {
             **asdict(next_item_options),
             "validation_users": next_item.VALIDATION_USERS,
