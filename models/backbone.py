@@ -21,7 +21,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return x W^T + b [B, N, O] for x [B, N, K], with W [O, K] for all samples or [B, O, K] with one for each."""
     if weight.dim() == 3:
-        return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+        # As (W x^T)^T: the gradient of W then comes out as W lies in memory, and is not copied once more.
+        return torch.baddbmm(bias[:, :, None], weight, x.transpose(1, 2)).transpose(1, 2)
     return functional.linear(x, weight, bias)
 
 

@@ -87,7 +87,8 @@ def train(
     def validate() -> float:
         return ndcg(ranks(score_cases(model, validation)), 10)
 
-    best_epoch = fit(model, settings, rng, len(users), start_epoch, validate, report)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    best_epoch = fit(model, optimiser, settings, rng, len(users), start_epoch, validate, report)
     metrics = {
         "test": summary(score_cases(model, test)),
         "validation": summary(score_cases(model, validation)),
@@ -98,6 +99,7 @@ def train(
 
 def fit(
     model: nn.Module,
+    optimiser: torch.optim.Optimizer,
     settings: Settings,
     rng: np.random.Generator,
     samples: int,
@@ -105,11 +107,10 @@ def fit(
     validate: Callable[[], float],
     report: Report,
 ) -> int:
-    """Train with AdamW, leave the model with the weights of its best epoch, in eval mode, and return that epoch.
+    """Train, leave the model with the weights of its best epoch, in eval mode, and return that epoch.
 
     `start_epoch` returns what maps indices below `samples` to a loss; `validate` returns NDCG@10, more is better.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     batches = -(-samples // settings.batch_size)
     best, best_epoch, best_state = -1.0, 0, model.state_dict()
     for epoch in range(settings.epochs):

@@ -47,6 +47,7 @@ def run(
             **asdict(next_item_options),
             "validation_users": next_item.VALIDATION_USERS,
             "ranked_among": "all items",
+            "autocast": "bfloat16",
         }
     golden = golden_cases(trained.model, trained.test, settings.seed)
     state = trained.model.state_dict()
