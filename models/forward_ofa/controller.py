@@ -59,4 +59,4 @@ def sample(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     uniform = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
     shifted = (logits + torch.log(uniform) - torch.log1p(-uniform)) / temperature
     soft = torch.sigmoid(shifted)
-    return choose(shifted) + soft - soft.detach(), functional.softplus(shifted)
+    return choose(shifted) + (soft - soft.detach()), functional.softplus(shifted)
