@@ -157,6 +157,14 @@ DAMAGE = {
         lambda f: save_config(f, architecture={**ARCHITECTURE, "heads": "2"}),
         "architecture.heads must be",
     ),
+    "a number for a name": (
+        lambda f: save_config(f, architecture={**ARCHITECTURE, "backbone": 3}),
+        "architecture.backbone must be a name",
+    ),
+    "two lengths": (
+        lambda f: save_config(f, architecture={**ARCHITECTURE, "history_length": 7}),
+        "architecture.history_length and history_length differ",
+    ),
     "no history": (lambda f: save_config(f, history_length=0), "history_length must be a whole number"),
     "metrics no object": (lambda f: save_config(f, metrics=[1]), "metrics must be an object"),
     "half the golden": (lambda f: truncate(f, "golden.npz"), "golden.npz: .*write the golden cases again"),
