@@ -97,7 +97,8 @@ def render(
         f" {settings.history}, AdamW at {settings.learning_rate}, weight decay {settings.weight_decay}, temperature"
         f" {options.temperature}, lambda {options.compactness}, dropout {options.dropout}, seed {settings.seed};"
         f" one thread of a {platform.machine()} processor, torch {torch.__version__}."
-        " Each method keeps its epoch of best validation NDCG@10. The published figures come from a training without such a bound, and from another order"
+        " Each method keeps its epoch of best validation NDCG@10."
+        " The published figures come from a training without such a bound, and from another order"
         " of clicks with equal times: they are a goal here, not a result.",
         "",
         "| method | NDCG@10 | Hit@10 | Mbit sent or held | MACs of the blocks | best epoch | s"

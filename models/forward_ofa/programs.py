@@ -13,6 +13,7 @@ from models.forward_ofa.assembler import CachedSubNetwork, assemble, package
 from models.forward_ofa.controller import choose
 from models.forward_ofa.supernet import Supernet, weight_count
 from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, cached_embeddings, histories_only
+from models.layers import last_position
 from models.spec import Arrays, External, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
 
 EXTERNAL_CASES = 16  # each case of `subnet_external` and `mapper` has a whole user's weights, half a megabyte
@@ -27,11 +28,11 @@ class ControllerProgram(nn.Module):
             raise ValueError("this checkpoint's method has no controller and no mapper; train the method forward_ofa")
         self.items, self.controller, self.interest = model.items, model.controller, model.interest
         self.structure_vector = model.method.structure_vector
-        self.read = model.read
 
     def forward(self, item_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map histories [1, N] to logits [1, L], the structure [1, L] of 0 and 1, and the latent interest [1, D]."""
-        x, last = self.read(item_ids)
+        x = self.items(item_ids)
+        last = last_position(item_ids, x.dtype)
         logits = self.controller(x, last)
         structure = choose(logits)
         return logits, structure, self.interest(x, last, structure if self.structure_vector else None)

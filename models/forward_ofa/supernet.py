@@ -46,10 +46,7 @@ METHODS: Mapping[str, Method] = {
 
 
 class Supernet(nn.Module):
-    """Score candidates for histories up to `history_length`; `kept_blocks` is for random, first and last alone.
-
-    The method `random` draws a user's blocks anew with every call, from torch's generator.
-    """
+    """Score candidates for histories up to `history_length`; `kept_blocks` is for random, first and last alone."""
 
     def __init__(
         self,
@@ -91,7 +88,7 @@ class Supernet(nn.Module):
             return control.choose(self.controller(*self.read(item_ids)))
         order = torch.arange(blocks).expand(users, -1)
         if self.method.structure == "random":
-            order = torch.rand(users, blocks).argsort(-1)
+            order = _shuffled(item_ids, blocks)
         elif self.method.structure == "last":
             order = order.flip(-1)
         return (order < self.kept_blocks).to(self.items.weight)
@@ -141,6 +138,15 @@ def _check(
     counted = METHODS[method].structure in ("random", "first", "last")
     if counted != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
         raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
+
+
+def _shuffled(item_ids: Tensor, blocks: int) -> Tensor:
+    """Return for each history [B, N] a permutation of the blocks [B, L] that looks random and is always the same."""
+    places = torch.arange(1, item_ids.shape[1] + 1)
+    state = (item_ids.long() * places).sum(-1, keepdim=True) * 1_000_003 + torch.arange(blocks)
+    for factor in (0x85EBCA6B, 0xC2B2AE35):  # two rounds of a multiplicative hash on 32 bits
+        state = ((state ^ (state >> 15)) * factor) & 0xFFFFFFFF
+    return state.argsort(-1)
 
 
 def weight_count(architecture: Mapping[str, int | str]) -> int:

@@ -186,6 +186,7 @@ def test_each_method_leaves_out_its_part_and_trains_all_that_is_left(method):
     runs = {"first": [1, 1, 0, 0], "last": [0, 0, 1, 1], "devicerec": [1] * 4, "duet": [1] * 4}.get(method)
     assert runs is None or (structure == torch.tensor(runs)).all()
     assert method != "random" or ((structure.sum(1) == 2).all() and len(structure.unique(dim=0)) > 1)
+    assert torch.equal(model.structure(item_ids), structure)
     user, cost = model.train().sample_user_state(item_ids, 5.0)
     (user.square().sum() + cost).backward()
     idle = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
