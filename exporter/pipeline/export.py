@@ -1,86 +1,27 @@
-"""From a checkpoint to verified artifacts: the only file that knows every part, and the only one that knows the models.
+"""From a checkpoint to verified artifacts: lower, run, judge and measure, and keep to the budgets of the device."""
 
-The command line imports this module when it starts, so what is slow to import is imported where it is used.
-"""
-
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from exporter.core.errors import ArtifactError, CheckpointError, LoweringError, UnknownNameError
-from exporter.core.types import Arrays, Captured, Precision, TensorSpec
+from exporter.core.errors import LoweringError, UnknownNameError
+from exporter.core.types import Captured, Precision, TensorSpec
+from exporter.pipeline import budgets
+from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
-from models.zoo import MODELS, load_spec
+from models.zoo import MODELS
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from exporter.pipeline.source import Source
     from exporter.profiles import DeviceProfile
-    from models.spec import ProgramSpec
 
 Document = dict[str, Any]
 Report = Callable[[str], None]
-Listing = Literal["models", "programs", "targets", "profiles"]
 
 _WARMUP, _ITERATIONS = 20, 200
-PRETRAINED = Path(__file__).resolve().parent.parent / "models" / "pretrained"
-_STALE = 1e-4  # golden scores may be from another machine, whose torch rounds differently
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What `cocorr-export MODEL` was asked for; None stands for the model's or the profile's own choice."""
-
-    model: str
-    target: str
-    program: str | None
-    profile: str
-    checkpoint: Path | None
-    precision: Precision | None
-    output: Path
-
-
-@dataclass(frozen=True)
-class _Golden:
-    """Inputs and torch outputs of the golden cases, [cases, *shape] each, and where the weights came from."""
-
-    inputs: Arrays
-    outputs: Arrays
-    checkpoint_sha256: str
-
-
-def model_names() -> list[str]:
-    """Return the models that can be exported."""
-    return sorted(MODELS)
-
-
-def listing(what: Listing) -> list[Document]:
-    """Return one row per model, program, target or shipped profile."""
-    if what == "targets":
-        return [
-            {"target": name, "extra": target.extra, "precisions": ", ".join(target.precisions)}
-            for name, target in TARGETS.items()
-        ]
-    if what == "profiles":
-        from exporter import profiles
-
-        return [{"profile": name, "description": profiles.load(name).description} for name in profiles.shipped()]
-    specs = [load_spec(name) for name in model_names()]
-    if what == "models":
-        return [{"model": spec.name, "description": spec.description} for spec in specs]
-    return [
-        {"model": spec.name, "program": program.name, "runs on": program.runs_on, "description": program.description}
-        for spec in specs
-        for program in spec.programs.values()
-    ]
-
-
-def doctor() -> list[Document]:
-    """Return one row per target: its packages, whether it is ready, and the command that installs what is missing."""
-    from exporter.environment import survey
-
-    return survey(TARGETS)
 
 
 def export(request: ExportRequest, report: Report) -> list[Document]:
@@ -103,25 +44,20 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
         require_packages(TARGETS[name])
 
     report("loading the checkpoint")
-    program, module, golden = _load(request)
-    report(f"capturing {request.model}/{program.name}")
-    from exporter.capture import capture
-    from exporter.passes.half import half
+    from exporter.pipeline import source as sources
 
-    examples = {name: array[0] for name, array in golden.inputs.items()}
-    captured = capture(request.model, program.name, module, examples, program.outputs)
+    source = sources.load(request)
+    report(f"capturing {request.model}/{source.program.name}")
     precision = request.precision or profile.precision
-    halved: Captured | None = None
     documents = []
     for name in chosen:
-        source = captured
-        if precision == "fp16" and TARGETS[name].wants_half(options[name]):
-            source = halved = halved or half(captured)
-        job = _Job(request, program, profile, precision, name, options[name], golden)
+        job = _Job(request.output, source, profile, precision, name, options[name], report)
         try:
-            documents.append(job.run(source, report))
+            documents.append(job.run())
         except LoweringError as error:
-            documents.append({"model": request.model, "program": program.name, "target": name, "error": str(error)})
+            documents.append(
+                {"model": request.model, "program": source.program.name, "target": name, "error": str(error)}
+            )
     return documents
 
 
@@ -129,146 +65,141 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
 class _Job:
     """One artifact to make: everything that its manifest says about where it comes from."""
 
-    request: ExportRequest
-    program: "ProgramSpec"
+    output: Path
+    source: "Source"
     profile: "DeviceProfile"
     precision: Precision
     target: str
-    options: Any
-    golden: _Golden
+    options: Mapping[str, Any]
+    report: Report
 
-    def run(self, captured: Captured, report: Report) -> Document:
-        """Lower, judge and measure in a folder beside the artifact's place, and put it there when it is whole."""
+    def run(self) -> Document:
+        """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""
         from exporter import judge, store
-        from exporter.environment import versions
 
-        target = TARGETS[self.target]
-        place = self.request.output / self.request.model / self.program.name / self.profile.name / self.target
+        source = self.source
+        program = source.program
+        place = self.output / source.checkpoint.model / program.name / self.profile.name / self.target
         with store.staging(place) as folder:
-            report(f"{self.target}: lowering")
-            model_file = target.lower(captured, self.precision, self.options, folder)
-            store.write_golden(folder, self.golden.inputs, self.golden.outputs)
-            report(f"{self.target}: running {len(next(iter(self.golden.inputs.values())))} golden cases")
-            subject = judge.Subject(
-                target=target,
-                model_file=model_file,
-                options=self.options,
-                precision=self.precision,
-                outputs=captured.outputs,
-                ranking=self.program.ranking,
-                threads=self.profile.threads,
-            )
-            ran = judge.run(subject, self.golden.inputs, _WARMUP, _ITERATIONS)
-            manifest = {
-                "schema_version": store.SCHEMA_VERSION,
-                "model": self.request.model,
-                "program": self.program.name,
-                "target": self.target,
-                "profile": self.profile.name,
-                "precision": self.precision,
-                "options": dict(self.options),
-                "threads": self.profile.threads,
-                "model_file": model_file.name,
-                "files": store.list_files(folder),
-                "inputs": [_row(spec) for spec in captured.inputs],
-                "outputs": [_row(spec) for spec in captured.outputs],
-                "ranking": self.program.ranking,
-                "source": {"checkpoint_sha256": self.golden.checkpoint_sha256, "versions": versions(target)},
-                "parity": judge.parity(subject, ran, self.golden.outputs),
-                "flops": judge.flops(target, model_file),
-                "memory": judge.memory(target, model_file, ran),
-                "latency": judge.latency(ran, _WARMUP),
-            }
+            manifest = self._make(source, folder)
+            left_out: list[int] = []
+            while budgets.over(manifest["budgets"]) and (smaller := budgets.leave_out(source.selection)) is not None:
+                block, selection = smaller
+                self.report(f"{self.target}: {budgets.explain(manifest['budgets'])}; leaving out block {block}")
+                left_out.append(block)
+                source = source.of(selection)
+                shutil.rmtree(folder)
+                folder.mkdir()
+                manifest = self._make(source, folder)
+            if source.selection is not None:
+                agreement = None
+                if left_out and program.ranking is not None:
+                    scores = [one.scores_with_own_weights(self.source.inputs) for one in (self.source, source)]
+                    agreement = judge.agreement(program.ranking, *scores)
+                manifest["selection"] = {
+                    "structure": _digits(source.selection.structure),
+                    "chosen": _digits(self.source.selection.structure) if self.source.selection else None,
+                    "logits": list(source.selection.logits),
+                    "left_out": left_out,
+                    "agreement_with_chosen": agreement,
+                }
             store.write_manifest(folder, manifest)
         return {**manifest, "artifact": str(place)}
 
+    def _make(self, source: "Source", folder: Path) -> Document:
+        """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
+        from exporter import judge, store
+        from exporter.core import package
+        from exporter.environment import versions
 
-def parity(folder: Path, report: Report) -> Document:
-    """Judge an artifact again from its folder alone; return its document with the new verdict. Raises ArtifactError."""
-    from exporter import judge, store
+        target, program = TARGETS[self.target], source.program
+        captured = self._captured(source)
+        self.report(f"{self.target}: lowering")
+        model_file = target.lower(captured, self.precision, self.options, folder)
+        data = None if source.external is None else target.data_file(model_file)
+        if source.external is not None and data is None:  # weights that are inputs come from the package itself
+            (folder / package.FILE).write_bytes(package.to_bytes(source.external))
+        store.write_golden(folder, source.inputs, source.outputs)
+        self.report(f"{self.target}: running {len(next(iter(source.inputs.values())))} golden cases")
+        subject = judge.Subject(
+            target=target,
+            model_file=model_file,
+            options=self.options,
+            precision=self.precision,
+            outputs=captured.outputs,
+            ranking=program.ranking,
+            threads=self.profile.threads,
+            data=data,
+        )
+        ran = judge.run(subject, source.inputs, _WARMUP, _ITERATIONS)
+        in_file = {} if data is None else data.tensors
+        counted = judge.flops(target, model_file)
+        manifest = {
+            "schema_version": store.SCHEMA_VERSION,
+            "model": source.checkpoint.model,
+            "program": program.name,
+            "target": self.target,
+            "profile": self.profile.name,
+            "precision": self.precision,
+            "options": dict(self.options),
+            "threads": self.profile.threads,
+            "model_file": model_file.name,
+            "files": store.list_files(folder),
+            "size_bytes": store.shipped_bytes(folder),
+            "parameters": source.parameters,
+            "inputs": [row(spec) for spec in source.specs if spec.name not in in_file],
+            "outputs": [row(spec) for spec in captured.outputs],
+            "ranking": program.ranking,
+            "external": None
+            if source.external is None
+            else {
+                "metadata": dict(source.external.metadata),
+                "tensors": [row(spec) for spec in source.specs if spec.name in source.external.tensors],
+                "data_file": None if data is None else {"name": data.name, "tensors": dict(data.tensors)},
+            },
+            "source": {"checkpoint_sha256": source.checkpoint.sha256, "versions": versions(target)},
+            "parity": judge.parity(subject, ran, source.outputs),
+            "flops": {**counted, **self._per_token(source, counted["total"])},
+            "memory": judge.memory(target, model_file, ran),
+            "latency": judge.latency(ran, _WARMUP),
+        }
+        manifest["budgets"] = budgets.section(self.profile.stated_budgets(), manifest)
+        return manifest
 
-    manifest = store.read_manifest(folder)
-    if manifest["target"] not in TARGETS:
-        raise ArtifactError(f"{folder}: made for the target {manifest['target']!r}, which is not known here")
-    report("comparing the files with the manifest")
-    changed = store.changed_file(folder, manifest)
-    if changed:
-        return {**manifest, "artifact": str(folder), "parity": judge.unjudged("fail", changed)}
-    inputs, outputs = store.read_golden(folder)
-    target = TARGETS[manifest["target"]]
-    specs = {side: tuple(map(_spec, manifest[side])) for side in ("inputs", "outputs")}
-    subject = judge.Subject(
-        target=target,
-        model_file=folder / manifest["model_file"],
-        options=manifest["options"],
-        precision=manifest["precision"],
-        outputs=specs["outputs"],
-        ranking=manifest["ranking"],
-        threads=manifest["threads"],
-    )
-    for side, arrays in (("inputs", inputs), ("outputs", outputs)):
-        for spec in specs[side]:
-            array = arrays.get(spec.name)
-            if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
-                expected = f"{spec.dtype} {list(spec.shape)}"
-                return {
-                    **manifest,
-                    "artifact": str(folder),
-                    "parity": judge.unjudged("fail", f"golden.npz has no {spec.name!r} of {expected} per case"),
-                }
-    report("running the golden cases")
-    ordered = {spec.name: inputs[spec.name] for spec in specs["inputs"]}
-    ran = judge.run(subject, ordered, warmup=0, iterations=0)
-    return {**manifest, "artifact": str(folder), "parity": judge.parity(subject, ran, outputs)}
+    def _captured(self, source: "Source", history: int | None = None) -> Captured:
+        target = TARGETS[self.target]
+        half = self.precision == "fp16" and target.wants_half(self.options)
+        return source.captured(target.external_weights, half, history)
+
+    def _per_token(self, source: "Source", total: int) -> Document:
+        """Return the growth in FLOPs per click, from a second lowering for half the history; null and a reason."""
+        from exporter import judge
+
+        known = source.checkpoint.history_length
+        shorter = known // 2
+        reason = None
+        if "flops_per_token" not in self.profile.stated_budgets():
+            reason = "per token needs a second lowering for another history length; state a budget for it"
+        elif shorter < 1 or not source.reads_history:
+            reason = "no input of this program has the length of the history"
+        if reason is not None:
+            return {"per_token": None, "per_token_method": None, "per_token_reason": reason}
+        self.report(f"{self.target}: counting at {shorter} tokens")
+        with tempfile.TemporaryDirectory() as name:
+            target = TARGETS[self.target]
+            model_file = target.lower(self._captured(source, shorter), self.precision, self.options, Path(name))
+            fewer = judge.flops(target, model_file)["total"]
+        return {
+            "per_token": (total - fewer) / (known - shorter),
+            "per_token_method": f"growth of the lowered graph's FLOPs from {shorter} to {known} tokens, per token",
+            "per_token_reason": None,
+        }
 
 
-def _load(request: ExportRequest) -> tuple["ProgramSpec", "nn.Module", _Golden]:
-    """Load model and weights, and compute the golden cases with torch; raises CheckpointError, UnknownNameError."""
-    import numpy as np
-    import torch
-
-    from models import checkpoint as checkpoints
-
-    torch.set_num_threads(
-        1
-    )  # these models are too small to share: more threads wait for each other, and others for them
-    spec = load_spec(request.model)
-    name = request.program or spec.default_program
-    if name not in spec.programs:
-        raise UnknownNameError(f"program of {request.model}", name, spec.programs)
-    program = spec.programs[name]
-    try:
-        checkpoint = checkpoints.read(request.checkpoint or PRETRAINED / request.model)
-        model = checkpoints.build(checkpoint, spec)
-    except checkpoints.CheckpointError as error:
-        raise CheckpointError(str(error)) from error
-    candidates = checkpoint.golden["candidate_ids"].shape[1]
-    inputs = {}
-    for want in program.inputs:
-        shape = want.shape(checkpoint.architecture, checkpoint.history_length, candidates)
-        array = checkpoint.golden[want.name]
-        inputs[want.name] = array.reshape(len(array), *shape)
-    module = program.build(model).eval()
-    results: dict[str, list[np.ndarray]] = {output: [] for output in program.outputs}
-    with torch.no_grad():
-        for case in zip(*(torch.from_numpy(array) for array in inputs.values()), strict=True):
-            values = module(*case)
-            for output, value in zip(program.outputs, values if isinstance(values, tuple) else (values,), strict=True):
-                results[output].append(value.numpy())
-    outputs = {output: np.stack(values) for output, values in results.items()}
-    for output, computed in outputs.items():
-        golden = checkpoint.golden.get(output)
-        if golden is not None and not np.allclose(golden.reshape(computed.shape), computed, rtol=0, atol=_STALE):
-            raise CheckpointError(
-                f"{checkpoint.folder}: golden.npz is stale: its {output!r} differ from what the weights give by up to"
-                f" {np.abs(golden.reshape(computed.shape) - computed).max():.3g}; write the checkpoint again"
-            )
-    return program, module, _Golden(inputs, outputs, checkpoint.sha256)
-
-
-def _row(spec: TensorSpec) -> Document:
+def row(spec: TensorSpec) -> Document:
+    """Return an input or output as a manifest has it."""
     return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
 
 
-def _spec(row: Document) -> TensorSpec:
-    return TensorSpec(row["name"], tuple(row["shape"]), row["dtype"])
+def _digits(structure: tuple[int, ...]) -> str:
+    return "".join(map(str, structure))
