@@ -20,6 +20,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/command_times.py
+
 setup: $(VENV)/.dev
 
 clean:

@@ -141,6 +141,18 @@ def swap(
     _finish([document], document, as_json)
 
 
+@app.command("run")
+def run(
+    package: Annotated[Path, typer.Argument(help="Any Core ML program, an .mlpackage.")],
+    inputs: Annotated[Path, typer.Option(help="An .npz with an array per input.")],
+    outputs: Annotated[Path, typer.Option(help="The .npz to write.")],
+    intermediates: Annotated[bool, typer.Option("--intermediates", help="Write every intermediate value too.")] = False,
+) -> None:
+    """Compute any Core ML program with the reference interpreter, on any machine."""
+    for warning in pipeline.run_package(package, inputs, outputs, intermediates):
+        typer.echo(f"warning: {warning}", err=True)
+
+
 @app.command("list")
 def list_names(what: Annotated[pipeline.Listing, typer.Argument()], as_json: Json = False) -> None:
     """List models, programs, targets or profiles."""

@@ -252,7 +252,7 @@ def _exchange(new: Path, place: Path) -> None:
 
 
 def _swap(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step of the file system; return False where it cannot, raise OSError where it failed."""
+    """Exchange two folders in one step of the file system; return False where it cannot, raise OSError if it failed."""
     libc = ctypes.CDLL(None, use_errno=True)
     if sys.platform == "darwin":  # renamex_np(2), RENAME_SWAP
         failed = libc.renamex_np(os.fsencode(one), os.fsencode(other), 2)

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: quick to start, one line and exit 2 for bad input, nothing lost or half-written."""
+"""The command line as a user meets it: quick to start, one line and exit 2 for bad input, nothing half-written."""
 
 import importlib.util
 import json

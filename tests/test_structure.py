@@ -20,11 +20,12 @@ MAY_IMPORT = {
     "exporter.profiles": {"exporter.core"},
     "exporter.store": {"exporter.core"},
     "exporter.environment": {"exporter.core"},
+    "exporter.interpret": {"exporter.core", "exporter.mil"},
     "exporter.report": set(),
     "exporter.judge": {"exporter.core", "exporter.mil", "exporter.connections", "exporter.measure", "exporter.parity"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "capture", "passes", "targets", "profiles", "store", "judge")),
-        *("exporter." + room for room in ("environment",)),
+        *("exporter." + room for room in ("environment", "interpret")),
         "models.zoo",
         "models.spec",
         "models.checkpoint",

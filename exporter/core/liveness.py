@@ -1,7 +1,10 @@
 """How much memory the activations of a graph need at once, and an arena that holds them without overlap."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Value = TypeVar("Value", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -11,6 +14,27 @@ class Lifetime:
     size: int
     first: int
     last: int
+
+
+def lifetimes_of(
+    steps: Iterable[tuple[Iterable[Value], Iterable[Value]]],
+    given: Iterable[Value],
+    results: Iterable[Value],
+    sizes: Mapping[Value, int],
+) -> list[Lifetime]:
+    """Return the lifetimes of a graph's values from the (inputs, outputs) of its operations in order.
+
+    `given` values live from the first step, `results` to the end; values without an entry in `sizes` (constants) are
+    left out.
+    """
+    spans = {value: (0, 0) for value in given if value in sizes}
+    end = 0
+    for step, (inputs, outputs) in enumerate(steps):
+        spans |= {value: (step, step) for value in outputs if value in sizes}
+        spans |= {value: (spans[value][0], step) for value in inputs if value in spans}
+        end = step + 1
+    spans |= {value: (spans[value][0], end) for value in results if value in spans}
+    return [Lifetime(sizes[value], first, last) for value, (first, last) in spans.items()]
 
 
 def peak_live_bytes(lifetimes: Sequence[Lifetime]) -> int:

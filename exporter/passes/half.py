@@ -8,7 +8,7 @@ from exporter.core.types import Captured
 
 
 def half(captured: Captured) -> Captured:
-    """Return the program with every fp32 weight, buffer and intermediate in fp16; inputs and outputs stay as they are."""
+    """Return the program with every fp32 weight, buffer and intermediate in fp16; inputs and outputs stay fp32."""
     import torch
 
     with without_noise():  # a copy, because halving in place would change the captured program too

@@ -3,7 +3,7 @@
 The command line imports it when it starts, so what is slow to import is imported where it is used.
 """
 
-from exporter.pipeline.artifact import parity, swap
+from exporter.pipeline.artifact import parity, run_package, swap
 from exporter.pipeline.export import export
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
 from exporter.pipeline.request import Embeddings, ExportRequest
@@ -17,5 +17,6 @@ __all__ = [
     "listing",
     "model_names",
     "parity",
+    "run_package",
     "swap",
 ]

@@ -57,6 +57,13 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Docu
     return {**manifest, "artifact": str(output)}
 
 
+def run_package(package: Path, inputs: Path, outputs: Path, intermediates: bool) -> list[str]:
+    """Compute a Core ML program with the reference interpreter; return warnings. See `interpret.run_package`."""
+    from exporter import interpret
+
+    return interpret.run_package(package, inputs, outputs, intermediates)
+
+
 def _judge(folder: Path, manifest: dict[str, Any], report: Report) -> Document:
     """Run the golden cases and return the parity section."""
     from exporter import judge, store

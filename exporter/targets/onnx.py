@@ -7,7 +7,7 @@ from typing import Any, Literal
 from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
-from exporter.core.liveness import Lifetime, arena_bytes
+from exporter.core.liveness import arena_bytes, lifetimes_of
 from exporter.core.types import Captured, DataFile, ExternalWeights, MemoryPlan, Operation, Precision
 
 _NOISE = (
@@ -191,19 +191,12 @@ class OnnxTarget:
         for node in graph.node:
             if node.op_type == "Constant":
                 constants += sum(sizes.pop(name, 0) for name in node.output)
-        last = len(graph.node)
-        lives: dict[str, tuple[int, int]] = {value.name: (0, 0) for value in graph.input if value.name in sizes}
-        for step, node in enumerate(graph.node):
-            for name in node.output:
-                if name in sizes:
-                    lives[name] = step, step
-            for name in node.input:
-                if name in lives:
-                    lives[name] = lives[name][0], step
-        for value in graph.output:
-            if value.name in lives:
-                lives[value.name] = lives[value.name][0], last
-        lifetimes = [Lifetime(sizes[name], first, end) for name, (first, end) in lives.items()]
+        lifetimes = lifetimes_of(
+            steps=[(node.input, node.output) for node in graph.node],
+            given=[value.name for value in graph.input],
+            results=[value.name for value in graph.output],
+            sizes=sizes,
+        )
         return MemoryPlan(
             constant_bytes=constants,
             planned_activation_bytes=arena_bytes(lifetimes),

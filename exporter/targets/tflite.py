@@ -7,7 +7,7 @@ from typing import Any, Literal
 from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
-from exporter.core.liveness import Lifetime, arena_bytes
+from exporter.core.liveness import arena_bytes, lifetimes_of
 from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, Precision
 from exporter.targets.coreml import NOISE as TORCHAO_NOISE
 
@@ -186,20 +186,15 @@ class TFLiteTarget:
             sizes[index] = item
             for extent in _shape(tensor):
                 sizes[index] *= extent
-        lives = {int(i): (0, 0) for i in graph.inputs if int(i) in sizes}
-        for step, operator in enumerate(graph.operators):
-            for i in map(int, operator.outputs):
-                if i in sizes:
-                    lives[i] = step, step
-            for i in map(int, operator.inputs):
-                if i in lives:
-                    lives[i] = lives[i][0], step
-        for i in map(int, graph.outputs):
-            if i in lives:
-                lives[i] = lives[i][0], len(graph.operators)
+        lifetimes = lifetimes_of(
+            steps=[(map(int, operator.inputs), map(int, operator.outputs)) for operator in graph.operators],
+            given=map(int, graph.inputs),
+            results=map(int, graph.outputs),
+            sizes=sizes,
+        )
         return MemoryPlan(
             constant_bytes=constants,
-            planned_activation_bytes=arena_bytes([Lifetime(sizes[i], *life) for i, life in lives.items()]),
+            planned_activation_bytes=arena_bytes(lifetimes),
             plan_method="greedy-by-size arena over the tensors' lifetimes, 64-byte aligned, as TFLite plans it;"
             " workspace of the XNNPACK delegate is not in it",
         )

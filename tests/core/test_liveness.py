@@ -5,7 +5,7 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.liveness import Lifetime, arena_bytes, arena_offsets, peak_live_bytes
+from exporter.core.liveness import Lifetime, arena_bytes, arena_offsets, lifetimes_of, peak_live_bytes
 
 unhurried = settings(deadline=None)  # two cores are shared with others
 
@@ -121,3 +121,16 @@ def test_by_hand():
     assert arena_bytes([a, b, c, d], alignment=64) == 242
     assert arena_bytes([]) == 0
     assert peak_live_bytes([]) == 0
+
+
+def test_lifetimes_of_a_small_graph():
+    """Inputs a and b; step 0: c = f(a, W), step 1: d = g(c, b), step 2: e = h(c); the results are d and b."""
+    steps = [(["a", "W"], ["c"]), (["c", "b"], ["d"]), (["c"], ["e"])]
+    sizes = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}  # W is a constant
+    assert lifetimes_of(steps, ["a", "b"], ["d", "b"], sizes) == [
+        Lifetime(1, 0, 0),
+        Lifetime(2, 0, 3),
+        Lifetime(3, 0, 2),
+        Lifetime(4, 1, 3),
+        Lifetime(5, 2, 2),
+    ]
