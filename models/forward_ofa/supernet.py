@@ -72,6 +72,22 @@ class Supernet(nn.Module):
             own = torch.stack([initial_weights(self.backbone.shapes) for _ in range(blocks)])
             self.own_weights = nn.Parameter(own)  # [L, P]
 
+    def start_from(self, plain: "Supernet") -> None:
+        """Take the embeddings and the backbone of a model without mapper, whose blocks every user then starts from.
+
+        Raises ValueError where the two differ in size or backbone.
+        """
+        theirs = tuple(plain.own_weights.shape) if plain.mapper is None else None
+        mine = len(self.backbone.blocks), count(self.backbone.shapes)
+        same = self.backbone.name == plain.backbone.name and self.history_length == plain.history_length
+        if theirs != mine or not same or self.items.weight.shape != plain.items.weight.shape:
+            raise ValueError("training can start only from a devicerec or controller of the same backbone and sizes")
+        self.items.load_state_dict(plain.items.state_dict())
+        self.backbone.load_state_dict(plain.backbone.state_dict())
+        own = self.own_weights if self.mapper is None else self.mapper.linear.bias
+        with torch.no_grad():
+            own.copy_(plain.own_weights.reshape(own.shape))
+
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
         return score(self.user_state(item_ids, self.structure(item_ids)), self.items(candidate_ids))

@@ -54,12 +54,13 @@ def train(
     temperature: Annotated[float | None, typer.Option(min=0.01, help="ofa: of the Gumbel-softmax.")] = None,
     compactness: Annotated[float | None, typer.Option(min=0.0, help="ofa: weight of the compact constraint.")] = None,
     dropout: Annotated[float | None, typer.Option(min=0.0, max=0.9, help="ofa: of the embedded clicks; 0.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="ofa: a devicerec checkpoint to start from.")] = None,
     targets_per_user: Annotated[int | None, typer.Option(min=1, help="ofa: drawn for an epoch; all if absent.")] = None,
 ) -> None:
     """Train MODEL on interaction data and write a checkpoint with its metrics; exit code 2 for bad input."""
     if model not in ARCHITECTURES:
         _refuse(f"unknown model {model!r}; known: {', '.join(ARCHITECTURES)}")
-    only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, targets_per_user)
+    only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, start_from, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         _refuse("--backbone and the options below it are for ofa")
     backbone, method = backbone or "sasrec", method or "forward_ofa"
@@ -91,7 +92,7 @@ def train(
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history)
     try:
-        checkpoint = run(model, architecture, data, output, settings, Progress(), options)
+        checkpoint = run(model, architecture, data, output, settings, Progress(), options, start_from)
     except (DataError, CheckpointError, ValueError) as error:
         _refuse(str(error))
     except KeyboardInterrupt:

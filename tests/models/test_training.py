@@ -90,6 +90,26 @@ def test_forward_ofa_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp
     np.testing.assert_allclose(scores, one.golden["scores"], rtol=1e-5, atol=1e-5)
 
 
+def test_forward_ofa_starts_from_the_blocks_of_a_plain_backbone(clicks, tmp_path):
+    options = ["--data", str(clicks), "--epochs", "1", "--batch-size", "256", "--history", "6", "--targets-per-user"]
+    plain, folder = tmp_path / "plain", tmp_path / "ofa"
+    result = CliRunner().invoke(app, ["ofa", *options, "3", "--method", "devicerec", "--output", str(plain)])
+    assert result.exit_code == 0, result.output
+    start = ["--start-from", str(plain), "--output", str(folder)]
+    result = CliRunner().invoke(app, ["ofa", *options, "1", "--learning-rate", "0", *start])
+    assert result.exit_code == 0, result.output
+    lender, ofa = checkpoint.read(plain), checkpoint.read(folder)
+    assert ofa.config["training"]["start_from"]["sha256"] == lender.sha256
+    assert "--start-from plain" in ofa.config["training"]["command"]
+    for name, tensor in lender.state.items():
+        own = ofa.state["mapper.linear.bias"].reshape(6, -1) if name == "own_weights" else ofa.state[name]
+        assert torch.equal(own, tensor), name
+    result = CliRunner().invoke(app, ["ofa", *options, "1", "--seed", "1", *start])
+    assert (result.exit_code, "with another seed" in result.stderr) == (2, True)
+    result = CliRunner().invoke(app, ["ofa", *options, "1", "--backbone", "nextitnet", *start])
+    assert (result.exit_code, "of the same backbone and sizes" in result.stderr) == (2, True)
+
+
 def test_next_item_training_learns_a_walk_and_ranks_among_all_items(clicks):
     data = read_interactions(clicks, 0)
     torch.manual_seed(0)
