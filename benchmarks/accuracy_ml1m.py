@@ -9,6 +9,7 @@ import argparse
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,17 +68,15 @@ def check_published_counts(interactions: Interactions) -> None:
 
 def measure(
     methods: list[str], backbone: str, interactions: Interactions, settings: Settings, options: NextItem
-) -> list[Row]:
-    """Train each method from the same seed under the same settings."""
-    rows = []
+) -> Iterator[Row]:
+    """Train each method from the same seed under the same settings, and yield it when it is tested."""
     for method in methods:
         print(f"{method} on {backbone}", file=sys.stderr)
         started = time.monotonic()
         torch.manual_seed(settings.seed)
         model = Supernet(interactions.vocabulary, 64, BLOCKS[backbone], settings.history, backbone, method)
         trained = train(model, interactions, settings, options, Progress())
-        rows.append(Row(method, trained, time.monotonic() - started))
-    return rows
+        yield Row(method, trained, time.monotonic() - started)
 
 
 def render(
@@ -144,10 +143,12 @@ def main() -> None:
     options = NextItem(temperature, compactness, 0.0, given.targets_per_user)
     interactions = frequent_items(read_interactions(given.data, given.seed))
     check_published_counts(interactions)
-    rows = measure(given.methods, given.backbone, interactions, settings, options)
     words = [Path(word).name if Path(word).exists() else word for word in sys.argv[1:]]
     command = " ".join(["python benchmarks/accuracy_ml1m.py", *words])
-    given.output.write_text(render(rows, given.backbone, interactions, settings, options, command))
+    rows: list[Row] = []
+    for row in measure(given.methods, given.backbone, interactions, settings, options):
+        rows.append(row)  # written each time: whoever stops a long run keeps what it has measured
+        given.output.write_text(render(rows, given.backbone, interactions, settings, options, command))
     print(f"wrote {given.output}")
 
 

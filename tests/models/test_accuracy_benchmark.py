@@ -35,7 +35,7 @@ def test_all_methods_are_trained_and_set_beside_the_published_figures(benchmark)
     rng = np.random.default_rng(0)
     clicks = Interactions(rng.integers(1, 121, 600).astype(np.int32), np.arange(0, 601, 15), 121, "")
     settings, options = Settings(0, 1, 1e-3, 0.01, 64, 5), NextItem(5.0, 0.005, 0.0, 2)
-    rows = benchmark.measure(["devicerec", "forward_ofa"], "sasrec", clicks, settings, options)
+    rows = list(benchmark.measure(["devicerec", "forward_ofa"], "sasrec", clicks, settings, options))
     text = benchmark.render(rows, "sasrec", clicks, settings, options, "python benchmarks/accuracy_ml1m.py")
     table = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert [row[0] for row in table] == ["method", "devicerec", "forward_ofa"]
