@@ -3,7 +3,7 @@
 import platform
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,26 @@ class Subject:
     ranking: str | None
     threads: int
     data: DataFile | None = None
+
+    @classmethod
+    def of(cls, folder: Path, manifest: Mapping[str, Any], target: Target) -> "Subject":
+        """Return what the artifact in `folder` says of itself."""
+        entry = (manifest.get("external") or {}).get("data_file")
+        return cls(
+            target=target,
+            model_file=folder / manifest["model_file"],
+            options=manifest["options"],
+            precision=manifest["precision"],
+            outputs=specs(manifest["outputs"]),
+            ranking=manifest["ranking"],
+            threads=manifest["threads"],
+            data=None if entry is None else DataFile(entry["name"], {k: tuple(v) for k, v in entry["tensors"].items()}),
+        )
+
+
+def specs(rows: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    """Return the inputs or outputs that a manifest lists."""
+    return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ sides that share no code; `models.forward_ofa.package` is the cloud's side of it
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,27 +35,32 @@ def to_bytes(weights: ExternalWeights) -> bytes:
 
 def read(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Return a package file's tensors in the order of `shapes`; raises PackageError unless they fit exactly."""
-    largest = 4 * sum(int(np.prod(shape)) for shape in shapes.values())
     try:
-        if path.stat().st_size > largest + MAX_HEADER_BYTES:
-            raise PackageError(f"{path} has more than the {largest} bytes of weights that are expected; send it again")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_largest(shapes) + 1)
     except OSError as error:
         raise PackageError(f"{path} cannot be read: {error.strerror}; give a package file") from error
+    return from_bytes(data, shapes, metadata, str(path))
+
+
+def from_bytes(data: bytes, shapes: Shapes, metadata: Mapping[str, str], source: str) -> dict[str, np.ndarray]:
+    """Return a package's tensors in the order of `shapes`; raises PackageError, in the name of `source`."""
+    if len(data) > _largest(shapes):
+        raise PackageError(f"{source} is larger than the weights that are expected; ask the mapper for this one")
     try:
-        found = _metadata(data)
+        found = _header(data).get("__metadata__", {})
         tensors = safetensors.numpy.load(data)
     except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise PackageError(f"{path} is truncated or damaged ({error}); send it again") from error
+        raise PackageError(f"{source} is truncated or damaged ({error}); send it again") from error
     for key, value in metadata.items():
         if found.get(key) != value:
             raise PackageError(
-                f"{path} is for {key} {str(found.get(key))[:80]!r}, not {value!r}; ask the mapper for this one"
+                f"{source} is for {key} {str(found.get(key))[:80]!r}, not {value!r}; ask the mapper for this one"
             )
     problems = _problems(tensors, shapes)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise PackageError(f"{path} does not fit: {'; '.join(problems[:3])}{more}; ask the mapper again")
+        raise PackageError(f"{source} does not fit: {'; '.join(problems[:3])}{more}; ask the mapper again")
     return {name: tensors[name] for name in shapes}
 
 
@@ -87,9 +93,8 @@ def _problems(tensors: Arrays, shapes: Shapes) -> list[str]:
     return problems
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    found: dict[str, str] = _header(data).get("__metadata__", {})
-    return found
+def _largest(shapes: Shapes) -> int:
+    return MAX_HEADER_BYTES + 4 * sum(math.prod(shape) for shape in shapes.values())
 
 
 def _header(data: bytes) -> dict:

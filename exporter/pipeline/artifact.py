@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.core.errors import ArtifactError, BadInputError
-from exporter.core.types import DataFile, TensorSpec
+from exporter.core.types import ExternalWeights
 from exporter.pipeline.export import Document, Report
 from exporter.targets import TARGETS
 
@@ -28,9 +28,8 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Docu
     Nothing is lowered again. Raises BadInputError where the artifact takes no weights from outside, where it is not as
     it was exported, and where the package is damaged or for another sub-network.
     """
-    from exporter import store
+    from exporter import judge, store
     from exporter.core import package
-    from exporter.core.types import ExternalWeights
 
     manifest = store.read_manifest(folder)
     _check_target(folder, manifest)
@@ -43,7 +42,7 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Docu
         raise ArtifactError(f"{folder}: {changed}; export the artifact again")
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in external["tensors"]}
     tensors = package.read(package_file, shapes, external["metadata"])
-    data = _data_file(manifest)
+    data = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]]).data
     with store.staging(output) as new:
         report("writing the weights")
         shutil.copytree(folder, new, dirs_exist_ok=True)
@@ -69,20 +68,10 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report) -> Document:
     from exporter import judge, store
 
     inputs, outputs = store.read_golden(folder)
-    data = _data_file(manifest)
-    specs = {side: tuple(map(_spec, manifest[side])) for side in ("inputs", "outputs")}
-    if data is not None:
-        specs["inputs"] += tuple(map(_spec, manifest["external"]["tensors"]))
-    subject = judge.Subject(
-        target=TARGETS[manifest["target"]],
-        model_file=folder / manifest["model_file"],
-        options=manifest["options"],
-        precision=manifest["precision"],
-        outputs=specs["outputs"],
-        ranking=manifest["ranking"],
-        threads=manifest["threads"],
-        data=data,
-    )
+    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]])
+    specs = {side: judge.specs(manifest[side]) for side in ("inputs", "outputs")}
+    if subject.data is not None:
+        specs["inputs"] += judge.specs(manifest["external"]["tensors"])
     for side, arrays in (("inputs", inputs), ("outputs", outputs)):
         for spec in specs[side]:
             array = arrays.get(spec.name)
@@ -98,14 +87,3 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report) -> Document:
 def _check_target(folder: Path, manifest: dict[str, Any]) -> None:
     if manifest["target"] not in TARGETS:
         raise ArtifactError(f"{folder}: made for the target {manifest['target']!r}, which is not known here")
-
-
-def _data_file(manifest: dict[str, Any]) -> DataFile | None:
-    entry = (manifest.get("external") or {}).get("data_file")
-    if entry is None:
-        return None
-    return DataFile(entry["name"], {name: (place[0], place[1]) for name, place in entry["tensors"].items()})
-
-
-def _spec(row: Document) -> TensorSpec:
-    return TensorSpec(row["name"], tuple(row["shape"]), row["dtype"])
