@@ -18,6 +18,7 @@ from exporter.targets import TARGETS
 
 INTERRUPTED = 130  # Typer's code for a KeyboardInterrupt, and what a shell reports for Ctrl-C
 _EXIT_CODES = {"pass": 0, "fail": 1, "unverified": 3}
+_BUDGET_CODES = {True: 0, False: 1, None: 3}
 
 
 class _Commands(TyperGroup):
@@ -58,7 +59,7 @@ def _progress(message: str) -> None:
 
 
 def _finish(documents: list[dict[str, Any]], document: dict[str, Any], as_json: bool) -> None:
-    """Show the result and exit: 0 pass, 1 fail, 3 unverified; a failure outweighs what is unverified."""
+    """Show the result and exit: 0 pass, 1 fail or over budget, 3 unverified; a failure outweighs what is unverified."""
     if as_json:
         typer.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
@@ -66,6 +67,8 @@ def _finish(documents: list[dict[str, Any]], document: dict[str, Any], as_json: 
 
         print_artifacts(documents)
     codes = {1 if "error" in one else _EXIT_CODES[one["parity"]["verdict"]] for one in documents}
+    # A budget that could not be measured is no more kept than an artifact that could not be run is verified.
+    codes |= {_BUDGET_CODES[row["within"]] for one in documents for row in one.get("budgets", ())}
     sys.exit(1 if 1 in codes else max(codes))
 
 
@@ -82,6 +85,17 @@ def _add_export(model: str) -> None:
         ] = None,
         precision: Annotated[Precision | None, typer.Option(help="The default is the profile's.")] = None,
         output: Annotated[Path, typer.Option(help="Folder for the artifacts.")] = Path("artifacts"),
+        history: Annotated[
+            str | None,
+            typer.Option(help="Whose sub-network: a user's item ids (3,17,5), oldest first, or a text file of them."),
+        ] = None,
+        structure: Annotated[
+            str | None, typer.Option(help="Which blocks run, one digit for each (101101); the default is the user's.")
+        ] = None,
+        embeddings: Annotated[
+            pipeline.Embeddings,
+            typer.Option(help="cached: the device gives embeddings of items in place of ids, and no catalogue ships."),
+        ] = "shipped",
         as_json: Json = False,
     ) -> None:
         request = pipeline.ExportRequest(
@@ -92,6 +106,9 @@ def _add_export(model: str) -> None:
             checkpoint=checkpoint,
             precision=precision,
             output=output,
+            history=history,
+            structure=structure,
+            embeddings=embeddings,
         )
         documents = pipeline.export(request, _progress)
         whole = {"schema_version": 1, "artifacts": documents} if target == "all" else documents[0]
@@ -109,6 +126,18 @@ def parity(
 ) -> None:
     """Run an artifact's golden cases again and judge it, from its folder alone."""
     document = pipeline.parity(artifact, _progress)
+    _finish([document], document, as_json)
+
+
+@app.command("swap")
+def swap(
+    artifact: Annotated[Path, typer.Argument(help="The folder of an artifact whose weights come from outside.")],
+    package: Annotated[Path, typer.Argument(help="The weights of a user: a package from the mapper (safetensors).")],
+    output: Annotated[Path, typer.Option(help="The folder of the new artifact.")],
+    as_json: Json = False,
+) -> None:
+    """Give an artifact the weights of another user with the same structure; nothing is lowered again."""
+    document = pipeline.swap(artifact, package, output, _progress)
     _finish([document], document, as_json)
 
 

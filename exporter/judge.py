@@ -3,7 +3,7 @@
 import platform
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from exporter import mil
 from exporter.connections.host import HostConnection
 from exporter.core.errors import ProgramError, RuntimeFailureError, RuntimeMissingError, UnsupportedOperationError
 from exporter.core.protocols import Target
-from exporter.core.types import Arrays, Precision, RunRequest, RunResult, TensorSpec, Verdict
+from exporter.core.types import Arrays, DataFile, Precision, RunRequest, RunResult, TensorSpec, Verdict
 from exporter.measure import flops as flop_formulas
 from exporter.measure import latency as statistics
-from exporter.parity.compare import compare
+from exporter.parity.compare import compare, ranking_figures
 from exporter.parity.verdict import judge
 
 Section = dict[str, Any]
@@ -39,6 +39,27 @@ class Subject:
     outputs: tuple[TensorSpec, ...]
     ranking: str | None
     threads: int
+    data: DataFile | None = None
+
+    @classmethod
+    def of(cls, folder: Path, manifest: Mapping[str, Any], target: Target) -> "Subject":
+        """Return what the artifact in `folder` says of itself."""
+        entry = (manifest.get("external") or {}).get("data_file")
+        return cls(
+            target=target,
+            model_file=folder / manifest["model_file"],
+            options=manifest["options"],
+            precision=manifest["precision"],
+            outputs=specs(manifest["outputs"]),
+            ranking=manifest["ranking"],
+            threads=manifest["threads"],
+            data=None if entry is None else DataFile(entry["name"], {k: tuple(v) for k, v in entry["tensors"].items()}),
+        )
+
+
+def specs(rows: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    """Return the inputs or outputs that a manifest lists."""
+    return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,7 @@ def run(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> Ran:
             warmup=warmup,
             iterations=iterations,
             threads=subject.threads,
+            data=subject.data,
         )
         return Ran(HostConnection().run(request), "pass")
     except (RuntimeMissingError, UnsupportedOperationError) as error:
@@ -98,6 +120,17 @@ def parity(subject: Subject, ran: Ran, expected: Arrays) -> Section:
     }
 
 
+def agreement(name: str, expected: np.ndarray, actual: np.ndarray) -> Section:
+    """Say how far two scores [cases, ..., candidates] of the same candidates rank them alike."""
+    figures = ranking_figures(name, expected, actual)
+    return {
+        "cases": len(expected),
+        "top10_overlap": figures.top10_overlap if figures else None,
+        "kendall_tau": figures.kendall_tau if figures else None,
+        "reason": figures.reason if figures else "one candidate leaves nothing to rank",
+    }
+
+
 def unjudged(verdict: Verdict, reason: str) -> Section:
     """Return the parity section of an artifact that was not compared."""
     return {"verdict": verdict, "reason": reason, **dict.fromkeys(_FIGURES)}
@@ -109,9 +142,6 @@ def flops(target: Target, model_file: Path) -> Section:
     return {
         "total": counted.total,
         "macs": counted.macs,
-        "per_token": None,
-        "per_token_method": None,
-        "per_token_reason": "per token needs the growth over several history lengths; this artifact has one",
         "uncounted": [{"operation": name, "count": number} for name, number in counted.uncounted.items()],
     }
 

@@ -54,14 +54,27 @@ class TargetOptions(_Strict):
         return {} if value is None else value
 
 
+class Budgets(_Strict):
+    """The most that one program may cost: FLOPs per token of history, weights, bytes of its files, median latency."""
+
+    flops_per_token: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    parameters: int | None = Field(default=None, gt=0)
+    size_bytes: int | None = Field(default=None, gt=0)
+    latency_us: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class DeviceProfile(_Strict):
-    """One device: `threads` is what latency is measured with, `targets` what may be lowered for it."""
+    """One device: `threads` is what latency is measured with, `targets` what may be lowered for it.
+
+    A sub-network that exceeds a budget of `budgets` loses blocks until it fits.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     description: str = ""
     precision: Precision = "fp32"
     threads: int = Field(default=1, ge=1, le=256)
     targets: TargetOptions
+    budgets: Budgets = Budgets()
 
     def options_for(self, target: str) -> Mapping[str, Any]:
         """Return the options of `target`; raises ProfileError where the profile does not allow it."""
@@ -70,6 +83,10 @@ class DeviceProfile(_Strict):
             known = ", ".join(self.allowed()) or "none"
             raise ProfileError(f"profile {self.name!r} does not allow target {target!r}; it allows: {known}")
         return options.model_dump()
+
+    def stated_budgets(self) -> dict[str, float]:
+        """Return the budgets that are stated, by name."""
+        return self.budgets.model_dump(exclude_none=True)
 
     def allowed(self) -> list[str]:
         """Return the targets that the device runs."""

@@ -22,6 +22,7 @@ from exporter.core.types import Arrays, Precision
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 SCHEMA_VERSION = 1
+_NOT_SHIPPED = {MANIFEST, GOLDEN, "operations.json"}
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_GOLDEN_BYTES = 1 << 30
@@ -42,6 +43,11 @@ def list_files(folder: Path) -> list[dict[str, Any]]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file != folder / MANIFEST
     ]
+
+
+def shipped_bytes(folder: Path) -> int:
+    """Return the bytes of what goes to the device: all files but those that only describe and judge the artifact."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name not in _NOT_SHIPPED)
 
 
 @contextmanager

@@ -32,6 +32,9 @@ MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20}
 MAX_ARRAY_BYTES = 64 << 20
 MAX_VOCABULARY = 10_000_000
 MAX_SIZE = 4096
+NAMES = ("backbone", "method")
+"""The parts of an architecture that are words; all others are whole numbers."""
+MAX_NAME = 32
 GOLDEN_DTYPES = {"item_ids": np.int32, "candidate_ids": np.int32, "scores": np.float32}
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 NEVER_PICKLES = "this project never loads pickles; save the state_dict with safetensors as model.safetensors"
@@ -50,7 +53,7 @@ class Checkpoint:
 
     folder: Path
     model: str
-    architecture: Mapping[str, int]
+    architecture: Mapping[str, Any]
     config: Mapping[str, Any]
     state: Mapping[str, Tensor]
     golden: Mapping[str, np.ndarray]
@@ -88,11 +91,9 @@ def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
             f"{where} is of model {checkpoint.model!r}, not {spec.name!r}; choose a checkpoint of {spec.name}"
         )
     architecture, held = checkpoint.architecture, sum(tensor.numel() for tensor in checkpoint.state.values())
-    table = architecture["vocabulary"] * architecture.get("dimension", 1)
-    if table > held:  # before memory is taken for what config.json claims
-        raise CheckpointError(
-            f"{where} holds {held} weights, but {CONFIG} wants a table of {table}; make the two match"
-        )
+    least = spec.weights(architecture)
+    if least > held:  # before memory is taken for what config.json claims
+        raise CheckpointError(f"{where} holds {held} weights, but {CONFIG} wants {least} or more; make the two match")
     try:
         model = spec.build(architecture)
     except (KeyError, TypeError, ValueError) as error:
@@ -216,11 +217,17 @@ def _parse_config(folder: Path, data: bytes) -> dict[str, Any]:
         refuse("model must be a string, the name of a model")
     architecture = config.get("architecture")
     if not isinstance(architecture, dict):
-        refuse("architecture must be an object of whole numbers")
+        refuse("architecture must be an object of whole numbers and names")
     whole_number("architecture.vocabulary", architecture.get("vocabulary"), 2, MAX_VOCABULARY)
     for name, value in architecture.items():
+        if name in NAMES:
+            if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME:
+                refuse(f"architecture.{name} must be a name of up to {MAX_NAME} letters, not {str(value)[:40]!r}")
+            continue
         whole_number(f"architecture.{name}", value, 1, MAX_VOCABULARY if name == "vocabulary" else MAX_SIZE)
     whole_number("history_length", config.get("history_length"), 1, MAX_SIZE)
+    if architecture.get("history_length", config["history_length"]) != config["history_length"]:
+        refuse("architecture.history_length and history_length differ; make the two match")
     for name in ("training", "metrics"):
         if not isinstance(config.get(name), dict):
             refuse(f"{name} must be an object; it may be empty")

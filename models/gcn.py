@@ -61,5 +61,6 @@ class CorrectedSCN(nn.Module):
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return scores [B, C] of candidate ids [B, C] after histories [B, b]; raises ValueError for another length."""
         hidden = self.scn.hidden_state(item_ids)
-        correction = self.gcn(hidden, last_position(item_ids, hidden.dtype))
-        return self.scn.score(self.scn.user_state(hidden, item_ids, correction), candidate_ids)
+        last = last_position(item_ids, hidden.dtype)
+        user = self.scn.user_state(hidden, last, self.gcn(hidden, last))
+        return self.scn.score(user, self.scn.items(candidate_ids))

@@ -79,10 +79,11 @@ class GRU(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(dimension**-0.5), dimension**-0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, N, inputs] to the states [B, N, D] after each token, from a zero state."""
+    def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
+        """Map [B, N, inputs] to the states [B, N, D] after each token, from the state `initial` [B, D] or zero."""
         from_input = functional.linear(x, self.weight_ih_l0, self.bias_ih_l0)  # [B, N, 3D], all steps in one product
-        state = torch.zeros_like(from_input[:, 0, : self.weight_hh_l0.shape[1]])  # [B, D]
+        zero = torch.zeros_like(from_input[:, 0, : self.weight_hh_l0.shape[1]])  # [B, D]
+        state = zero if initial is None else initial
         states = []
         for step in range(x.shape[1]):
             reset_x, update_x, new_x = from_input[:, step].chunk(3, -1)
@@ -97,6 +98,15 @@ class GRU(nn.Module):
 def last_position(item_ids: Tensor, dtype: torch.dtype) -> Tensor:
     """Return [B, N] with 1 at each row's last valid position, max(non-zero ids - 1, 0), and 0 elsewhere; N <= 2048."""
     # In floats, exact in fp16 up to 2048: integer arithmetic in the graph would be int64 on some targets.
-    count = (item_ids != 0).to(dtype).sum(-1, keepdim=True)  # [B, 1]
-    positions = torch.arange(item_ids.shape[1], dtype=dtype, device=item_ids.device)
-    return (positions == torch.relu(count - 1)).to(dtype)
+    return last_of((item_ids != 0).to(dtype).sum(-1, keepdim=True), item_ids.shape[1])
+
+
+def last_of(count: Tensor, length: int) -> Tensor:
+    """Return [B, N = length] with 1 at max(count - 1, 0) and 0 elsewhere, for clicks counted in floats [B, 1]."""
+    positions = torch.arange(length, dtype=count.dtype, device=count.device)
+    return (positions == torch.relu(count - 1)).to(count.dtype)
+
+
+def cut(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+    """Return [start, stop) of an axis; a slice of everything exports as an alias, which Core ML's converter refuses."""
+    return x if (start, stop) == (0, x.shape[axis]) else x.narrow(axis, start, stop - start)

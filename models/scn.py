@@ -8,14 +8,16 @@ Sizes: batch B, history N, candidates C, vocabulary V, dimension D, heads h, hea
 
 # mypy: allow-subclassing-any
 
+import copy
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.layers import EPS, ItemEmbedding, LayerNorm, RMSNorm, last_position, normalise
-from models.spec import InputSpec, ModelSpec, ProgramSpec
+from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, cached_embeddings, histories_only
+from models.layers import EPS, ItemEmbedding, LayerNorm, RMSNorm, cut, last_of, last_position, normalise
+from models.spec import ModelSpec, ProgramSpec
 
 ROPE_BASE = 10_000.0
 INITIAL_STD = 0.02
@@ -41,11 +43,6 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """Multiply [B, h, m, n] by [B, h, n, p]; as one bmm, because matmul would copy both sides to expand them."""
     batch, heads, rows, _ = left.shape
     return torch.bmm(left.flatten(0, 1), right.flatten(0, 1)).reshape(batch, heads, rows, right.shape[3])
-
-
-def cut(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
-    """Return [start, stop) of an axis; a slice of everything exports as an alias, which Core ML's converter refuses."""
-    return x if (start, stop) == (0, x.shape[axis]) else x.narrow(axis, start, stop - start)
 
 
 def _deviation(x: Tensor) -> Tensor:
@@ -100,24 +97,26 @@ class SCN(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
-        return self.score(self.user_state(self.hidden_state(item_ids), item_ids), candidate_ids)
+        hidden = self.hidden_state(item_ids)
+        user = self.user_state(hidden, last_position(item_ids, hidden.dtype))
+        return self.score(user, self.items(candidate_ids))
 
     def hidden_state(self, item_ids: Tensor) -> Tensor:
         """Return H [B, N, D] of histories [B, N] (eq. 8); this is what a device uploads."""
         return self.input_norm(self.items(item_ids))
 
-    def user_state(self, hidden: Tensor, item_ids: Tensor, correction: Correction | None = None) -> Tensor:
-        """Return u [B, D] from H [B, N, D]; a `correction` is for one whole mini-batch and wants N = b."""
+    def user_state(self, hidden: Tensor, last: Tensor, correction: Correction | None = None) -> Tensor:
+        """Return u [B, D] from H [B, N, D] and the mask [B, N] of last valid positions; a `correction` wants N = b."""
         # Everything after the mixing is done per token, so only the token that is asked for goes on.
-        chosen = last_position(item_ids, hidden.dtype)[:, None, :, None]  # [B, 1, N, 1]
+        chosen = last[:, None, :, None]  # [B, 1, N, 1]
         mixed = (self.mix(hidden, correction) * chosen).sum(2)  # [B, h, N, d] -> [B, h, d]
         mixed = mixed.reshape(hidden.shape[0], -1)  # heads side by side: [B, D]
         return self.output_norm(self.output(self.post_norm(mixed)))
 
-    def score(self, user: Tensor, candidate_ids: Tensor) -> Tensor:
-        """Return u . T(e) as [B, C] for user states [B, D], T(e) = W_2 tanh(W_1 e + c_1) + c_2."""
+    def score(self, user: Tensor, candidates: Tensor) -> Tensor:
+        """Return u . T(e) [B, C] for users [B, D] and embeddings [B, C, D], T(e) = W_2 tanh(W_1 e + c_1) + c_2."""
         # u . (W_2 t + c_2) = (u W_2) . t + u . c_2: W_2 is applied once per user and not once per candidate.
-        inner = torch.tanh(self.candidate_hidden(self.items(candidate_ids)))  # [B, C, D]
+        inner = torch.tanh(self.candidate_hidden(candidates))  # [B, C, D]
         projected = torch.matmul(user, self.candidate_output.weight)  # [B, D]
         constant = (user * self.candidate_output.bias).sum(-1, keepdim=True)  # [B, 1]
         return torch.matmul(inner, projected[:, :, None]).squeeze(-1) + constant
@@ -190,13 +189,26 @@ class HiddenState(nn.Module):
         return self.input_norm(self.items(item_ids))
 
 
+class CachedRerank(nn.Module):
+    """The program `rerank_cached`: SCN on embeddings that the device keeps for a session, without the catalogue."""
+
+    def __init__(self, model: SCN) -> None:
+        super().__init__()
+        self.model = copy.copy(model)
+        self.model._modules = dict(model._modules)  # its own, so that the copy alone loses its table
+        del self.model.items
+
+    def forward(self, history_embeddings: Tensor, history_length: Tensor, candidate_embeddings: Tensor) -> Tensor:
+        """Map embeddings [1, N, D] of a history, its count of clicks [1, 1] and embeddings [1, C, D] to [1, C]."""
+        hidden = self.model.input_norm(history_embeddings)
+        last = last_of(history_length.to(hidden.dtype), hidden.shape[1])
+        return self.model.score(self.model.user_state(hidden, last), candidate_embeddings)
+
+
 def build(architecture: Mapping[str, int]) -> SCN:
     """Return an untrained SCN; raises TypeError or ValueError for an architecture that is none."""
     return SCN(**architecture)
 
-
-_ITEM_IDS = InputSpec("item_ids", "int32", lambda _architecture, history, _candidates: (1, history))
-_CANDIDATE_IDS = InputSpec("candidate_ids", "int32", lambda _architecture, _history, candidates: (1, candidates))
 
 SPEC = ModelSpec(
     name="scn",
@@ -207,19 +219,30 @@ SPEC = ModelSpec(
             name="rerank",
             description="Score the candidates for a history",
             runs_on="device",
-            inputs=(_ITEM_IDS, _CANDIDATE_IDS),
+            inputs=(ITEM_IDS, CANDIDATE_IDS),
             outputs=("scores",),
             ranking="scores",
-            build=lambda model: model,
+            build=lambda model, _selection=None: model,
+        ),
+        "rerank_cached": ProgramSpec(
+            name="rerank_cached",
+            description="Score candidates from embeddings that the device keeps, so that no catalogue ships",
+            runs_on="device",
+            inputs=CACHED_EMBEDDINGS,
+            outputs=("scores",),
+            ranking="scores",
+            build=lambda model, _selection=None: CachedRerank(model),
+            cases=cached_embeddings,
         ),
         "hidden_state": ProgramSpec(
             name="hidden_state",
             description="Compute H, which the device uploads for a correction by the cloud",
             runs_on="device",
-            inputs=(_ITEM_IDS,),
+            inputs=(ITEM_IDS,),
             outputs=("hidden_state",),
             ranking=None,
-            build=HiddenState,
+            build=lambda model, _selection=None: HiddenState(model),
+            cases=histories_only,
         ),
     },
     default_program="rerank",

@@ -1,11 +1,14 @@
 """How a model is built and which deployable programs it has."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from torch import nn
+    import numpy as np
+    from torch import Tensor, nn
+
+Arrays = Mapping[str, "np.ndarray"]
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,64 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """The sub-network that a program is built for: which blocks run, and whose history gives them their weights.
+
+    `structure` holds 0 or 1 per block, `logits` what the controller says about each block (it would run those >= 0),
+    `history` the latest clicks without padding, oldest first.
+    """
+
+    structure: tuple[int, ...]
+    logits: tuple[float, ...]
+    history: tuple[int, ...]
+
+
+class Select(Protocol):
+    """Resolve what a user asked for into a Selection; raises ValueError with one line where that cannot be."""
+
+    def __call__(
+        self, model: "nn.Module", golden: Arrays, history: Sequence[int] | None, structure: str | None
+    ) -> Selection:
+        """Take a history of item ids or None for a golden one, and a structure such as 101101 or None for its own."""
+        ...
+
+
+class BuildProgram(Protocol):
+    """Wrap a model in a module whose forward takes a program's inputs in order."""
+
+    def __call__(self, model: "nn.Module", selection: Selection | None = None, /) -> "nn.Module":
+        """Return the module; raises ValueError where the program needs a selection and gets none."""
+        ...
+
+
+class Cases(Protocol):
+    """Make a program's inputs from a checkpoint's golden arrays."""
+
+    def __call__(self, model: "nn.Module", golden: Arrays, selection: Selection | None = None, /) -> Arrays:
+        """Return every input by name and in forward's order, with the cases on a first axis of its own."""
+        ...
+
+
+def golden_ids(_model: "nn.Module", golden: Arrays, _selection: Selection | None = None) -> Arrays:
+    """Return item_ids [cases, 1, N] and candidate_ids [cases, 1, C] as they are."""
+    return {name: golden[name][:, None] for name in ("item_ids", "candidate_ids")}
+
+
+@dataclass(frozen=True)
+class External:
+    """Weights that a program takes as inputs, or that a target may keep in a named data file beside the program.
+
+    `weights` gives the tensors of a selection by name, in the order of the inputs that follow the program's `inputs`;
+    `with_parameters` builds the same graph with parameters of exactly these names in place of those inputs.
+    """
+
+    weights: Callable[["nn.Module", Selection], dict[str, "Tensor"]]
+    with_parameters: BuildProgram
+
+
+@dataclass(frozen=True)
 class ProgramSpec:
-    """One deployable graph: `build` wraps the model in a module whose forward takes `inputs` in order.
+    """One deployable graph: `build` makes its module, `cases` the inputs on which its artifacts are judged.
 
     `ranking` names the output that holds candidate scores, whose order parity must keep; None where there is none.
     """
@@ -30,15 +89,29 @@ class ProgramSpec:
     inputs: tuple[InputSpec, ...]
     outputs: tuple[str, ...]
     ranking: str | None
-    build: Callable[["nn.Module"], "nn.Module"]
+    build: BuildProgram
+    cases: Cases = golden_ids
+    external: External | None = None
+
+
+def table_weights(architecture: Mapping[str, Any]) -> int:
+    """Return the number of weights of the item embedding alone."""
+    return int(architecture["vocabulary"]) * int(architecture.get("dimension", 1))
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model: `build` takes the `architecture` part of a checkpoint's config.json and returns it untrained."""
+    """A model: `build` takes the `architecture` part of a checkpoint's config.json and returns it untrained.
+
+    Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of golden.npz. `weights` is a
+    lower bound on the number of its weights, known before memory is taken; `select` is None for a model that has only
+    one network.
+    """
 
     name: str
     description: str
     build: Callable[[Mapping[str, Any]], "nn.Module"]
     programs: Mapping[str, ProgramSpec]
     default_program: str
+    weights: Callable[[Mapping[str, Any]], int] = table_weights
+    select: Select | None = None

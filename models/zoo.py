@@ -4,7 +4,7 @@ import importlib
 
 from models.spec import ModelSpec
 
-MODELS: dict[str, str] = {"scn": "models.scn"}
+MODELS: dict[str, str] = {"ofa": "models.forward_ofa.programs", "scn": "models.scn"}
 
 
 def load_spec(name: str) -> ModelSpec:

@@ -1,11 +1,14 @@
-"""The shipped model, exported once for all test processes."""
+"""The shipped model, exported once for all test processes, and a small Forward-OFA."""
 
 import json
 from pathlib import Path
 
 import pytest
+import tiny_ofa
 from commands import Ended, cocorr_export
 from filelock import FileLock
+
+from models.forward_ofa.supernet import Supernet
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +28,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Ended:
 def artifacts(exported: Ended) -> dict[str, Path]:
     """Target -> folder of the shipped SCN's artifact; copy one before you change it."""
     return {one["target"]: Path(one["artifact"]) for one in exported.document["artifacts"]}
+
+
+@pytest.fixture(scope="module")
+def small_ofa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a small Forward-OFA with random weights."""
+    return tiny_ofa.write(tmp_path_factory.mktemp("ofa") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def small_ofa_model(small_ofa: Path) -> Supernet:
+    """The model of that checkpoint."""
+    return tiny_ofa.read(small_ofa)[0]

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "exporter.interpret": {"exporter.core", "exporter.mil"},
     "exporter.report": set(),
     "exporter.judge": {"exporter.core", "exporter.mil", "exporter.connections", "exporter.measure", "exporter.parity"},
+    "exporter.session": {"exporter.core", "exporter.judge", "exporter.store", "exporter.targets"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "capture", "passes", "targets", "profiles", "store", "judge")),
         *("exporter." + room for room in ("environment", "interpret")),

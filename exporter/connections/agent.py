@@ -19,6 +19,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -37,6 +38,9 @@ EXCHANGED = (
     *("request.json", "inputs.npz", "response.json", "response.json.part"),
     *("outputs.npz", "outputs.npz.part", "log.txt"),
 )
+
+# The folder for a data file with the weights of one case; it has the name that the model knows the file by.
+SWAPPED = "swapped"
 
 # The runtimes report a failed allocation in words, not as MemoryError; 0x21 is ExecuTorch's MemoryAllocationFailed.
 OUT_OF_MEMORY = re.compile(
@@ -84,12 +88,42 @@ class Model:
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """The file from which a model reads weights: where each tensor begins in it, and its dtype."""
+
+    path: Path
+    tensors: dict[str, tuple[int, str]]
+
+    @classmethod
+    def of(cls, folder: Path, request: dict[str, Any]) -> DataFile | None:
+        """The data file of a request, beside its model file, or None."""
+        entry = request["data"]
+        return entry and cls((folder / request["model_file"]).with_name(entry["name"]), entry["tensors"])
+
+    def write(self, weights: dict[str, np.ndarray], folder: Path) -> Path:
+        """Write a copy of the file in `folder` with these weights in it."""
+        content = bytearray(self.path.read_bytes())
+        for name, (offset, dtype) in self.tensors.items():
+            tensor = weights[name].astype(dtype).tobytes()
+            content[offset : offset + len(tensor)] = tensor
+        changed = folder / SWAPPED / self.path.name
+        changed.parent.mkdir(exist_ok=True)
+        # Unlinked and made anew: a runtime may still have the last one mapped into memory.
+        changed.unlink(missing_ok=True)
+        changed.write_bytes(content)
+        return changed
+
+
+@dataclass(frozen=True)
 class Runtime:
-    """An imported runtime: what it is called, the threads it uses (None where it chooses them) and how it loads."""
+    """An imported runtime: what it is called, the threads it uses (None where it chooses them) and how it loads.
+
+    `load` takes the model file, and the data file where the model reads weights from one.
+    """
 
     name: str
     threads: int | None
-    load: Callable[[Path], Model]
+    load: Callable[[Path, Path | None], Model]
 
 
 def onnx_runtime(threads: int) -> Runtime:
@@ -103,8 +137,12 @@ def onnx_runtime(threads: int) -> Runtime:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # fatal only: errors come as exceptions
 
-    def load(path: Path) -> Model:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    def load(path: Path, data: Path | None) -> Model:
+        source: str | bytes = str(path)
+        if data is not None:  # a model given as bytes finds its data file, by name, in the folder of this setting
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(data.parent))
+            source = path.read_bytes()
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         inputs = []
         for value in session.get_inputs():
             element = re.sub(r"^tensor\((.*)\)$", r"\1", value.type)
@@ -120,7 +158,7 @@ def litert(threads: int) -> Runtime:
     """LiteRT's interpreter with its default delegate, fed by name through the model's one signature."""
     from ai_edge_litert.interpreter import Interpreter
 
-    def load(path: Path) -> Model:
+    def load(path: Path, data: Path | None) -> Model:  # noqa: ARG001 - external weights are inputs here
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
         try:
             interpreter.allocate_tensors()
@@ -162,15 +200,14 @@ def executorch(threads: int) -> Runtime:
     torch.set_num_threads(threads)
     lib._unsafe_reset_threadpool(threads)
 
-    def load(path: Path) -> Model:
-        data = path.read_bytes()
+    def load(path: Path, data: Path | None) -> Model:
+        program, weights = path.read_bytes(), data.read_bytes() if data is not None else None
         check = lib.Verification.InternalConsistency
-        program = lib._load_program_from_buffer(
-            data, enable_etdump=False, debug_buffer_size=0, program_verification=check
+        module = lib._load_for_executorch_from_buffer(
+            program, weights, enable_etdump=False, debug_buffer_size=0, program_verification=check
         )
-        names = [program.get_method_name(index) for index in range(program.num_methods())]
-        method = program.load_method(only_one("method", names))
-        metadata = method.method_meta()
+        name = only_one("method", module.method_names())
+        metadata = module.method_meta(name)
         inputs = []
         for index in range(metadata.num_inputs()):
             tensor = metadata.input_tensor_meta(index)
@@ -180,9 +217,9 @@ def executorch(threads: int) -> Runtime:
             inputs,
             None,
             lambda arrays: [torch.from_numpy(array) for array in arrays.values()],
-            method,
+            lambda values: module.run_method(name, values),
             lambda result: [value.numpy() for value in result],
-            (data, program),  # the method reads its weights out of them and keeps neither
+            (program, weights),  # the module reads its weights out of them and keeps neither
         )
 
     return Runtime(f"ExecuTorch {version_of('executorch')}", lib._threadpool_get_thread_count(), load)
@@ -194,7 +231,7 @@ def core_ml(threads: int) -> Runtime:  # noqa: ARG001 - Core ML offers no such s
         raise RefusalError("no_runtime", f"Core ML runs on macOS only, this is {platform.system()}")
     import coremltools
 
-    def load(path: Path) -> Model:
+    def load(path: Path, data: Path | None) -> Model:  # noqa: ARG001 - external weights are inputs here
         model = coremltools.models.MLModel(str(path))
         description = model.get_spec().description
         inputs = []
@@ -360,6 +397,7 @@ def end_with_stdin(folder: Path) -> None:
         pass
     for name in EXCHANGED:
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / SWAPPED, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
     os._exit(3)
@@ -380,6 +418,8 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
     """Run every case once and case 0 again for the time; the response and the outputs, each [cases, *shape]."""
     inputs, cases = read_inputs(folder, request)
     wanted = request["outputs"]
+    data = DataFile.of(folder, request)
+    weights = {name: inputs.pop(name) for name in list(inputs) if data and name in data.tensors}
     # Written to now, so that their pages are in the baseline and not in the artifact's peak.
     kept = [np.full((cases, *entry["shape"]), 0, entry["dtype"]) for entry in wanted]
     runtime = start_runtime(request["target"], request["threads"])
@@ -388,13 +428,20 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
     baseline = resident_bytes("VmRSS")
 
     start = time.perf_counter_ns()
-    model = runtime.load(folder / request["model_file"])
+    in_place = None if data is None else data.path
+    model = runtime.load(folder / request["model_file"], in_place)
     load_ms = (time.perf_counter_ns() - start) / 1e6
 
     check_inputs(model.inputs, inputs)
     order = output_order(model.outputs, wanted)
     first_us = None
+    swap_ms = []
     for case in range(cases):
+        if data is not None and weights:
+            start = time.perf_counter_ns()
+            changed = data.write({name: array[case] for name, array in weights.items()}, folder)
+            model = runtime.load(folder / request["model_file"], changed)
+            swap_ms.append((time.perf_counter_ns() - start) / 1e6)
         feed = model.prepare({name: array[case] for name, array in inputs.items()})
         start = time.perf_counter_ns()
         result = model.run(feed)
@@ -402,6 +449,8 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
             first_us = (time.perf_counter_ns() - start) / 1e3
         keep_case(model.collect(result), order, wanted, kept, case)
 
+    if weights:
+        model = runtime.load(folder / request["model_file"], in_place)
     feed = model.prepare({name: array[0] for name, array in inputs.items()})
     gc.collect()
     gc.disable()  # a collection in the middle of a call would be counted as the runtime's time
@@ -422,6 +471,7 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
         "load_ms": load_ms,
         "first_us": first_us,
         "samples_us": samples_us,
+        "swap_ms": swap_ms,
         "peak_rss_bytes": peak,
         "baseline_rss_bytes": baseline,
         "threads": runtime.threads,

@@ -45,6 +45,7 @@ def write_request(
         "target": request.target,
         "model_file": model_file,
         "inputs": list(request.inputs),
+        "data": None if request.data is None else {"name": request.data.name, "tensors": dict(request.data.tensors)},
         "outputs": [{"name": out.name, "shape": list(out.shape), "dtype": out.dtype} for out in request.outputs],
         "warmup": request.warmup,
         "iterations": request.iterations,
@@ -98,6 +99,9 @@ def read_response(folder: Path, request: RunRequest) -> RunResult:
     samples = response.get("samples_us")
     if not isinstance(samples, list) or len(samples) != request.iterations:
         unusable(f"samples_us must be {request.iterations} numbers")
+    swaps = response.get("swap_ms")
+    if not isinstance(swaps, list) or len(swaps) not in (0, cases_of(request.inputs)):
+        unusable("swap_ms must be no numbers or one for each case")
     reason = response.get("reason")
     return RunResult(
         outputs=read_outputs(folder / "outputs.npz", request.outputs, cases_of(request.inputs)),
@@ -109,6 +113,7 @@ def read_response(folder: Path, request: RunRequest) -> RunResult:
         baseline_rss_bytes=count_or_none(response, "baseline_rss_bytes"),
         threads=count_or_none(response, "threads"),
         reason=None if reason is None else text(response, "reason"),
+        swap_ms=tuple(number(sample, "swap_ms") for sample in swaps),
     )
 
 

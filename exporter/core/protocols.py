@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from exporter.core.types import Captured, MemoryPlan, Operation, Precision, RunRequest, RunResult
+from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, Precision, RunRequest, RunResult
 
 
 class Target(Protocol):
     """A file format and its runtime; vendor packages are imported inside the methods only.
 
-    `options` are the target's part of a validated profile; `packages` are what `extra` installs and lowering imports.
+    `options` are the target's part of a validated profile; `packages` are what `extra` installs and lowering imports;
+    `external_weights` is the form in which `lower` wants weights that stay outside the program.
     """
 
     name: str
     extra: str
     packages: tuple[str, ...]
     precisions: tuple[Precision, ...]
+    external_weights: Literal["inputs", "parameters"]
 
     def wants_half(self, options: Mapping[str, Any]) -> bool:
         """Say whether fp16 is lowered from a program that passes.half rewrote, or by the target's own converter."""
@@ -26,6 +28,9 @@ class Target(Protocol):
 
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
         """Write the model file into `folder` and return its path; raises LoweringError."""
+
+    def data_file(self, model_file: Path) -> DataFile | None:
+        """Return where the program reads external weights, or None: it has none, or takes them as inputs."""
 
     def operations(self, model_file: Path) -> Sequence[Operation]:
         """Read the operations of the lowered graph from the artifact's own file."""

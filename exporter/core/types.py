@@ -23,8 +23,28 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class ExternalWeights:
+    """Weights that stay outside a program: fp32 tensors by name, and the metadata that a package of them carries."""
+
+    tensors: Arrays
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file beside the program from which it reads its external weights: (byte offset, dtype name) by tensor name."""
+
+    name: str
+    tensors: Mapping[str, tuple[int, str]]
+
+
+@dataclass(frozen=True)
 class Captured:
-    """One program after torch.export: `exported` is a torch ExportedProgram, `examples` holds one array per input."""
+    """One program after torch.export: `exported` is a torch ExportedProgram, `examples` holds one array per input.
+
+    Where weights stay outside, `external` has them; they are inputs of the graph, or parameters of it with these names,
+    as the target asked for.
+    """
 
     model: str
     program: str
@@ -32,6 +52,7 @@ class Captured:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     examples: Arrays
+    external: ExternalWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,8 @@ class RunRequest:
     """What a connection shall run: every input has the cases on its first axis, [cases, *input shape].
 
     Each case is computed once for the outputs; case 0 is then timed: `warmup` calls unmeasured, `iterations` measured.
+    `data` describes the data file beside the model file. Inputs named after its tensors are written into it, case by
+    case, and the model is loaded again; the timed calls and a request without such inputs use the file as it is.
     """
 
     target: str
@@ -77,11 +100,15 @@ class RunRequest:
     iterations: int = 100
     threads: int = 1
     time_limit_s: float = 120.0
+    data: DataFile | None = None
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came back: outputs [cases, *output shape], timings and memory of the process; None where not measured."""
+    """What came back: outputs [cases, *output shape], timings and memory of the process; None where not measured.
+
+    `swap_ms` is the time of each case to write its weights and load the model again, where cases had weights.
+    """
 
     outputs: Arrays
     executed_on: str
@@ -92,3 +119,4 @@ class RunResult:
     baseline_rss_bytes: int | None
     threads: int | None
     reason: str | None = None
+    swap_ms: tuple[float, ...] = ()

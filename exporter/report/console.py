@@ -72,9 +72,12 @@ def _number(section: str, key: str, form: Callable[[float], str]) -> Callable[[D
 
 
 def _size(document: Document) -> str:
-    return _bytes(
-        sum(entry["bytes"] for entry in document["files"] if entry["path"] not in {"golden.npz", "operations.json"})
-    )
+    return _bytes(document["size_bytes"]) if "size_bytes" in document else _MISSING
+
+
+def _structure(document: Document) -> str:
+    selection = document.get("selection")
+    return _MISSING if selection is None else str(selection["structure"])
 
 
 def _bytes(count: float) -> str:
@@ -98,6 +101,7 @@ def _cases(document: Document) -> str:
 
 _ROWS: tuple[tuple[str, Callable[[Document], Any]], ...] = (
     ("verdict", _verdict),
+    ("structure", _structure),
     ("golden cases", _cases),
     ("max abs error", _number("parity", "max_abs_error", lambda x: f"{x:.2e}")),
     ("max rel error", _number("parity", "max_rel_error", lambda x: f"{x:.2e}")),
@@ -128,7 +132,28 @@ def _notes(document: Document) -> list[str]:
     if flops.get("uncounted"):
         listed = ", ".join(f"{row['operation']} x{row['count']}" for row in flops["uncounted"])
         notes.append(f"not in the FLOPs: {listed}")
+    notes += _costs(document)
     for section in ("memory", "latency"):
         if document.get(section, {}).get("reason"):
             notes.append(f"{section}: {document[section]['reason']}")
+    return notes
+
+
+def _costs(document: Document) -> list[str]:
+    """Say what budgets allow, what the artifact needs, and what fitting it to them cost."""
+    notes = []
+    for row in document.get("budgets", ()):
+        state = {True: "within budget", False: "over budget", None: f"not known: {row['reason']}"}[row["within"]]
+        value = _MISSING if row["value"] is None else f"{row['value']:,.6g}"
+        notes.append(f"{row['budget']}: {value} of {row['limit']:,.6g}, {state}")
+    selection = document.get("selection") or {}
+    if selection.get("left_out"):
+        blocks = ", ".join(map(str, selection["left_out"]))
+        agreement = selection["agreement_with_chosen"]
+        figures = [
+            f"{label} {agreement[key]:.4f}"
+            for label, key in (("top-10 overlap", "top10_overlap"), ("Kendall tau", "kendall_tau"))
+            if agreement[key] is not None
+        ]
+        notes.append(f"left out of {selection['chosen']} to fit: block {blocks}; with it {', '.join(figures)}")
     return notes

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from exporter.core import kinds
 from exporter.core.errors import LoweringError
 from exporter.core.extras import require, without_noise
 from exporter.core.liveness import Lifetime, arena_bytes
-from exporter.core.types import Captured, MemoryPlan, Operation, Precision
+from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, Precision
 
 NOISE = (
     r"Failed to load _ML\w+: No module named 'coremltools\.libcoremlpython'",
@@ -102,6 +102,7 @@ class CoreMLTarget:
     extra = "coreml"
     packages: tuple[str, ...] = ("coremltools",)
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    external_weights: Literal["inputs", "parameters"] = "inputs"
 
     def wants_half(self, options: Mapping[str, Any]) -> bool:
         """The converter changes the precision itself."""
@@ -132,6 +133,10 @@ class CoreMLTarget:
                 raise LoweringError(f"coremltools refused {captured.model}/{captured.program}: {error}") from error
         (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         return path
+
+    def data_file(self, model_file: Path) -> DataFile | None:
+        """Return None: weights that stay outside are inputs."""
+        return None
 
     def operations(self, model_file: Path) -> Sequence[Operation]:
         """Read the operations of the default function, constants left out."""

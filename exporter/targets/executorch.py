@@ -4,12 +4,12 @@ import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
-from exporter.core.types import Captured, MemoryPlan, Operation, Precision
+from exporter.core.types import Captured, DataFile, ExternalWeights, MemoryPlan, Operation, Precision
 from exporter.targets.coreml import NOISE as COREML_NOISE
 
 _NOISE = (
@@ -21,6 +21,8 @@ _UNVERIFIABLE = {
     "vulkan": "the Vulkan delegate needs a GPU driver of the device; the host's ExecuTorch runtime has no such backend",
 }
 OPERATIONS_FILE = "operations.json"
+LAYOUT_FILE = "layout.json"
+DATA_FILE = "weights.ptd"
 
 # ATen operator of the edge dialect, without its overload -> normal kind
 _KINDS = {
@@ -112,6 +114,7 @@ class ExecuTorchTarget:
     extra = "executorch"
     packages: tuple[str, ...] = ("executorch",)
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    external_weights: Literal["inputs", "parameters"] = "parameters"
 
     def wants_half(self, options: Mapping[str, Any]) -> bool:
         """The Core ML delegate has a precision of its own; every other one takes the graph as it is."""
@@ -122,21 +125,36 @@ class ExecuTorchTarget:
         return _UNVERIFIABLE.get(options["delegate"])
 
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
-        """Write model.pte and operations.json."""
+        """Write model.pte and operations.json; with external weights also weights.ptd, and layout.json to find them."""
         with without_noise(*_NOISE):
             exir = require("executorch.exir", self.extra)
+            external = captured.external if captured.external and captured.external.tensors else None
             try:
+                exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
                 edge = exir.to_edge_transform_and_lower(
-                    captured.exported, partitioner=_partitioners(options["delegate"], precision)
+                    exported, partitioner=_partitioners(options["delegate"], precision)
                 )
                 operations = [vars(operation) for operation in _operations(edge.exported_program().graph_module)]
-                program = edge.to_executorch()
+                program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
             except Exception as error:  # the partitioners raise whatever their passes raise
                 raise LoweringError(f"ExecuTorch refused {captured.model}/{captured.program}: {error}") from error
-        path = folder / "model.pte"
-        path.write_bytes(program.buffer)
+            path = folder / "model.pte"
+            path.write_bytes(program.buffer)
+            if external is not None:
+                _write_data(folder, program, stand_ins, external)
         (folder / OPERATIONS_FILE).write_text(json.dumps(operations))
         return path
+
+    def data_file(self, model_file: Path) -> DataFile | None:
+        """Read layout.json, where there is one."""
+        path = model_file.with_name(LAYOUT_FILE)
+        if not path.exists():
+            return None
+        try:
+            layout = json.loads(path.read_text())
+            return DataFile(DATA_FILE, {name: (int(at), str(dtype)) for name, (at, dtype) in layout.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{path}: not readable as places of weights; export the artifact again") from error
 
     def operations(self, model_file: Path) -> Sequence[Operation]:
         """Read operations.json, the edge program as it was before the delegates took their parts."""
@@ -160,6 +178,8 @@ class ExecuTorchTarget:
         constants += sum(len(delegate.data) for delegate in file.program.backend_delegate_data)
         if file.named_data is not None:
             constants += sum(len(buffer) for buffer in file.named_data.buffers)
+        if self.data_file(model_file) is not None:
+            constants += model_file.with_name(DATA_FILE).stat().st_size
         return MemoryPlan(
             constant_bytes=constants,
             planned_activation_bytes=sum(plan.non_const_buffer_sizes),
@@ -188,6 +208,60 @@ def _partitioners(delegate: str, precision: Precision) -> list[Any]:
                 )
             )
             return [module.CoreMLPartitioner(compile_specs=specs)]
+
+
+def _stand_ins(captured: Captured, external: ExternalWeights) -> tuple[Any, dict[str, Any]]:
+    """Return the program with random numbers in place of its external weights, tagged as such, and those numbers.
+
+    What is lowered holds nothing of the weights themselves, and each tensor can be told from all others by its bytes:
+    XNNPACK names constants after their content, so that two equal ones would become one.
+    """
+    import torch
+    from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
+
+    module = captured.exported.module()
+    random = torch.Generator().manual_seed(0)
+    found = {}
+    with torch.no_grad():
+        for path, parameter in module.named_parameters():
+            name = path.rpartition(".")[2]
+            if name in external.tensors:
+                parameter.copy_(torch.randn(parameter.shape, generator=random))
+                found[name] = parameter.detach().numpy().copy()
+    delegate_external_constants_pass_unlifted(module, lambda node: _tag(node.target, tuple(found)))
+    return torch.export.export(module, args=(), kwargs=captured.exported.example_inputs[1]), found
+
+
+def _tag(target: object, names: Sequence[str]) -> str | None:
+    """Return the data file of a constant, or None for one that stays in the program."""
+    return Path(DATA_FILE).stem if str(target).rpartition(".")[2] in names else None
+
+
+def _backend_config(edge: Any, names: Sequence[str]) -> Any:
+    exir = require("executorch.exir", "executorch")
+    parameters = edge.exported_program().graph_signature.inputs_to_parameters
+    return exir.ExecutorchBackendConfig(
+        external_constants=lambda node: _tag(parameters.get(node.target), names) if names else None
+    )
+
+
+def _write_data(folder: Path, program: Any, stand_ins: Mapping[str, Any], external: ExternalWeights) -> None:
+    """Write weights.ptd with the weights themselves, and layout.json; raises LoweringError where one is not in it."""
+    from exporter.core import package  # it needs numpy, which the command line does not want when it starts
+
+    program.write_tensor_data_to_file(str(folder))
+    data = (folder / DATA_FILE).read_bytes()
+    places: dict[str, tuple[int, str]] = {}
+    for name, numbers in stand_ins.items():
+        for dtype in ("float32", "float16"):
+            content = numbers.astype(dtype).tobytes()
+            if data.count(content) == 1:
+                places[name] = data.index(content), dtype
+    missing = [name for name in external.tensors if name not in places]
+    if missing:
+        raise LoweringError(f"ExecuTorch did not put the weights {missing[0]} into its data file as they are")
+    (folder / DATA_FILE).write_bytes(package.patch(data, DataFile(DATA_FILE, places), external.tensors))
+    (folder / LAYOUT_FILE).write_text(json.dumps(places))
 
 
 def _operations(graph_module: Any, delegate: str | None = None) -> Iterator[Operation]:

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
 from exporter.core.liveness import arena_bytes, lifetimes_of
-from exporter.core.types import Captured, MemoryPlan, Operation, Precision
+from exporter.core.types import Captured, DataFile, ExternalWeights, MemoryPlan, Operation, Precision
 
 _NOISE = (
     r"^\[torch\.onnx\]",
     r"torchvision is not installed",
     r"float16 tensor",  # a weight below fp16's smallest number; parity measures what that does
 )
+
+PACKAGE = "weights.safetensors"
 
 _KINDS = {
     "MatMul": kinds.MATMUL,
@@ -93,6 +95,7 @@ class OnnxTarget:
     extra = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    external_weights: Literal["inputs", "parameters"] = "inputs"
 
     def wants_half(self, options: Mapping[str, Any]) -> bool:
         """The converter changes the precision itself."""
@@ -103,7 +106,10 @@ class OnnxTarget:
         return None
 
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
-        """Write model.onnx: opset from the options; fp16 keeps the inputs and outputs as they are."""
+        """Write model.onnx: opset from the options; fp16 keeps the inputs and outputs as they are.
+
+        The data file of external weights is their package itself, in fp32 at every precision.
+        """
         with without_noise(*_NOISE):
             onnx = require("onnx", self.extra)
             require("onnxscript", self.extra)
@@ -132,8 +138,20 @@ class OnnxTarget:
                     f"torch.onnx.export refused {captured.model}/{captured.program}: {error}"
                 ) from error
         path = folder / "model.onnx"
+        if captured.external is not None and captured.external.tensors:
+            _move_out(model.graph, captured.external, folder)
         path.write_bytes(model.SerializeToString(deterministic=True))
         return path
+
+    def data_file(self, model_file: Path) -> DataFile | None:
+        """Read where the initializers with external data lie."""
+        onnx = require("onnx", self.extra)
+        tensors = {}
+        for tensor in onnx.load(model_file, load_external_data=False).graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                place = {entry.key: entry.value for entry in tensor.external_data}
+                tensors[tensor.name] = int(place["offset"]), "float32"
+        return DataFile(PACKAGE, tensors) if tensors else None
 
     def operations(self, model_file: Path) -> Sequence[Operation]:
         """Read the nodes of the main graph, with shapes from ONNX's own shape inference."""
@@ -193,6 +211,25 @@ def _strip(model: Any) -> None:
     for entry in (*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info, graph, model):
         del entry.metadata_props[:]
         entry.doc_string = ""
+
+
+def _move_out(graph: Any, external: ExternalWeights, folder: Path) -> None:
+    """Turn inputs into initializers that lie in the weights' package, written into `folder`."""
+    # As inputs they got through the exporter's constant folding whole; a parameter would have come out transposed.
+    from exporter.core import package  # it needs numpy, which the command line does not want when it starts
+
+    onnx = require("onnx", "onnx")
+    content = package.to_bytes(external)
+    (folder / PACKAGE).write_bytes(content)
+    inputs = [value for value in graph.input if value.name not in external.tensors]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    for name, offset in package.offsets(content).items():
+        tensor = external.tensors[name]
+        entry = graph.initializer.add(name=name, dims=tensor.shape, data_type=onnx.TensorProto.FLOAT)
+        entry.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", PACKAGE), ("offset", offset), ("length", tensor.nbytes)):
+            entry.external_data.add(key=key, value=str(value))
 
 
 def _load(model_file: Path) -> Any:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
 from exporter.core.liveness import arena_bytes, lifetimes_of
-from exporter.core.types import Captured, MemoryPlan, Operation, Precision
+from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, Precision
 from exporter.targets.coreml import NOISE as TORCHAO_NOISE
 
 _NOISE = (
@@ -102,6 +102,7 @@ class TFLiteTarget:
     extra = "tflite"
     packages: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    external_weights: Literal["inputs", "parameters"] = "inputs"
 
     def wants_half(self, options: Mapping[str, Any]) -> bool:
         """The converter changes the precision itself."""
@@ -127,6 +128,10 @@ class TFLiteTarget:
             except Exception as error:  # the converter raises whatever its passes raise
                 raise LoweringError(f"litert-torch refused {captured.model}/{captured.program}: {error}") from error
         return path
+
+    def data_file(self, model_file: Path) -> DataFile | None:
+        """Return None: weights that stay outside are inputs."""
+        return None
 
     def operations(self, model_file: Path) -> Sequence[Operation]:
         """Read the operators of the only subgraph."""

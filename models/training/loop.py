@@ -52,7 +52,11 @@ Report = Callable[[int, int, str], None]
 
 
 def train(
-    spec: ModelSpec, architecture: Mapping[str, int], interactions: Interactions, settings: Settings, report: Report
+    spec: ModelSpec,
+    architecture: Mapping[str, int | str],
+    interactions: Interactions,
+    settings: Settings,
+    report: Report,
 ) -> Trained:
     """Train, keep the epoch of best validation NDCG@10 and test it; `report` gets batches done, all batches, a note.
 
@@ -70,38 +74,66 @@ def train(
     rng = np.random.default_rng([settings.seed, 3])
     torch.manual_seed(settings.seed)
     model = spec.build(architecture)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     # Training must not know the held-out clicks, not even by sparing them as negatives.
     known = clicked(interactions, trained_on)
     users = interactions.owners[split.train]
     item_ids = histories(interactions, split.train, settings.history)
-    batches = -(-len(users) // settings.batch_size)
-    best, best_epoch, best_state = -1.0, 0, model.state_dict()
-    for epoch in range(settings.epochs):
+
+    def start_epoch() -> Callable[[np.ndarray], Tensor]:
         negatives = sample_negatives(rng, known, users, TRAIN_NEGATIVES)
         candidate_ids = np.concatenate([interactions.items[split.train][:, None], negatives], axis=1)
-        model.train()
-        losses = []
-        for batch, chosen in enumerate(np.array_split(rng.permutation(len(users)), batches), start=1):
-            loss = _loss(model(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.detach())
-            report(epoch * batches + batch, settings.epochs * batches, "")
-        reached = ndcg(ranks(score_cases(model, validation)), 10)
-        if reached > best:
-            best, best_epoch = reached, epoch + 1
-            best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        note = f"epoch {epoch + 1}: loss {torch.stack(losses).mean():.4f}, validation {SELECTION} {reached:.4f}"
-        report((epoch + 1) * batches, settings.epochs * batches, note)
-    model.load_state_dict(best_state)
+        return lambda chosen: _loss(model(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
+
+    def validate() -> float:
+        return ndcg(ranks(score_cases(model, validation)), 10)
+
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    best_epoch = fit(model, optimiser, settings, rng, len(users), start_epoch, validate, report)
     metrics = {
         "test": summary(score_cases(model, test)),
         "validation": summary(score_cases(model, validation)),
         "test_by_popularity": summary(_popularity(interactions, trained_on, test, settings.seed)),
     }
     return Trained(model.eval(), best_epoch, metrics, test)
+
+
+def fit(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    settings: Settings,
+    rng: np.random.Generator,
+    samples: int,
+    start_epoch: Callable[[], Callable[[np.ndarray], Tensor]],
+    validate: Callable[[], float],
+    report: Report,
+) -> int:
+    """Train, leave the model with the weights of its best epoch, in eval mode, and return that epoch.
+
+    `start_epoch` returns what maps indices below `samples` to a loss; `validate` returns NDCG@10, more is better.
+    """
+    batches = -(-samples // settings.batch_size)
+    best, best_epoch, best_state = -1.0, 0, model.state_dict()
+    for epoch in range(settings.epochs):
+        loss_of = start_epoch()
+        model.train()
+        losses = []
+        for batch, chosen in enumerate(np.array_split(rng.permutation(samples), batches), start=1):
+            loss = loss_of(chosen)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.detach())
+            report(epoch * batches + batch, settings.epochs * batches, "")
+        model.eval()
+        reached = validate()
+        if reached > best:
+            best, best_epoch = reached, epoch + 1
+            best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        note = f"epoch {epoch + 1}: loss {torch.stack(losses).mean():.4f}, validation {SELECTION} {reached:.4f}"
+        report((epoch + 1) * batches, settings.epochs * batches, note)
+    model.load_state_dict(best_state)
+    model.eval()
+    return best_epoch
 
 
 def ranking_cases(interactions: Interactions, targets: np.ndarray, history: int, seed: Sequence[int]) -> Cases:
@@ -134,5 +166,10 @@ def _loss(logits: Tensor) -> Tensor:
 
 def _popularity(interactions: Interactions, trained_on: np.ndarray, cases: Cases, seed: int) -> np.ndarray:
     """Return as scores how often each candidate was clicked in training; ties, which are many, are broken at random."""
-    count = np.bincount(interactions.items[trained_on], minlength=interactions.vocabulary)
-    return np.asarray(count[cases.candidate_ids] + np.random.default_rng([seed, 4]).random(cases.candidate_ids.shape))
+    counted = popularity(interactions, trained_on)[cases.candidate_ids]
+    return np.asarray(counted + np.random.default_rng([seed, 4]).random(cases.candidate_ids.shape))
+
+
+def popularity(interactions: Interactions, positions: np.ndarray) -> np.ndarray:
+    """Return how often each item [V] was clicked at these positions."""
+    return np.bincount(interactions.items[positions], minlength=interactions.vocabulary)

@@ -27,11 +27,15 @@ def hit_rate(rank: np.ndarray, cutoff: int) -> float:
     return float((rank < cutoff).mean())
 
 
-def summary(scores: np.ndarray) -> dict[str, float]:
-    """Return UAUC, NDCG@K and HitRate@K for K = 5, 10, 20 of scores [U, 1 + n] with the positive in column 0."""
-    rank = ranks(scores)
-    result = {"UAUC": uauc(scores)}
+def by_rank(rank: np.ndarray) -> dict[str, float]:
+    """Return NDCG@K and HitRate@K for K = 5, 10, 20 of 0-based ranks [U]."""
+    result = {}
     for cutoff in CUTOFFS:
         result[f"NDCG@{cutoff}"] = ndcg(rank, cutoff)
         result[f"HitRate@{cutoff}"] = hit_rate(rank, cutoff)
     return {name: round(value, 6) for name, value in result.items()}
+
+
+def summary(scores: np.ndarray) -> dict[str, float]:
+    """Return UAUC, NDCG@K and HitRate@K for K = 5, 10, 20 of scores [U, 1 + n] with the positive in column 0."""
+    return {"UAUC": round(uauc(scores), 6), **by_rank(ranks(scores))}

@@ -138,7 +138,7 @@ def test_core_ml_is_fed_and_read_by_the_models_own_description(mac, tmp_path):
     runtime = agent.core_ml(threads=1)
     assert runtime.threads is None
     assert runtime.name.startswith("Core ML (coremltools 9.0, compute units ALL)")
-    model = runtime.load(path)
+    model = runtime.load(path, None)
     assert sorted((entry.name, entry.shape, entry.dtype) for entry in model.inputs) == [
         ("ids", [1, 5], "int32"),
         ("x", [1, 3], "float32"),

@@ -17,6 +17,7 @@ GOOD = {
     "load_ms": 1.5,
     "first_us": 2,
     "samples_us": [1.0, 2.0, 3.0, 4.0, 5.0],
+    "swap_ms": [],
     "peak_rss_bytes": 7,
     "baseline_rss_bytes": None,
     "threads": 1,

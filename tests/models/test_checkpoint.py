@@ -128,7 +128,7 @@ DAMAGE = {
     ),
     "a table that is not there": (
         lambda f: save_config(f, architecture={**ARCHITECTURE, "vocabulary": 10_000_000}),
-        "but config.json wants a table of 80000000",
+        "but config.json wants 80000000 or more",
     ),
     "unknown size": (lambda f: save_config(f, architecture={**ARCHITECTURE, "layers": 2}), "does not fit scn"),
     "odd heads": (lambda f: save_config(f, architecture={**ARCHITECTURE, "heads": 3}), "does not fit scn"),
@@ -156,6 +156,14 @@ DAMAGE = {
     "a text size": (
         lambda f: save_config(f, architecture={**ARCHITECTURE, "heads": "2"}),
         "architecture.heads must be",
+    ),
+    "a number for a name": (
+        lambda f: save_config(f, architecture={**ARCHITECTURE, "backbone": 3}),
+        "architecture.backbone must be a name",
+    ),
+    "two lengths": (
+        lambda f: save_config(f, architecture={**ARCHITECTURE, "history_length": 7}),
+        "architecture.history_length and history_length differ",
     ),
     "no history": (lambda f: save_config(f, history_length=0), "history_length must be a whole number"),
     "metrics no object": (lambda f: save_config(f, metrics=[1]), "metrics must be an object"),

@@ -109,11 +109,15 @@ def test_parameter_count_is_the_published_one():
 @pytest.mark.parametrize("length", [1, 4, 7])
 @pytest.mark.parametrize("name", SPEC.programs)
 def test_programs_export_with_their_declared_inputs_and_keep_their_answer(name, length):
-    program = SPEC.programs[name]
-    module = program.build(random_scn(1)).eval()
-    generator = torch.Generator().manual_seed(2)
-    shapes = [spec.shape(ARCHITECTURE, length, 6) for spec in program.inputs]
-    inputs = tuple(torch.randint(-2, 25, shape, generator=generator, dtype=torch.int32) for shape in shapes)
+    program, model = SPEC.programs[name], random_scn(1)
+    module = program.build(model).eval()
+    rng = np.random.default_rng(2)
+    sizes = {"item_ids": length, "candidate_ids": 6}
+    golden = {ids: rng.integers(-2, 25, (2, size), dtype=np.int32) for ids, size in sizes.items()}
+    cases = program.cases(model, golden)
+    declared = [(spec.name, spec.shape(ARCHITECTURE, length, 6), spec.dtype) for spec in program.inputs]
+    assert [(key, array.shape[1:], array.dtype.name) for key, array in cases.items()] == declared
+    inputs = tuple(torch.from_numpy(array[0].copy()) for array in cases.values())
     exported = torch.export.export(module, inputs).run_decompositions({})
     with torch.no_grad():
         torch.testing.assert_close(exported.module()(*inputs), module(*inputs))

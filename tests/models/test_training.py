@@ -10,13 +10,16 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 from typer.testing import CliRunner
 
 from models import checkpoint
+from models.forward_ofa.supernet import BACKBONES, METHODS, Supernet
 from models.scn import SPEC
-from models.training import metrics
+from models.training import cli, metrics, next_item
 from models.training.cli import ARCHITECTURES, app
 from models.training.data import DataError, Interactions, histories, leave_one_out, read_interactions
 from models.training.loop import Settings
+from models.training.next_item import NextItem
 from models.training.run import run
 from models.training.sampling import clicked, sample_negatives
+from models.zoo import load_spec
 
 SETTINGS = Settings(seed=3, epochs=2, learning_rate=1e-2, weight_decay=0.01, batch_size=256, history=6)
 
@@ -60,6 +63,104 @@ def test_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path):
     with torch.no_grad():
         scores = model(torch.from_numpy(one.golden["item_ids"]), torch.from_numpy(one.golden["candidate_ids"]))
     np.testing.assert_allclose(scores, one.golden["scores"], rtol=1e-5, atol=1e-5)
+
+
+def test_forward_ofa_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path):
+    options = ["--epochs", "1", "--batch-size", "256", "--history", "6", "--targets-per-user", "4", "--seed", "2"]
+    folders = [tmp_path / name / "ofa" for name in "ab"]
+    for folder in folders:
+        result = CliRunner().invoke(app, ["ofa", "--data", str(clicks), "--output", str(folder), *options])
+        assert result.exit_code == 0, result.output
+    one, two = map(checkpoint.read, folders)
+    assert one.sha256 == two.sha256
+    assert sum(file.stat().st_size for file in folders[0].iterdir()) < 17_500_000  # fp16 on disk
+    metrics, training = one.config["metrics"], one.config["training"]
+    assert set(metrics["test"]) == {f"{m}@{k}" for m in ("NDCG", "HitRate") for k in (5, 10, 20)}
+    parts = metrics["sub_networks"]
+    runs = [parts[f"runs_block{index}"] for index in range(6)]
+    assert parts["blocks"] == pytest.approx(sum(runs), abs=1e-5)
+    assert parts["parameters"] == pytest.approx(sum(runs) * 20_800, abs=1)
+    assert parts["macs"] == pytest.approx(sum(runs) * parts["macs_of_all_blocks"] / 6, rel=1e-5)
+    assert (training["temperature"], training["compactness"], training["targets_per_user"]) == (5.0, 0.005, 4)
+    assert "--backbone sasrec --method forward_ofa --temperature 5.0" in training["command"]
+    assert "s left" in result.stderr
+    model = checkpoint.build(one, load_spec("ofa"))
+    with torch.no_grad():
+        scores = model(torch.from_numpy(one.golden["item_ids"]), torch.from_numpy(one.golden["candidate_ids"]))
+    np.testing.assert_allclose(scores, one.golden["scores"], rtol=1e-5, atol=1e-5)
+
+
+def test_forward_ofa_starts_from_the_blocks_of_a_plain_backbone(clicks, tmp_path):
+    options = ["--data", str(clicks), "--epochs", "1", "--batch-size", "256", "--history", "6", "--targets-per-user"]
+    plain, folder = tmp_path / "plain", tmp_path / "ofa"
+    result = CliRunner().invoke(app, ["ofa", *options, "3", "--method", "devicerec", "--output", str(plain)])
+    assert result.exit_code == 0, result.output
+    start = ["--start-from", str(plain), "--output", str(folder)]
+    result = CliRunner().invoke(app, ["ofa", *options, "1", "--learning-rate", "0", *start])
+    assert result.exit_code == 0, result.output
+    lender, ofa = checkpoint.read(plain), checkpoint.read(folder)
+    assert ofa.config["training"]["start_from"]["sha256"] == lender.sha256
+    assert "--start-from plain" in ofa.config["training"]["command"]
+    for name, tensor in lender.state.items():
+        own = ofa.state["mapper.linear.bias"].reshape(6, -1) if name == "own_weights" else ofa.state[name]
+        assert torch.equal(own, tensor), name
+    result = CliRunner().invoke(app, ["ofa", *options, "1", "--seed", "1", *start])
+    assert (result.exit_code, "with another seed" in result.stderr) == (2, True)
+    result = CliRunner().invoke(app, ["ofa", *options, "1", "--backbone", "nextitnet", *start])
+    assert (result.exit_code, "of the same backbone and sizes" in result.stderr) == (2, True)
+
+
+def test_next_item_training_learns_a_walk_and_ranks_among_all_items(clicks):
+    data = read_interactions(clicks, 0)
+    torch.manual_seed(0)
+    model = Supernet(data.vocabulary, 16, 2, 6, "nextitnet", "controller")
+    settings = Settings(seed=0, epochs=12, learning_rate=2e-2, weight_decay=0.0, batch_size=64, history=6)
+    trained = next_item.train(model, data, settings, NextItem(5.0, 0.001, 0.0, None), lambda done, total, note: None)
+    assert trained.metrics["test"]["NDCG@10"] > 5 * trained.metrics["test_by_popularity"]["NDCG@10"]
+    targets = leave_one_out(data).test
+    item_ids = torch.from_numpy(histories(data, targets, 6))
+    everything = torch.arange(data.vocabulary, dtype=torch.int32).expand(len(targets), -1)
+    with torch.no_grad():
+        scores = model(item_ids, everything).numpy()
+    own = data.items[targets]
+    better = (scores[:, 1:] >= scores[np.arange(len(own)), own][:, None]).sum(1) - 1
+    assert np.abs(next_item.full_ranks(model, data, targets) - better).max() <= 1  # one product or another rounds ties
+
+
+def test_a_broken_model_ranks_last():
+    data = interactions([1, 2, 3, 4], vocabulary=9)
+    model = Supernet(9, 8, 2, 3, "sasrec", "devicerec").eval()
+    torch.nn.init.constant_(model.own_weights, torch.nan)
+    assert next_item.full_ranks(model, data, np.array([3])).tolist() == [7]
+
+
+def test_targets_per_user_bounds_what_an_epoch_draws():
+    owners = np.repeat([0, 2, 5], [7, 2, 4])
+    drawn = [next_item._some(np.random.default_rng(seed), owners, 3) for seed in range(50)]
+    assert all(np.bincount(owners[one], minlength=6).tolist() == [3, 0, 2, 0, 0, 3] for one in drawn)
+    assert set(np.concatenate(drawn).tolist()) == set(range(13))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["scn", "--backbone", "sasrec"], "are for ofa"),
+        (["ofa", "--backbone", "bert"], "unknown backbone 'bert'; known: sasrec, nextitnet"),
+        (["ofa", "--method", "best"], "unknown method 'best'; known: forward_ofa"),
+        (["ofa", "--method", "first"], "kept_blocks, up to 6, is for the methods random, first and last"),
+        (["ofa", "--history", "600"], "history_length 600 is more than 512"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_options_that_do_not_go_together_are_refused(clicks, tmp_path, options, message):
+    result = CliRunner().invoke(app, [*options, "--data", str(clicks), "--output", str(tmp_path / "out")])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert message in result.stderr
+
+
+def test_the_command_line_knows_the_methods_and_backbones_without_importing_torch():
+    assert tuple(METHODS) == cli.METHODS
+    assert set(BACKBONES) == set(cli.BLOCKS) == set(cli.DEFAULTS)
 
 
 def test_an_interrupted_run_keeps_what_was_there(clicks, tmp_path):

@@ -1,0 +1,130 @@
+"""Forward-OFA's traffic and times per user, on artifacts, next to sending the whole backbone (the paper's Figure 7).
+
+    python benchmarks/ofa_network.py [--users 100] [--targets onnx,tflite] [--checkpoint DIR] [--output DIR]
+
+For every user the controller's artifact runs on the device's target, its bytes go to the mapper's ONNX artifact, the
+package's bytes come back, and subnet_external computes the scores with them; torch is asked the same. Bytes are those
+of the messages themselves, without the headers of a transport; a link's time is bytes divided by its rate, no latency.
+"""
+
+import argparse
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from exporter import pipeline, session
+from exporter.pipeline.source import PRETRAINED
+from exporter.targets import TARGETS
+from models import checkpoint as checkpoints
+from models.backbone import count
+from models.forward_ofa import assembler, package
+from models.forward_ofa.programs import SPEC
+from models.forward_ofa.supernet import Supernet
+
+# bytes per second: the paper's Forward-OFA counts with 40 Mbit/s, its Figure 7 with these rates
+LINKS = {"4G 40 Mbit/s": 40e6 / 8, "4G 5 MB/s": 5e6, "4G 15 MB/s": 15e6, "5G 50 MB/s": 50e6, "5G 100 MB/s": 100e6}
+
+
+def packer(model: Supernet) -> session.Pack:
+    """Return the cloud's code between the mapper's output and the network."""
+
+    def pack(structure: np.ndarray, weights: np.ndarray) -> bytes:
+        chosen = structure[0].astype(int).tolist()
+        tensors = assembler.package(model.backbone, torch.from_numpy(weights), chosen)
+        return package.to_bytes(model.backbone, chosen, tensors)
+
+    return pack
+
+
+def export(
+    arguments: argparse.Namespace, output: Path, program: str, target: str, structure: str | None = None
+) -> dict:
+    """Export one artifact; end the benchmark where it does not pass."""
+    place = output / (structure or "any")
+    request = pipeline.ExportRequest(
+        "ofa", target, program, "generic", arguments.checkpoint, None, place, structure=structure
+    )
+    (document,) = pipeline.export(request, lambda _: None)
+    if document.get("parity", {}).get("verdict") != "pass":
+        raise SystemExit(f"{program} on {target}: {document.get('error') or document['parity']['reason']}")
+    return document
+
+
+def torch_scores(model: Supernet, item_ids: np.ndarray, candidate_ids: np.ndarray) -> np.ndarray:
+    """Return [U, 1, C] scores, each user with the user's own blocks and weights."""
+    with torch.no_grad():
+        pairs = zip(torch.from_numpy(item_ids).split(1), torch.from_numpy(candidate_ids).split(1), strict=True)
+        return np.stack([model(*pair).numpy() for pair in pairs])
+
+
+def main() -> None:
+    """Play the sessions and print two tables in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--users", type=int, default=100)
+    parser.add_argument("--targets", default=",".join(TARGETS))
+    parser.add_argument("--checkpoint", type=Path, default=PRETRAINED / "ofa")
+    parser.add_argument("--output", type=Path, default=None, help="keep the artifacts here")
+    arguments = parser.parse_args()
+
+    saved = checkpoints.read(arguments.checkpoint)
+    model = checkpoints.build(saved, SPEC)
+    # The last golden cases: the first quarter has histories that were shortened on purpose.
+    item_ids, candidate_ids = (saved.golden[name][-arguments.users :] for name in ("item_ids", "candidate_ids"))
+    expected = torch_scores(model, item_ids, candidate_ids)
+    with torch.no_grad():
+        rows = model.structure(torch.from_numpy(item_ids)).int().tolist()
+    structures = Counter("".join(map(str, row)) for row in rows)
+    print(f"{len(item_ids)} users, structures: {dict(structures.most_common())}\n")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        output = arguments.output or Path(temporary)
+        mapper = export(arguments, output, "mapper", "onnx")
+        print("| target | max abs error | top 10 equal | controller p50 | weights in place | sub-network p50 |")
+        print("|---|---|---|---|---|---|")
+        for target in arguments.targets.split(","):
+            controller = export(arguments, output, "controller", target)
+            subnets = {one: export(arguments, output, "subnet_external", target, one) for one in structures}
+            places = {structure: Path(document["artifact"]) for structure, document in subnets.items()}
+            sessions = session.play(
+                Path(controller["artifact"]),
+                Path(mapper["artifact"]),
+                places,
+                packer(model),
+                item_ids,
+                candidate_ids,
+            )
+            scores = np.stack([one.scores for one in sessions])
+            top = [np.argsort(-array[:, 0], kind="stable")[:, :10] for array in (expected, scores)]
+            equal = sum(set(left) == set(right) for left, right in zip(*map(np.ndarray.tolist, top), strict=True))
+            swaps = [one.swap_ms for one in sessions if one.swap_ms is not None]
+            commonest = subnets[structures.most_common(1)[0][0]]
+            print(
+                f"| {target} | {np.abs(scores - expected).max():.2e} | {equal} of {len(sessions)}"
+                f" | {_us(controller)} | {f'{np.median(swaps):.2f} ms' if swaps else 'inputs of the call'}"
+                f" | {_us(commonest)} |",
+                flush=True,
+            )
+    _print_traffic(model, sessions)
+
+
+def _us(document: dict) -> str:
+    value = document["latency"]["p50_us"]
+    return "not measured" if value is None else f"{value:.0f} us"
+
+
+def _print_traffic(model: Supernet, sessions: list[session.Session]) -> None:
+    """Print bytes and link times of the last target's sessions; they are the same on every target."""
+    up, down = (np.mean([len(getattr(one, part)) for one in sessions]) for part in ("upload", "package"))
+    backbone = 4 * len(model.backbone.blocks) * count(model.backbone.shapes)
+    print(f"\n| per user | bytes up | bytes down | {' | '.join(LINKS)} |")
+    print("|---|---|---|" + "---|" * len(LINKS))
+    for name, sent, received in (("Forward-OFA", up, down), ("the whole backbone", 0, backbone)):
+        times = " | ".join(f"{1e3 * (sent + received) / rate:.2f} ms" for rate in LINKS.values())
+        print(f"| {name} | {sent:,.0f} | {received:,.0f} | {times} |")
+
+
+if __name__ == "__main__":
+    main()

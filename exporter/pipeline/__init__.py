@@ -1,0 +1,22 @@
+"""From a checkpoint to verified artifacts: the only room that knows every part, and the only one that knows the models.
+
+The command line imports it when it starts, so what is slow to import is imported where it is used.
+"""
+
+from exporter.pipeline.artifact import parity, run_package, swap
+from exporter.pipeline.export import export
+from exporter.pipeline.listing import Listing, doctor, listing, model_names
+from exporter.pipeline.request import Embeddings, ExportRequest
+
+__all__ = [
+    "Embeddings",
+    "ExportRequest",
+    "Listing",
+    "doctor",
+    "export",
+    "listing",
+    "model_names",
+    "parity",
+    "run_package",
+    "swap",
+]

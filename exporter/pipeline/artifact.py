@@ -1,0 +1,89 @@
+"""What can be done with an artifact from its folder alone, without the checkpoint: judge it again, swap its weights."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from exporter.core.errors import ArtifactError, BadInputError
+from exporter.core.types import ExternalWeights
+from exporter.pipeline.export import Document, Report
+from exporter.targets import TARGETS
+
+
+def parity(folder: Path, report: Report) -> Document:
+    """Judge an artifact again from its folder alone; return its document with the new verdict. Raises ArtifactError."""
+    from exporter import judge, store
+
+    manifest = store.read_manifest(folder)
+    _check_target(folder, manifest)
+    report("comparing the files with the manifest")
+    changed = store.changed_file(folder, manifest)
+    verdict = judge.unjudged("fail", changed) if changed else _judge(folder, manifest, report)
+    return {**manifest, "artifact": str(folder), "parity": verdict}
+
+
+def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Document:
+    """Write at `output` the artifact in `folder` with the weights of a package in place of its own, and judge it.
+
+    Nothing is lowered again. Raises BadInputError where the artifact takes no weights from outside, where it is not as
+    it was exported, and where the package is damaged or for another sub-network.
+    """
+    from exporter import judge, store
+    from exporter.core import package
+
+    manifest = store.read_manifest(folder)
+    _check_target(folder, manifest)
+    external = manifest.get("external")
+    if external is None:
+        raise BadInputError(f"{folder}: {manifest['program']} has its weights inside; export its form subnet_external")
+    report("comparing the files with the manifest")
+    changed = store.changed_file(folder, manifest)
+    if changed:
+        raise ArtifactError(f"{folder}: {changed}; export the artifact again")
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in external["tensors"]}
+    tensors = package.read(package_file, shapes, external["metadata"])
+    data = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]]).data
+    with store.staging(output) as new:
+        report("writing the weights")
+        shutil.copytree(folder, new, dirs_exist_ok=True)
+        if data is None:
+            (new / package.FILE).write_bytes(package.to_bytes(ExternalWeights(tensors, external["metadata"])))
+        else:
+            (new / data.name).write_bytes(package.patch((folder / data.name).read_bytes(), data, tensors))
+        manifest["files"] = store.list_files(new)
+        manifest["parity"] = _judge(new, manifest, report)
+        store.write_manifest(new, manifest)
+    return {**manifest, "artifact": str(output)}
+
+
+def run_package(package: Path, inputs: Path, outputs: Path, intermediates: bool) -> list[str]:
+    """Compute a Core ML program with the reference interpreter; return warnings. See `interpret.run_package`."""
+    from exporter import interpret
+
+    return interpret.run_package(package, inputs, outputs, intermediates)
+
+
+def _judge(folder: Path, manifest: dict[str, Any], report: Report) -> Document:
+    """Run the golden cases and return the parity section."""
+    from exporter import judge, store
+
+    inputs, outputs = store.read_golden(folder)
+    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]])
+    specs = {side: judge.specs(manifest[side]) for side in ("inputs", "outputs")}
+    if subject.data is not None:
+        specs["inputs"] += judge.specs(manifest["external"]["tensors"])
+    for side, arrays in (("inputs", inputs), ("outputs", outputs)):
+        for spec in specs[side]:
+            array = arrays.get(spec.name)
+            if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
+                expected = f"{spec.dtype} {list(spec.shape)}"
+                return judge.unjudged("fail", f"golden.npz has no {spec.name!r} of {expected} per case")
+    report("running the golden cases")
+    ordered = {spec.name: inputs[spec.name] for spec in specs["inputs"]}
+    ran = judge.run(subject, ordered, warmup=0, iterations=0)
+    return judge.parity(subject, ran, outputs)
+
+
+def _check_target(folder: Path, manifest: dict[str, Any]) -> None:
+    if manifest["target"] not in TARGETS:
+        raise ArtifactError(f"{folder}: made for the target {manifest['target']!r}, which is not known here")

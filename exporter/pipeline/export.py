@@ -1,0 +1,205 @@
+"""From a checkpoint to verified artifacts: lower, run, judge and measure, and keep to the budgets of the device."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.core.errors import LoweringError, UnknownNameError
+from exporter.core.types import Captured, Precision, TensorSpec
+from exporter.pipeline import budgets
+from exporter.pipeline.request import ExportRequest
+from exporter.targets import TARGETS
+from models.zoo import MODELS
+
+if TYPE_CHECKING:
+    from exporter.pipeline.source import Source
+    from exporter.profiles import DeviceProfile
+
+Document = dict[str, Any]
+Report = Callable[[str], None]
+
+_WARMUP, _ITERATIONS = 20, 200
+
+
+def export(request: ExportRequest, report: Report) -> list[Document]:
+    """Lower, run and judge one program for one target or all; return one document per target.
+
+    A target whose converter refuses the program has a document with `error` in place of results, so that the others
+    still get theirs. Raises BadInputError before anything is written.
+    """
+    from exporter import profiles
+    from exporter.environment import require_packages
+
+    if request.model not in MODELS:
+        raise UnknownNameError("model", request.model, MODELS)
+    if request.target != "all" and request.target not in TARGETS:
+        raise UnknownNameError("target", request.target, [*TARGETS, "all"])
+    profile = profiles.load(request.profile)
+    chosen = profile.allowed() if request.target == "all" else [request.target]
+    options = {name: profile.options_for(name) for name in chosen}
+    for name in chosen:
+        require_packages(TARGETS[name])
+
+    report("loading the checkpoint")
+    from exporter.pipeline import source as sources
+
+    source = sources.load(request)
+    report(f"capturing {request.model}/{source.program.name}")
+    precision = request.precision or profile.precision
+    documents = []
+    for name in chosen:
+        job = _Job(request.output, source, profile, precision, name, options[name], report)
+        try:
+            documents.append(job.run())
+        except LoweringError as error:
+            documents.append(
+                {"model": request.model, "program": source.program.name, "target": name, "error": str(error)}
+            )
+    return documents
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One artifact to make: everything that its manifest says about where it comes from."""
+
+    output: Path
+    source: "Source"
+    profile: "DeviceProfile"
+    precision: Precision
+    target: str
+    options: Mapping[str, Any]
+    report: Report
+
+    def run(self) -> Document:
+        """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""
+        from exporter import judge, store
+
+        source = self.source
+        program = source.program
+        place = self.output / source.checkpoint.model / program.name / self.profile.name / self.target
+        with store.staging(place) as folder:
+            manifest = self._make(source, folder)
+            left_out: list[int] = []
+            while budgets.over(manifest["budgets"]) and (smaller := budgets.leave_out(source.selection)) is not None:
+                block, selection = smaller
+                self.report(f"{self.target}: {budgets.explain(manifest['budgets'])}; leaving out block {block}")
+                left_out.append(block)
+                source = source.of(selection)
+                shutil.rmtree(folder)
+                folder.mkdir()
+                manifest = self._make(source, folder)
+            if source.selection is not None:
+                agreement = None
+                if left_out and program.ranking is not None:
+                    scores = [one.scores_with_own_weights(self.source.inputs) for one in (self.source, source)]
+                    agreement = judge.agreement(program.ranking, *scores)
+                manifest["selection"] = {
+                    "structure": _digits(source.selection.structure),
+                    "chosen": _digits(self.source.selection.structure) if self.source.selection else None,
+                    "logits": list(source.selection.logits),
+                    "left_out": left_out,
+                    "agreement_with_chosen": agreement,
+                }
+            store.write_manifest(folder, manifest)
+        return {**manifest, "artifact": str(place)}
+
+    def _make(self, source: "Source", folder: Path) -> Document:
+        """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
+        from exporter import judge, store
+        from exporter.core import package
+        from exporter.environment import versions
+
+        target, program = TARGETS[self.target], source.program
+        captured = self._captured(source)
+        self.report(f"{self.target}: lowering")
+        model_file = target.lower(captured, self.precision, self.options, folder)
+        data = None if source.external is None else target.data_file(model_file)
+        if source.external is not None and data is None:  # weights that are inputs come from the package itself
+            (folder / package.FILE).write_bytes(package.to_bytes(source.external))
+        store.write_golden(folder, source.inputs, source.outputs)
+        self.report(f"{self.target}: running {len(next(iter(source.inputs.values())))} golden cases")
+        subject = judge.Subject(
+            target=target,
+            model_file=model_file,
+            options=self.options,
+            precision=self.precision,
+            outputs=captured.outputs,
+            ranking=program.ranking,
+            threads=self.profile.threads,
+            data=data,
+        )
+        ran = judge.run(subject, source.inputs, _WARMUP, _ITERATIONS)
+        in_file = {} if data is None else data.tensors
+        counted = judge.flops(target, model_file)
+        manifest = {
+            "schema_version": store.SCHEMA_VERSION,
+            "model": source.checkpoint.model,
+            "program": program.name,
+            "target": self.target,
+            "profile": self.profile.name,
+            "precision": self.precision,
+            "options": dict(self.options),
+            "threads": self.profile.threads,
+            "model_file": model_file.name,
+            "files": store.list_files(folder),
+            "size_bytes": store.shipped_bytes(folder),
+            "parameters": source.parameters,
+            "inputs": [row(spec) for spec in source.specs if spec.name not in in_file],
+            "outputs": [row(spec) for spec in captured.outputs],
+            "ranking": program.ranking,
+            "external": None
+            if source.external is None
+            else {
+                "metadata": dict(source.external.metadata),
+                "tensors": [row(spec) for spec in source.specs if spec.name in source.external.tensors],
+                "data_file": None if data is None else {"name": data.name, "tensors": dict(data.tensors)},
+            },
+            "source": {"checkpoint_sha256": source.checkpoint.sha256, "versions": versions(target)},
+            "parity": judge.parity(subject, ran, source.outputs),
+            "flops": {**counted, **self._per_token(source, counted["total"])},
+            "memory": judge.memory(target, model_file, ran),
+            "latency": judge.latency(ran, _WARMUP),
+        }
+        manifest["budgets"] = budgets.section(self.profile.stated_budgets(), manifest)
+        return manifest
+
+    def _captured(self, source: "Source", history: int | None = None) -> Captured:
+        target = TARGETS[self.target]
+        half = self.precision == "fp16" and target.wants_half(self.options)
+        return source.captured(target.external_weights, half, history)
+
+    def _per_token(self, source: "Source", total: int) -> Document:
+        """Return the growth in FLOPs per click, from a second lowering for half the history; null and a reason."""
+        from exporter import judge
+
+        known = source.checkpoint.history_length
+        shorter = known // 2
+        reason = None
+        if "flops_per_token" not in self.profile.stated_budgets():
+            reason = "per token needs a second lowering for another history length; state a budget for it"
+        elif shorter < 1 or not source.reads_history:
+            reason = "no input of this program has the length of the history"
+        if reason is not None:
+            return {"per_token": None, "per_token_method": None, "per_token_reason": reason}
+        self.report(f"{self.target}: counting at {shorter} tokens")
+        with tempfile.TemporaryDirectory() as name:
+            target = TARGETS[self.target]
+            model_file = target.lower(self._captured(source, shorter), self.precision, self.options, Path(name))
+            fewer = judge.flops(target, model_file)["total"]
+        return {
+            "per_token": (total - fewer) / (known - shorter),
+            "per_token_method": f"growth of the lowered graph's FLOPs from {shorter} to {known} tokens, per token",
+            "per_token_reason": None,
+        }
+
+
+def row(spec: TensorSpec) -> Document:
+    """Return an input or output as a manifest has it."""
+    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
+
+
+def _digits(structure: tuple[int, ...]) -> str:
+    return "".join(map(str, structure))

@@ -1,0 +1,42 @@
+"""What there is: models, programs, targets and profiles, and which targets are ready here."""
+
+from typing import Any, Literal
+
+from exporter.targets import TARGETS
+from models.zoo import MODELS, load_spec
+
+Document = dict[str, Any]
+Listing = Literal["models", "programs", "targets", "profiles"]
+
+
+def model_names() -> list[str]:
+    """Return the models that can be exported."""
+    return sorted(MODELS)
+
+
+def listing(what: Listing) -> list[Document]:
+    """Return one row per model, program, target or shipped profile."""
+    if what == "targets":
+        return [
+            {"target": name, "extra": target.extra, "precisions": ", ".join(target.precisions)}
+            for name, target in TARGETS.items()
+        ]
+    if what == "profiles":
+        from exporter import profiles
+
+        return [{"profile": name, "description": profiles.load(name).description} for name in profiles.shipped()]
+    specs = [load_spec(name) for name in model_names()]
+    if what == "models":
+        return [{"model": spec.name, "description": spec.description} for spec in specs]
+    return [
+        {"model": spec.name, "program": program.name, "runs on": program.runs_on, "description": program.description}
+        for spec in specs
+        for program in spec.programs.values()
+    ]
+
+
+def doctor() -> list[Document]:
+    """Return one row per target: its packages, whether it is ready, and the command that installs what is missing."""
+    from exporter.environment import survey
+
+    return survey(TARGETS)

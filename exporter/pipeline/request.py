@@ -1,0 +1,53 @@
+"""What the command line asks for, and the histories that it names."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from exporter.core.errors import BadInputError
+from exporter.core.types import Precision
+
+Embeddings = Literal["shipped", "cached"]
+
+_MAX_HISTORY_BYTES = 1 << 20
+_MAX_DIGITS = 18
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What `cocorr-export MODEL` was asked for; None stands for the model's or the profile's own choice.
+
+    `history` is a list of ids or a file of them, `structure` one digit per block; both choose a sub-network.
+    """
+
+    model: str
+    target: str
+    program: str | None
+    profile: str
+    checkpoint: Path | None
+    precision: Precision | None
+    output: Path
+    history: str | None = None
+    structure: str | None = None
+    embeddings: Embeddings = "shipped"
+
+
+def read_history(text: str) -> list[int]:
+    """Return the item ids of `3,17,5`, or of a text file of ids; raises BadInputError."""
+    source = "--history"
+    if not re.fullmatch(r"[\s\d,+-]*", text):
+        source, path = text, Path(text)
+        try:
+            if path.stat().st_size > _MAX_HISTORY_BYTES:
+                raise BadInputError(f"{path}: larger than {_MAX_HISTORY_BYTES} bytes; that is no history")
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise BadInputError(f"{path}: {error.strerror}; give a file of item ids, or the ids: 3,17,5") from error
+        except UnicodeDecodeError as error:
+            raise BadInputError(f"{path}: no text; give a file of item ids, or the ids: 3,17,5") from error
+    words = [word for word in re.split(r"[\s,]+", text) if word]
+    for word in words:
+        if not re.fullmatch(r"[+-]?\d+", word) or len(word) > _MAX_DIGITS:
+            raise BadInputError(f"{source}: {word[:40]!r} is no item id; write whole numbers with commas between")
+    return [int(word) for word in words]

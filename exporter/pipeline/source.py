@@ -1,0 +1,226 @@
+"""A model with its weights and one program of it for one selection: captures, golden cases and costs come from here."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from exporter.core.errors import BadInputError, CheckpointError, UnknownNameError
+from exporter.core.types import Arrays, Captured, ExternalWeights, TensorSpec
+from exporter.pipeline.request import ExportRequest, read_history
+from models.zoo import load_spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from models.checkpoint import Checkpoint
+    from models.spec import ModelSpec, ProgramSpec, Selection
+
+PRETRAINED = Path(__file__).resolve().parents[2] / "models" / "pretrained"
+_STALE = 1e-4  # golden scores may be from another machine, whose torch rounds differently
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Source:
+    """One program of a model, for one selection where the program has one; everything else is computed when asked."""
+
+    model: "nn.Module"
+    program: "ProgramSpec"
+    checkpoint: "Checkpoint"
+    selection: "Selection | None"
+
+    @cached_property
+    def module(self) -> "nn.Module":
+        """Return the program as it computes the golden outputs."""
+        return self.program.build(self.model, self.selection).eval()
+
+    @cached_property
+    def inputs(self) -> Arrays:
+        """Return the golden inputs by name, [cases, *shape], the external weights of each case last."""
+        return self.program.cases(self.model, self.checkpoint.golden, self.selection)
+
+    @cached_property
+    def outputs(self) -> Arrays:
+        """Return what torch computes for the golden inputs, case by case, as [cases, *shape] by name."""
+        import numpy as np
+        import torch
+
+        results: dict[str, list[np.ndarray]] = {output: [] for output in self.program.outputs}
+        with torch.no_grad():
+            for case in zip(*(torch.from_numpy(array) for array in self.inputs.values()), strict=True):
+                values = self.module(*case)
+                values = values if isinstance(values, tuple) else (values,)
+                for output, value in zip(self.program.outputs, values, strict=True):
+                    results[output].append(value.numpy())
+        return {output: np.stack(values) for output, values in results.items()}
+
+    @cached_property
+    def external(self) -> ExternalWeights | None:
+        """Return the selection's own weights where the program leaves them outside."""
+        if self.program.external is None or self.selection is None:
+            return None
+        from exporter.core.package import FORMAT
+
+        tensors = self.program.external.weights(self.model, self.selection)
+        metadata = {
+            "format": FORMAT,
+            "backbone": str(self.checkpoint.architecture["backbone"]),
+            "structure": "".join(map(str, self.selection.structure)),
+        }
+        return ExternalWeights({name: tensor.numpy() for name, tensor in tensors.items()}, metadata)
+
+    @property
+    def parameters(self) -> int:
+        """Return how many weights the program needs, the item table and external ones among them."""
+        inside: int = sum(parameter.numel() for parameter in self.module.parameters())
+        return inside + sum(tensor.size for tensor in (self.external.tensors.values() if self.external else ()))
+
+    @cached_property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Return the inputs of one case, external weights last."""
+        return tuple(TensorSpec(name, array.shape[1:], array.dtype.name) for name, array in self.inputs.items())
+
+    @property
+    def reads_history(self) -> bool:
+        """Say whether an input has the length of the history."""
+        shortest = self._examples(1)
+        return any(shortest[spec.name].shape != spec.shape for spec in self.specs)
+
+    def captured(self, form: Literal["inputs", "parameters"], half: bool, history: int | None = None) -> Captured:
+        """Return the captured program with external weights in the form asked for, and its floats halved if so.
+
+        `history` is a shorter length than the checkpoint's.
+        """
+        key = form if self.external else "inputs", half, history
+        if key not in self._captures:
+            self._captures[key] = self._capture(*key)
+        return self._captures[key]
+
+    @cached_property
+    def _captures(self) -> dict[tuple[str, bool, int | None], Captured]:
+        return {}
+
+    def _capture(self, form: Literal["inputs", "parameters"], half: bool, history: int | None) -> Captured:
+        from exporter.capture import capture
+        from exporter.passes.half import half as rewrite
+
+        if half:
+            return rewrite(self.captured(form, False, history))
+        examples = self._examples(history or self.checkpoint.history_length)
+        module = self.module
+        if form == "parameters" and self.external is not None:
+            module = self._with_own_weights
+            examples = {name: array for name, array in examples.items() if name not in self.external.tensors}
+        names = self.checkpoint.model, self.program.name
+        return replace(capture(*names, module, examples, self.program.outputs), external=self.external)
+
+    @cached_property
+    def _with_own_weights(self) -> "nn.Module":
+        """Return the program with the selection's own weights as parameters."""
+        external = self.program.external
+        return self.module if external is None else external.with_parameters(self.model, self.selection).eval()
+
+    def scores_with_own_weights(self, inputs: Arrays) -> "np.ndarray":
+        """Return the ranking output for the cases of `inputs`, all with the selection's own weights."""
+        import numpy as np
+        import torch
+
+        given = [torch.from_numpy(inputs[spec.name]) for spec in self.program.inputs]
+        with torch.no_grad():
+            return np.stack([self._with_own_weights(*case).numpy() for case in zip(*given, strict=True)])
+
+    def _examples(self, history: int) -> dict[str, "np.ndarray"]:
+        """Return the first case's inputs, cut to a length of the history."""
+        candidates = self.checkpoint.golden["candidate_ids"].shape[1]
+        examples = {name: array[0] for name, array in self.inputs.items()}
+        for spec in self.program.inputs:
+            shape = spec.shape(self.checkpoint.architecture, history, candidates)
+            examples[spec.name] = examples[spec.name][tuple(slice(extent) for extent in shape)]
+        return examples
+
+    def of(self, selection: "Selection") -> "Source":
+        """Return the same program for another selection."""
+        return replace(self, selection=selection)
+
+
+def load(request: ExportRequest) -> Source:
+    """Read the checkpoint and resolve program and selection; raises BadInputError."""
+    import torch
+
+    from models import checkpoint as checkpoints
+
+    # These models are too small to share: more threads wait for each other, and others for them.
+    torch.set_num_threads(1)
+    spec = load_spec(request.model)
+    program = _program(request, spec)
+    if spec.select is None and (request.history is not None or request.structure is not None):
+        option = "--history" if request.history is not None else "--structure"
+        raise BadInputError(f"{option} chooses a sub-network, and {request.model} has only one network; leave it out")
+    history = None if request.history is None else read_history(request.history)
+    try:
+        checkpoint = checkpoints.read(request.checkpoint or PRETRAINED / request.model)
+        model = checkpoints.build(checkpoint, spec)
+    except checkpoints.CheckpointError as error:
+        raise CheckpointError(str(error)) from error
+    _check_scores(model, checkpoint)
+    try:
+        selection = _selection(request, spec, program, model, checkpoint, history)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+    return Source(model, program, checkpoint, selection)
+
+
+def _program(request: ExportRequest, spec: "ModelSpec") -> "ProgramSpec":
+    name = request.program or spec.default_program
+    if name not in spec.programs:
+        raise UnknownNameError(f"program of {request.model}", name, spec.programs)
+    if request.embeddings == "cached":
+        cached = f"{name}_cached"
+        if cached not in spec.programs:
+            having = [one for one in spec.programs if f"{one}_cached" in spec.programs]
+            raise BadInputError(
+                f"{request.model}/{name} has no form with cached embeddings; those that have: {', '.join(having)}"
+            )
+        name = cached
+    return spec.programs[name]
+
+
+def _selection(
+    request: ExportRequest,
+    spec: "ModelSpec",
+    program: "ProgramSpec",
+    model: "nn.Module",
+    checkpoint: "Checkpoint",
+    history: list[int] | None,
+) -> "Selection | None":
+    """Return the selection that the program is built for, or None where it is the same for all users."""
+    if spec.select is None:
+        return None
+    try:
+        program.build(model, None)
+    except ValueError:  # it needs one
+        selection = spec.select(model, checkpoint.golden, history, request.structure)
+        program.build(model, selection)
+        return selection
+    if history is not None or request.structure is not None:
+        option = "--history" if history is not None else "--structure"
+        raise BadInputError(f"{option} chooses a sub-network, and {program.name} is the same for all users")
+    return None
+
+
+def _check_scores(model: "nn.Module", checkpoint: "Checkpoint") -> None:
+    """Compute the golden scores with the whole model; raises CheckpointError where those of the file are stale."""
+    import numpy as np
+    import torch
+
+    golden = checkpoint.golden
+    with torch.no_grad():
+        pairs = (torch.from_numpy(golden[name]).split(_BATCH) for name in ("item_ids", "candidate_ids"))
+        scores = torch.cat([model(*pair) for pair in zip(*pairs, strict=True)]).numpy()
+    if not np.allclose(golden["scores"], scores, rtol=0, atol=_STALE):
+        raise CheckpointError(
+            f"{checkpoint.folder}: golden.npz is stale: its 'scores' differ from what the weights give by up to"
+            f" {np.abs(golden['scores'] - scores).max():.3g}; write the checkpoint again"
+        )

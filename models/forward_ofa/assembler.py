@@ -1,0 +1,97 @@
+"""Put the chosen blocks and their weights together to the sub-network that a device runs; skipped blocks are gone."""
+
+# mypy: allow-subclassing-any
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.backbone import Backbone
+from models.forward_ofa.controller import read
+from models.layers import ItemEmbedding, last_of, last_position
+
+
+def package_shapes(backbone: Backbone, structure: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of all tensors that a structure's blocks take from outside, such as block0_query_weight."""
+    chosen = [index for index, runs in enumerate(structure) if runs]
+    return {f"block{index}_{name}": shape for index in chosen for name, shape in backbone.shapes.items()}
+
+
+def package(backbone: Backbone, packed: Tensor, structure: Sequence[int]) -> dict[str, Tensor]:
+    """Cut a mapper's output [L, P] for one user into the named tensors of the chosen blocks."""
+    blocks = backbone.split(packed.reshape(-1))
+    named = {f"block{index}_{name}": tensor for index, block in enumerate(blocks) for name, tensor in block.items()}
+    return {name: named[name].contiguous() for name in package_shapes(backbone, structure)}
+
+
+class Assembled(nn.Module):
+    """The blocks of one structure, in order, with their weights as parameters or left to be given with every call."""
+
+    def __init__(self, backbone: Backbone, structure: Sequence[int], weights: Mapping[str, Tensor] | None) -> None:
+        super().__init__()
+        self.chosen = [index for index, runs in enumerate(structure) if runs]
+        self.names = tuple(package_shapes(backbone, structure))
+        self.layers = tuple(backbone.shapes)
+        self.entry, self.exit = backbone.entry, backbone.exit
+        self.blocks = nn.ModuleList([backbone.blocks[index] for index in self.chosen])
+        self.external = weights is None
+        if weights is not None:
+            for name in self.names:
+                self.register_parameter(name, nn.Parameter(weights[name].detach().clone()))
+
+    def user_state(self, x: Tensor, last: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Return u [B, D] of embeddings [B, N, D]; `weights` in the order of `names`, or nothing for parameters."""
+        values = weights if self.external else [getattr(self, name) for name in self.names]
+        given = dict(zip(self.names, values, strict=True))
+        x = self.entry(x)
+        for index, block in zip(self.chosen, self.blocks, strict=True):
+            x = block(x, {layer: given[f"block{index}_{layer}"] for layer in self.layers})
+        return self.exit(read(x, last))
+
+
+class SubNetwork(Assembled):
+    """The programs `subnet` and `subnet_external`: from ids, with the catalogue's embeddings."""
+
+    def __init__(
+        self,
+        items: ItemEmbedding,
+        backbone: Backbone,
+        structure: Sequence[int],
+        weights: Mapping[str, Tensor] | None,
+    ) -> None:
+        super().__init__(backbone, structure, weights)
+        self.items = items
+
+    def forward(self, item_ids: Tensor, candidate_ids: Tensor, *weights: Tensor) -> Tensor:
+        """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        x = self.items(item_ids)
+        return score(self.user_state(x, last_position(item_ids, x.dtype), weights), self.items(candidate_ids))
+
+
+class CachedSubNetwork(Assembled):
+    """The program `subnet_cached`: from embeddings that the device keeps for a session, without the catalogue."""
+
+    def forward(
+        self, history_embeddings: Tensor, history_length: Tensor, candidate_embeddings: Tensor, *weights: Tensor
+    ) -> Tensor:
+        """Map embeddings [B, N, D] of histories, their counts of clicks [B, 1] and embeddings [B, C, D] to [B, C]."""
+        last = last_of(history_length.to(history_embeddings.dtype), history_embeddings.shape[1])
+        return score(self.user_state(history_embeddings, last, weights), candidate_embeddings)
+
+
+def assemble(
+    items: ItemEmbedding,
+    backbone: Backbone,
+    structure: Sequence[int],
+    weights: Mapping[str, Tensor],
+    external: Literal["inputs", "parameters"] = "parameters",
+) -> SubNetwork:
+    """Return the sub-network of a package: its tensors as parameters of their names, or as inputs in their order."""
+    return SubNetwork(items, backbone, structure, weights if external == "parameters" else None)
+
+
+def score(user: Tensor, candidates: Tensor) -> Tensor:
+    """Return u . e as [B, C] for user states [B, D] and candidate embeddings e [B, C, D]."""
+    return torch.bmm(candidates, user[:, :, None]).squeeze(-1)

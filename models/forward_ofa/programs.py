@@ -1,0 +1,256 @@
+"""The model `ofa`: its programs on the device and in the cloud, and which sub-network they are for."""
+
+# mypy: allow-subclassing-any
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.forward_ofa.assembler import CachedSubNetwork, assemble, package
+from models.forward_ofa.controller import choose
+from models.forward_ofa.supernet import Supernet, weight_count
+from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, cached_embeddings, histories_only
+from models.layers import last_position
+from models.spec import Arrays, External, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
+
+EXTERNAL_CASES = 16  # each case of `subnet_external` and `mapper` has a whole user's weights, half a megabyte
+
+
+class ControllerProgram(nn.Module):
+    """The program `controller`: all that a device computes before the cloud answers, in one graph."""
+
+    def __init__(self, model: Supernet) -> None:
+        super().__init__()
+        if model.controller is None or model.interest is None:
+            raise ValueError("this checkpoint's method has no controller and no mapper; train the method forward_ofa")
+        self.items, self.controller, self.interest = model.items, model.controller, model.interest
+        self.structure_vector = model.method.structure_vector
+
+    def forward(self, item_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map histories [1, N] to logits [1, L], the structure [1, L] of 0 and 1, and the latent interest [1, D]."""
+        x = self.items(item_ids)
+        last = last_position(item_ids, x.dtype)
+        logits = self.controller(x, last)
+        structure = choose(logits)
+        return logits, structure, self.interest(x, last, structure if self.structure_vector else None)
+
+
+class MapperProgram(nn.Module):
+    """The program `mapper`: from what a device uploads to the weights that it gets."""
+
+    def __init__(self, model: Supernet) -> None:
+        super().__init__()
+        if model.mapper is None:
+            raise ValueError("this checkpoint's method has no mapper; train the method forward_ofa")
+        self.mapper = model.mapper
+
+    def forward(self, structure: Tensor, latent: Tensor) -> Tensor:
+        """Map a structure [1, L] and h [1, D] to packed weights [1, L, P], zero for the blocks that are skipped."""
+        return self.mapper(latent) * structure[:, :, None]
+
+
+def build(architecture: Mapping[str, int | str]) -> Supernet:
+    """Return an untrained Forward-OFA; raises TypeError or ValueError for an architecture that is none."""
+    return Supernet(**architecture)  # type: ignore[arg-type]  # Supernet itself checks the values
+
+
+def select(model: nn.Module, golden: Arrays, history: Sequence[int] | None, structure: str | None) -> Selection:
+    """Resolve a history and a structure, each as asked for or of a golden user; raises ValueError with one line.
+
+    With neither, the user is the first of those with the most frequent structure; with a structure alone, the first
+    whose own it is, or else the first of all.
+    """
+    supernet = _supernet(model)
+    wanted = None if structure is None else _parse_structure(structure, len(supernet.backbone.blocks))
+    if history is not None:
+        clicks = _check_history(supernet, history)
+    else:
+        own = [tuple(row) for row in _structures(supernet, golden["item_ids"]).astype(int).tolist()]
+        sought = wanted or Counter(own).most_common(1)[0][0]
+        row = golden["item_ids"][own.index(sought) if sought in own else 0]
+        clicks = tuple(row[row != 0].tolist())
+    item_ids = torch.tensor([_pad(clicks, supernet.history_length)], dtype=torch.int32)
+    with torch.no_grad():
+        logits: list[float] = []
+        if supernet.controller is not None:
+            logits = supernet.controller(*supernet.read(item_ids))[0].tolist()
+        chosen = supernet.structure(item_ids)[0].int().tolist() if wanted is None else wanted
+    return Selection(tuple(chosen), tuple(logits), clicks)
+
+
+def selected_package(model: nn.Module, selection: Selection) -> dict[str, Tensor]:
+    """Return the named tensors of a selection's blocks, as the mapper gives them for its history and structure."""
+    supernet = _supernet(model)
+    return _packages(supernet, np.array([_pad(selection.history, supernet.history_length)], np.int32), selection)[0]
+
+
+def _packages(supernet: Supernet, item_ids: np.ndarray, selection: Selection) -> list[dict[str, Tensor]]:
+    """Return what each of the histories [U, N] would be sent for the structure of `selection`."""
+    with torch.no_grad():
+        ids = torch.from_numpy(item_ids)
+        structure = torch.tensor([selection.structure]).to(supernet.items.weight).expand(len(ids), -1)
+        return [package(supernet.backbone, one, selection.structure) for one in supernet.generate(ids, structure)]
+
+
+def _subnet(model: nn.Module, selection: Selection | None = None) -> nn.Module:
+    supernet, chosen = _supernet(model), _needed(selection)
+    return assemble(supernet.items, supernet.backbone, chosen.structure, selected_package(model, chosen))
+
+
+def _subnet_with_inputs(model: nn.Module, selection: Selection | None = None) -> nn.Module:
+    supernet, chosen = _supernet(model), _needed(selection)
+    weights = selected_package(model, chosen)
+    return assemble(supernet.items, supernet.backbone, chosen.structure, weights, external="inputs")
+
+
+def _cached_subnet(model: nn.Module, selection: Selection | None = None) -> nn.Module:
+    chosen = _needed(selection)
+    return CachedSubNetwork(_supernet(model).backbone, chosen.structure, selected_package(model, chosen))
+
+
+def _subnet_cases(model: nn.Module, golden: Arrays, selection: Selection | None = None) -> Arrays:
+    return golden_ids(model, _own_first(golden, _needed(selection)))
+
+
+def _cached_cases(model: nn.Module, golden: Arrays, selection: Selection | None = None) -> Arrays:
+    return cached_embeddings(model, _own_first(golden, _needed(selection)))
+
+
+def _external_cases(model: nn.Module, golden: Arrays, selection: Selection | None = None) -> Arrays:
+    """Return cases with the weights of each user for the selected structure; first those whose own structure it is."""
+    supernet, chosen = _supernet(model), _needed(selection)
+    cases = _own_first(golden, chosen)
+    foreign = (_structures(supernet, cases["item_ids"]) != np.array(chosen.structure)).any(axis=1)
+    foreign[0] = False  # the selection's own history stays the first
+    order = np.argsort(foreign, kind="stable")[:EXTERNAL_CASES]
+    cases = {name: cases[name][order] for name in cases}
+    packages = _packages(supernet, cases["item_ids"], chosen)
+    weights = {name: np.stack([one[name].numpy() for one in packages]) for name in packages[0]}
+    return {**golden_ids(model, cases), **weights}
+
+
+def _mapper_cases(model: nn.Module, golden: Arrays, _selection: Selection | None = None) -> Arrays:
+    """Return what the devices of the first golden users upload."""
+    with torch.no_grad():
+        uploads = ControllerProgram(_supernet(model))(torch.from_numpy(golden["item_ids"][:EXTERNAL_CASES]))
+    return {"structure": uploads[1][:, None].numpy(), "latent": uploads[2][:, None].numpy()}
+
+
+def _own_first(golden: Arrays, selection: Selection) -> Arrays:
+    """Return golden ids that start with the selection's own history, with the first case's candidates if it is new."""
+    item_ids, candidate_ids = golden["item_ids"], golden["candidate_ids"]
+    own = np.array([_pad(selection.history, item_ids.shape[1])], item_ids.dtype)
+    at = np.flatnonzero((item_ids == own).all(axis=1))[:1]
+    candidates = candidate_ids[at] if len(at) else candidate_ids[:1]
+    return {
+        "item_ids": np.concatenate([own, np.delete(item_ids, at, axis=0)]),
+        "candidate_ids": np.concatenate([candidates, np.delete(candidate_ids, at, axis=0)]),
+    }
+
+
+def _structures(supernet: Supernet, item_ids: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return np.asarray(supernet.structure(torch.from_numpy(item_ids)).numpy())
+
+
+def _parse_structure(text: str, blocks: int) -> tuple[int, ...]:
+    if len(text) != blocks or set(text) - set("01"):
+        raise ValueError(f"structure {text[:80]!r} must be {blocks} digits of 0 and 1, one for each block")
+    return tuple(int(digit) for digit in text)
+
+
+def _check_history(supernet: Supernet, history: Sequence[int]) -> tuple[int, ...]:
+    """Return the latest clicks that the model sees; raises ValueError for none and for ids that are no items."""
+    if not history:
+        raise ValueError("the history is empty; give at least one item id")
+    known = supernet.items.vocabulary - 1
+    unknown = [item for item in history if not 1 <= item <= known]
+    if unknown:
+        raise ValueError(f"the history holds unknown item ids, {unknown[0]} first; items have ids from 1 to {known}")
+    return tuple(history[-supernet.history_length :])
+
+
+def _pad(history: Sequence[int], length: int) -> list[int]:
+    return [*history, *[0] * (length - len(history))]
+
+
+def _supernet(model: nn.Module) -> Supernet:
+    if not isinstance(model, Supernet):
+        raise TypeError(f"{type(model).__name__} is no Supernet")
+    return model
+
+
+def _needed(selection: Selection | None) -> Selection:
+    if selection is None:
+        raise ValueError("a sub-network is built for a selection; resolve one with ofa's select")
+    return selection
+
+
+def _vector(name: str, size: str) -> InputSpec:
+    return InputSpec(name, "float32", lambda architecture, _history, _candidates: (1, int(architecture[size])))
+
+
+SPEC = ModelSpec(
+    name="ofa",
+    description="Forward-OFA: the blocks that one user needs, with weights generated for that user",
+    build=build,
+    weights=weight_count,
+    select=select,
+    programs={
+        "controller": ProgramSpec(
+            name="controller",
+            description="Choose the blocks for a history, and summarise it for the cloud",
+            runs_on="device",
+            inputs=(ITEM_IDS,),
+            outputs=("logits", "structure", "latent"),
+            ranking=None,
+            build=lambda model, _selection=None: ControllerProgram(_supernet(model)),
+            cases=histories_only,
+        ),
+        "subnet": ProgramSpec(
+            name="subnet",
+            description="Score candidates with the chosen blocks, their generated weights inside",
+            runs_on="device",
+            inputs=(ITEM_IDS, CANDIDATE_IDS),
+            outputs=("scores",),
+            ranking="scores",
+            build=_subnet,
+            cases=_subnet_cases,
+        ),
+        "subnet_external": ProgramSpec(
+            name="subnet_external",
+            description="Score candidates with the chosen blocks, whose weights come from outside and can be swapped",
+            runs_on="device",
+            inputs=(ITEM_IDS, CANDIDATE_IDS),
+            outputs=("scores",),
+            ranking="scores",
+            build=_subnet_with_inputs,
+            cases=_external_cases,
+            external=External(weights=selected_package, with_parameters=_subnet),
+        ),
+        "subnet_cached": ProgramSpec(
+            name="subnet_cached",
+            description="The sub-network on embeddings that the device keeps, so that no catalogue ships",
+            runs_on="device",
+            inputs=CACHED_EMBEDDINGS,
+            outputs=("scores",),
+            ranking="scores",
+            build=_cached_subnet,
+            cases=_cached_cases,
+        ),
+        "mapper": ProgramSpec(
+            name="mapper",
+            description="Generate the weights of the chosen blocks from what a device uploads",
+            runs_on="cloud",
+            inputs=(_vector("structure", "blocks"), _vector("latent", "dimension")),
+            outputs=("weights",),
+            ranking=None,
+            build=lambda model, _selection=None: MapperProgram(_supernet(model)),
+            cases=_mapper_cases,
+        ),
+    },
+    default_program="subnet",
+)

@@ -1,0 +1,175 @@
+"""The whole of Forward-OFA in one graph: all blocks for every sample, each weighed by whether it runs; for training.
+
+It also holds the methods that the paper compares with: each leaves one part of Forward-OFA out.
+"""
+
+# mypy: allow-subclassing-any
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models import nextitnet, sasrec
+from models.backbone import Backbone, Shapes, count, initial_weights
+from models.forward_ofa import controller as control
+from models.forward_ofa.assembler import score
+from models.forward_ofa.mapper import Mapper
+from models.layers import ItemEmbedding, last_position
+
+MAX_HISTORY = 512
+BACKBONES: Mapping[str, Callable[[int, int, int], Backbone]] = {"sasrec": sasrec.build, "nextitnet": nextitnet.build}
+SHAPES: Mapping[str, Callable[[int], Shapes]] = {"sasrec": sasrec.shapes, "nextitnet": nextitnet.shapes}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What decides the structure, whether a mapper generates the weights, and whether it knows the structure."""
+
+    structure: Literal["controller", "all", "random", "first", "last"]
+    mapper: bool
+    structure_vector: bool
+
+
+METHODS: Mapping[str, Method] = {
+    "forward_ofa": Method("controller", mapper=True, structure_vector=True),
+    "devicerec": Method("all", mapper=False, structure_vector=False),
+    "controller": Method("controller", mapper=False, structure_vector=False),
+    "duet": Method("all", mapper=True, structure_vector=False),
+    "no_structure_vector": Method("controller", mapper=True, structure_vector=False),
+    "random": Method("random", mapper=True, structure_vector=True),
+    "first": Method("first", mapper=True, structure_vector=True),
+    "last": Method("last", mapper=True, structure_vector=True),
+}
+
+
+class Supernet(nn.Module):
+    """Score candidates for histories up to `history_length`; `kept_blocks` is for random, first and last alone."""
+
+    def __init__(
+        self,
+        vocabulary: int,
+        dimension: int,
+        blocks: int,
+        history_length: int,
+        backbone: str,
+        method: str = "forward_ofa",
+        kept_blocks: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check(dimension, blocks, history_length, backbone, method, kept_blocks)
+        self.method, self.kept_blocks, self.history_length = METHODS[method], kept_blocks or blocks, history_length
+        self.items = ItemEmbedding(vocabulary, dimension)
+        self.dropout = nn.Dropout(0.0)  # of what enters the first block; training sets it
+        self.backbone = BACKBONES[backbone](dimension, blocks, history_length)
+        learned = self.method.structure == "controller"
+        self.controller = control.Controller(dimension, blocks) if learned else None
+        self.interest = control.Interest(dimension) if self.method.mapper else None
+        self.mapper = Mapper(dimension, blocks, self.backbone.shapes) if self.method.mapper else None
+        if self.mapper is None:
+            own = torch.stack([initial_weights(self.backbone.shapes) for _ in range(blocks)])
+            self.own_weights = nn.Parameter(own)  # [L, P]
+
+    def start_from(self, plain: "Supernet") -> None:
+        """Take the embeddings and the backbone of a model without mapper, whose blocks every user then starts from.
+
+        Raises ValueError where the two differ in size or backbone.
+        """
+        theirs = tuple(plain.own_weights.shape) if plain.mapper is None else None
+        mine = len(self.backbone.blocks), count(self.backbone.shapes)
+        same = self.backbone.name == plain.backbone.name and self.history_length == plain.history_length
+        if theirs != mine or not same or self.items.weight.shape != plain.items.weight.shape:
+            raise ValueError("training can start only from a devicerec or controller of the same backbone and sizes")
+        self.items.load_state_dict(plain.items.state_dict())
+        self.backbone.load_state_dict(plain.backbone.state_dict())
+        own = self.own_weights if self.mapper is None else self.mapper.linear.bias
+        with torch.no_grad():
+            own.copy_(plain.own_weights.reshape(own.shape))
+
+    def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
+        """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        return score(self.user_state(item_ids, self.structure(item_ids)), self.items(candidate_ids))
+
+    def read(self, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings [B, N, D] and the mask [B, N] of last valid positions of histories [B, N]."""
+        x = self.items(item_ids)
+        return x, last_position(item_ids, x.dtype)
+
+    def structure(self, item_ids: Tensor) -> Tensor:
+        """Return which blocks run, [B, L] of 0 and 1, for histories [B, N]."""
+        users, blocks = len(item_ids), len(self.backbone.blocks)
+        if self.controller is not None:
+            return control.choose(self.controller(*self.read(item_ids)))
+        order = torch.arange(blocks).expand(users, -1)
+        if self.method.structure == "random":
+            order = _shuffled(item_ids, blocks)
+        elif self.method.structure == "last":
+            order = order.flip(-1)
+        return (order < self.kept_blocks).to(self.items.weight)
+
+    def weights(self, x: Tensor, last: Tensor, structure: Tensor) -> Tensor:
+        """Return packed weights, [B, L, P] generated for a structure [B, L], or [L, P] of the model's own."""
+        if self.mapper is None or self.interest is None:
+            return self.own_weights
+        return self.mapper(self.interest(x, last, structure if self.method.structure_vector else None))
+
+    def user_state(self, item_ids: Tensor, structure: Tensor) -> Tensor:
+        """Return u [B, D] for histories [B, N]; a structure [B, L] between 0 and 1 lets gradients through."""
+        x, last = self.read(item_ids)
+        weights = self.backbone.split(self.weights(x, last, structure).flatten(-2))
+        x = self.dropout(self.backbone.entry(x))
+        for block, own, runs in zip(self.backbone.blocks, weights, structure.unbind(-1), strict=True):
+            x = x + runs[:, None, None] * (block(x, own) - x)
+        return self.backbone.exit(control.read(x, last))
+
+    def sample_user_state(self, item_ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Return u [B, D] for structures drawn by Gumbel-softmax, and sum_l -log alpha_l1 averaged over the batch.
+
+        Without a controller the structure is what the method says, and the second number zero (eqs. 2-5 and 11).
+        """
+        if self.controller is None:
+            return self.user_state(item_ids, self.structure(item_ids)), torch.zeros(())
+        structure, cost = control.sample(self.controller(*self.read(item_ids)), temperature)
+        return self.user_state(item_ids, structure), cost.sum(-1).mean()
+
+    def generate(self, item_ids: Tensor, structure: Tensor) -> Tensor:
+        """Return the packed weights [B, L, P] of the blocks of given structures [B, L] for histories [B, N]."""
+        return self.weights(*self.read(item_ids), structure).expand(len(item_ids), -1, -1)
+
+
+def _check(
+    dimension: int, blocks: int, history_length: int, backbone: str, method: str, kept_blocks: int | None
+) -> None:
+    """Raise ValueError for an architecture that cannot be."""
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone {backbone!r} is none of {', '.join(BACKBONES)}")
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
+    if 2 * blocks > dimension:
+        raise ValueError(f"{blocks} blocks need a dimension of {2 * blocks} or more for their structure vector")
+    if history_length > MAX_HISTORY:
+        raise ValueError(f"history_length {history_length} is more than {MAX_HISTORY}")
+    counted = METHODS[method].structure in ("random", "first", "last")
+    if counted != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
+        raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
+
+
+def _shuffled(item_ids: Tensor, blocks: int) -> Tensor:
+    """Return for each history [B, N] a permutation of the blocks [B, L] that looks random and is always the same."""
+    places = torch.arange(1, item_ids.shape[1] + 1)
+    state = (item_ids.long() * places).sum(-1, keepdim=True) * 1_000_003 + torch.arange(blocks)
+    for factor in (0x85EBCA6B, 0xC2B2AE35):  # two rounds of a multiplicative hash on 32 bits
+        state = ((state ^ (state >> 15)) * factor) & 0xFFFFFFFF
+    return state.argsort(-1)
+
+
+def weight_count(architecture: Mapping[str, int | str]) -> int:
+    """Return the number of weights of the item embedding, and of the mapper or of the blocks without one."""
+    backbone, method = str(architecture.get("backbone")), str(architecture.get("method", "forward_ofa"))
+    vocabulary, dimension = int(architecture["vocabulary"]), int(architecture.get("dimension", 1))
+    if backbone not in SHAPES or method not in METHODS:
+        return vocabulary * dimension  # which Supernet refuses before it takes memory
+    generated = int(architecture.get("blocks", 1)) * count(SHAPES[backbone](dimension))
+    return vocabulary * dimension + generated * (dimension + 1 if METHODS[method].mapper else 1)

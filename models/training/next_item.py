@@ -1,0 +1,147 @@
+"""Train Forward-OFA and the methods it is compared with on the next item, and rank the test item among all items.
+
+The loss is the cross-entropy over all items plus lambda times the compact constraint (eqs. 10-12). A sample is one
+target and the clicks before it: a user's weights must not be generated from the click that they are to predict.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.backbone import count
+from models.forward_ofa.supernet import Supernet
+from models.training.data import DataError, Interactions, Split, histories, leave_one_out
+from models.training.loop import Report, Settings, Trained, fit, popularity, ranking_cases
+from models.training.metrics import by_rank, ndcg
+
+VALIDATION_USERS = 4000
+RANKING_BATCH = 256
+
+
+@dataclass(frozen=True)
+class NextItem:
+    """What next-item training wants beside Settings.
+
+    `temperature` is tau and `compactness` lambda; `dropout` is of the embeddings that enter the first block;
+    `targets_per_user` bounds the targets that each user has in one epoch, drawn anew for every epoch; None takes all.
+    """
+
+    temperature: float
+    compactness: float
+    dropout: float
+    targets_per_user: int | None
+
+
+def train(
+    model: Supernet, interactions: Interactions, settings: Settings, options: NextItem, report: Report
+) -> Trained:
+    """Train, keep the epoch of best validation NDCG@10 and test it with its weights rounded to fp16, as they ship.
+
+    Validation is on VALIDATION_USERS drawn users, the test on all; ranks are among all items, clicked ones too.
+    Raises DataError where the data is too small.
+    """
+    split = leave_one_out(interactions)
+    if not len(split.train) or not len(split.test):
+        raise DataError("no user has the four clicks that a training, a validation and a test target need")
+    draw = np.random.default_rng([settings.seed, 1])
+    validation = np.sort(draw.permutation(split.validation)[:VALIDATION_USERS])
+    rng = np.random.default_rng([settings.seed, 3])
+    model.dropout.p = options.dropout
+    owners = interactions.owners[split.train]
+
+    def start_epoch() -> Callable[[np.ndarray], Tensor]:
+        drawn = split.train[_some(rng, owners, options.targets_per_user)]
+        item_ids = histories(interactions, drawn, settings.history)
+        targets = torch.from_numpy(interactions.items[drawn].astype(np.int64))
+        return lambda chosen: loss(model, torch.from_numpy(item_ids[chosen]), targets[chosen], options)
+
+    samples = len(_some(rng, owners, options.targets_per_user))
+    # Fused, since a mapper has millions of weights: one pass over them per step in place of ten.
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    best_epoch = fit(
+        model,
+        optimiser,
+        settings,
+        rng,
+        samples,
+        start_epoch,
+        lambda: ndcg(full_ranks(model, interactions, validation), 10),
+        report,
+    )
+    model.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
+    metrics = {
+        "test": by_rank(full_ranks(model, interactions, split.test)),
+        "validation": by_rank(full_ranks(model, interactions, validation)),
+        "test_by_popularity": by_rank(_popularity_ranks(interactions, split, settings.seed)),
+        "sub_networks": sub_networks(model, histories(interactions, split.test, settings.history)),
+    }
+    test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2])
+    return Trained(model, best_epoch, metrics, test)
+
+
+def loss(model: Supernet, item_ids: Tensor, targets: Tensor, options: NextItem) -> Tensor:
+    """Return cross-entropy + lambda * sum_l -log alpha_l1 for histories [B, N] and next items [B]."""
+    # Generating and applying half a megabyte of weights per sample is most of the work; in bf16 it takes half the time.
+    with torch.autocast("cpu", torch.bfloat16):
+        user, cost = model.sample_user_state(item_ids, options.temperature)
+    logits = user.float() @ model.items.weight[1:].T  # [B, V - 1]: padding is no item
+    return functional.cross_entropy(logits, targets - 1) + options.compactness * cost
+
+
+def full_ranks(model: Supernet, interactions: Interactions, targets: np.ndarray) -> np.ndarray:
+    """Return the 0-based ranks [U] of the items at target positions among all items; a tie or NaN counts against."""
+    ranks = []
+    for part in _batches(targets):
+        item_ids = torch.from_numpy(histories(interactions, part, model.history_length))
+        target = torch.from_numpy(interactions.items[part].astype(np.int64))[:, None] - 1
+        with torch.no_grad():
+            scores = model.user_state(item_ids, model.structure(item_ids)) @ model.items.weight[1:].T
+        ranks.append((~(scores < scores.gather(1, target))).sum(1) - 1)  # itself is not below itself
+    return np.asarray(torch.cat(ranks).numpy())
+
+
+def sub_networks(model: Supernet, item_ids: np.ndarray) -> dict[str, float]:
+    """Return averages over users [U, N]: blocks, their generated parameters and MACs, and how many run each block."""
+    with torch.no_grad():
+        parts = [model.structure(torch.from_numpy(part)) for part in _batches(item_ids)]
+    structures = torch.cat(parts).int()
+    mean = structures.float().mean(0).tolist()
+    block_macs = [block.macs(item_ids.shape[1]) for block in model.backbone.blocks]
+    return {
+        "different": float(len(structures.unique(dim=0))),
+        "blocks": round(sum(mean), 6),
+        "parameters": round(sum(mean) * count(model.backbone.shapes), 1),
+        "macs": round(sum(share * macs for share, macs in zip(mean, block_macs, strict=True)), 1),
+        "macs_of_all_blocks": float(sum(block_macs)),
+        **{f"runs_block{index}": round(share, 6) for index, share in enumerate(mean)},
+    }
+
+
+def _some(rng: np.random.Generator, owners: np.ndarray, most: int | None) -> np.ndarray:
+    """Return indices of up to `most` drawn entries of each owner in `owners`, which is sorted; all for None."""
+    if most is None:
+        return np.arange(len(owners))
+    order = np.lexsort((rng.random(len(owners)), owners))
+    first = np.searchsorted(owners, owners)  # where each owner's entries begin
+    return np.sort(order[np.arange(len(owners)) - first < most])
+
+
+def _batches(rows: np.ndarray) -> Sequence[np.ndarray]:
+    return [rows[start : start + RANKING_BATCH] for start in range(0, len(rows), RANKING_BATCH)]
+
+
+def _popularity_ranks(interactions: Interactions, split: Split, seed: int) -> np.ndarray:
+    """Return the ranks [U] of the test items where items are ordered by how often they were trained on."""
+    held_out = np.concatenate([split.validation, split.test])
+    clicks = popularity(interactions, np.setdiff1d(np.arange(len(interactions.items)), held_out))
+    noise = np.random.default_rng([seed, 4]).random(len(clicks))  # breaks ties
+    order = np.argsort(-(clicks + noise)[1:])
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return np.asarray(rank[interactions.items[split.test] - 1])

@@ -1,0 +1,242 @@
+"""Forward-OFA's weights from outside: sessions between device and cloud, and packages that are swapped or refused."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_ofa
+import torch
+from commands import run_here
+from safetensors.numpy import load_file, save_file
+
+from exporter import session, store
+from exporter.core import package
+from models.forward_ofa import assembler
+from models.forward_ofa.package import from_bytes, to_bytes, write_package
+from models.forward_ofa.programs import select, selected_package
+from models.forward_ofa.supernet import Supernet
+
+TARGETS = ("executorch", "coreml", "onnx", "tflite")
+
+
+@pytest.fixture(scope="module")
+def users(small_ofa: Path, small_ofa_model: Supernet) -> dict[str, np.ndarray]:
+    """Golden histories and candidates of the users who share the most frequent structure."""
+    golden = tiny_ofa.read(small_ofa)[1]
+    own = tiny_ofa.structures(small_ofa_model, golden["item_ids"])
+    common = max(set(own), key=own.count)
+    rows = [row for row, structure in enumerate(own) if structure == common]
+    assert len(rows) >= 4
+    return {name: golden[name][rows] for name in ("item_ids", "candidate_ids")}
+
+
+@pytest.fixture(scope="module")
+def controllers(small_ofa: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    return tiny_ofa.export(small_ofa, tmp_path_factory.mktemp("controller"), "controller")
+
+
+@pytest.fixture(scope="module")
+def externals(small_ofa: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    return tiny_ofa.export(small_ofa, tmp_path_factory.mktemp("external"), "subnet_external")
+
+
+@pytest.fixture(scope="module")
+def mapper(small_ofa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(tiny_ofa.export(small_ofa, tmp_path_factory.mktemp("mapper"), "mapper", "onnx")["onnx"]["artifact"])
+
+
+def test_controller_passes_on_all_targets(controllers: dict[str, dict]) -> None:
+    for document in controllers.values():
+        assert document["parity"]["verdict"] == "pass"
+        assert [output["name"] for output in document["outputs"]] == ["logits", "structure", "latent"]
+        assert document["parity"]["tolerance"]["max_abs_error"].keys() == {"logits", "structure", "latent"}
+        assert "selection" not in document
+
+
+def test_external_weights_pass_with_the_weights_of_every_user(externals: dict[str, dict]) -> None:
+    for target, document in externals.items():
+        assert document["parity"]["verdict"] == "pass"
+        given = {"item_ids", "candidate_ids"} <= {one["name"] for one in document["inputs"]}
+        inside = document["external"]["data_file"] is not None
+        assert (given, inside) == (True, target in {"onnx", "executorch"})
+        assert (len(document["inputs"]) == 2) == inside
+
+
+def test_the_data_file_of_onnx_is_the_package_of_the_cloud(
+    externals: dict[str, dict], small_ofa_model: Supernet
+) -> None:
+    document = externals["onnx"]
+    structure = [int(digit) for digit in document["selection"]["structure"]]
+    data = (Path(document["artifact"]) / "weights.safetensors").read_bytes()
+    assert from_bytes(data, small_ofa_model.backbone, structure).keys() == {
+        entry["name"] for entry in document["external"]["tensors"]
+    }
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_package_gives_its_own_users_scores(
+    target: str,
+    externals: dict[str, dict],
+    small_ofa_model: Supernet,
+    users: dict[str, np.ndarray],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Two users of one structure: the package that lies beside the program decides whose scores it gives."""
+    artifact = Path(externals[target]["artifact"])
+    before = {path.relative_to(artifact): path.read_bytes() for path in artifact.rglob("*") if path.is_file()}
+    found = []
+    for user in (2, 3):
+        row = users["item_ids"][user]
+        selection = select(small_ofa_model, users, row[row != 0].tolist(), None)
+        file = tmp_path / f"{user}.safetensors"
+        write_package(file, small_ofa_model.backbone, selection.structure, selected_package(small_ofa_model, selection))
+        ended = run_here(capfd, "swap", artifact, file, "--output", tmp_path / f"{user}", "--json")
+        assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+        assert store.changed_file(tmp_path / f"{user}", ended.document) is None
+        found.append(_scores_in_place(tmp_path / f"{user}", users, 2))
+    expected = tiny_ofa.scores(small_ofa_model, users["item_ids"][2:3], users["candidate_ids"][2:3])
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-4)
+    assert np.abs(found[1] - expected).max() > 1e-2  # the other's weights say something else about this user
+    assert before == {path.relative_to(artifact): path.read_bytes() for path in artifact.rglob("*") if path.is_file()}
+
+
+def _scores_in_place(artifact: Path, users: dict[str, np.ndarray], user: int) -> np.ndarray:
+    """Return a user's scores with the weights that lie in the artifact: in its data file, or read as an app would."""
+    inputs = {name: array[user : user + 1, None] for name, array in users.items()}
+    if store.read_manifest(artifact)["external"]["data_file"] is None:
+        weights = load_file(artifact / "weights.safetensors")
+        inputs |= {name: tensor[None] for name, tensor in weights.items()}
+    return session.run(artifact, inputs).outputs["scores"]
+
+
+def test_a_session_on_every_target(
+    controllers: dict[str, dict],
+    externals: dict[str, dict],
+    mapper: Path,
+    small_ofa_model: Supernet,
+    users: dict[str, np.ndarray],
+) -> None:
+    """Controller, upload, mapper, package and sub-network, each in its runtime, give what torch gives at once."""
+    expected = tiny_ofa.scores(small_ofa_model, **users)
+    for target in TARGETS:
+        subnets = {externals[target]["selection"]["structure"]: Path(externals[target]["artifact"])}
+        played = session.play(
+            Path(controllers[target]["artifact"]),
+            mapper,
+            subnets,
+            _pack(small_ofa_model),
+            users["item_ids"],
+            users["candidate_ids"],
+        )
+        np.testing.assert_allclose(np.stack([one.scores for one in played]), expected, rtol=0, atol=1e-4)
+        assert all((one.swap_ms is not None) == (target in {"onnx", "executorch"}) for one in played)
+
+
+def _pack(small_ofa_model: Supernet) -> session.Pack:
+    def pack(structure: np.ndarray, weights: np.ndarray) -> bytes:
+        chosen = structure[0].astype(int).tolist()
+        return to_bytes(
+            small_ofa_model.backbone,
+            chosen,
+            assembler.package(small_ofa_model.backbone, torch.from_numpy(weights), chosen),
+        )
+
+    return pack
+
+
+def test_no_id_leaves_the_device(controllers: dict[str, dict], users: dict[str, np.ndarray]) -> None:
+    """What is serialised can be made from the structure and the latent interest alone."""
+    controller = Path(controllers["onnx"]["artifact"])
+    sent = session.uploads(controller, users["item_ids"])
+    computed = session.run(controller, {"item_ids": users["item_ids"][:, None]}).outputs
+    for user, data in enumerate(sent):
+        structure, latent = computed["structure"][user, 0], computed["latent"][user, 0]
+        bits = int("".join(str(int(runs)) for runs in structure).ljust(8, "0"), 2)
+        assert data == bytes([tiny_ofa.BLOCKS, bits]) + latent.tobytes()
+        ids = users["item_ids"][user]
+        assert not any(np.array(item, kind).tobytes() in data for item in ids[ids != 0] for kind in ("<i4", "<f4"))
+
+
+def test_a_session_refuses_a_package_for_another_structure(
+    externals: dict[str, dict], small_ofa_model: Supernet, users: dict[str, np.ndarray]
+) -> None:
+    structure = np.array([[1.0, 1.0, 1.0]], np.float32)
+    assert externals["onnx"]["selection"]["structure"] != "111"
+    data = _pack(small_ofa_model)(structure, np.zeros((1, 3, 5 * (16 * 16 + 16)), np.float32))
+    with pytest.raises(package.PackageError, match="structure '111'"):
+        session.open_package(Path(externals["onnx"]["artifact"]), data)
+
+
+def _other_structure(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file(tensors, file, {**metadata, "structure": "111"})
+
+
+def _missing(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file(dict(list(tensors.items())[1:]), file, metadata)
+
+
+def _extra(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file({**tensors, "block9_query_bias": np.zeros(16, np.float32)}, file, metadata)
+
+
+def _misshapen(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file({name: tensor[..., :8].copy() for name, tensor in tensors.items()}, file, metadata)
+
+
+def _not_finite(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file({name: np.full_like(tensor, np.nan) for name, tensor in tensors.items()}, file, metadata)
+
+
+def _no_metadata(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file(tensors, file)
+
+
+def _truncated(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file(tensors, file, metadata)
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _huge(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    with file.open("wb") as stream:
+        stream.truncate(1 << 32)
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (_other_structure, "structure '111'"),
+        (_missing, "is missing"),
+        (_extra, "block9_query_bias is not part of it"),
+        (_misshapen, "is expected"),
+        (_not_finite, "NaN"),
+        (_no_metadata, "for format 'None'"),
+        (_truncated, "truncated or damaged"),
+        (_huge, "larger than the weights"),
+        (lambda file, *_: file.write_bytes(b""), "truncated or damaged"),
+        (lambda file, *_: None, "No such file"),
+    ],
+)
+def test_bad_packages(
+    make, part: str, externals: dict[str, dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artifact, file = Path(externals["onnx"]["artifact"]), tmp_path / "package.safetensors"
+    make(file, load_file(artifact / "weights.safetensors"), externals["onnx"]["external"]["metadata"])
+    output = shutil.copytree(artifact, tmp_path / "earlier")
+    ended = run_here(capfd, "swap", artifact, file, "--output", output)
+    assert (ended.code, part in ended.error_line()) == (2, True), ended.err
+    assert store.changed_file(output, store.read_manifest(output)) is None
+
+
+def test_what_cannot_be_swapped(
+    externals: dict[str, dict], controllers: dict[str, dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = Path(externals["onnx"]["artifact"]) / "weights.safetensors"
+    ended = run_here(capfd, "swap", controllers["onnx"]["artifact"], weights, "--output", tmp_path / "out")
+    assert (ended.code, "subnet_external" in ended.error_line()) == (2, True)
+    changed = shutil.copytree(externals["onnx"]["artifact"], tmp_path / "changed")
+    (changed / "model.onnx").write_bytes(b"something else")
+    ended = run_here(capfd, "swap", changed, weights, "--output", tmp_path / "out")
+    assert (ended.code, "SHA-256" in ended.error_line()) == (2, True)
+    assert not (tmp_path / "out").exists()
