@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import sys
@@ -28,6 +29,7 @@ _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_GOLDEN_BYTES = 1 << 30
 _STAGING = ".partial-"
 _ASIDE = ".old"
+_ITEM_BYTES = {"float32": 4, "float16": 2}
 
 
 def sha256(path: Path) -> str:
@@ -184,6 +186,8 @@ def _manifest_problem(manifest: Any) -> str | None:
         return "'files' is missing, or an entry is no path inside the artifact with bytes and sha256"
     if not _is_inside(manifest["model_file"]):
         return "'model_file' points out of the artifact"
+    if manifest.get("external") is not None and not _is_external(manifest["external"], files):
+        return "'external' does not say where in which listed file the weights lie"
     return None
 
 
@@ -205,6 +209,35 @@ def _is_file_entry(entry: Any) -> bool:
         and type(entry.get("bytes")) is int
         and isinstance(entry.get("sha256"), str)
     )
+
+
+def _is_external(external: Any, files: list[dict[str, Any]]) -> bool:
+    """Say whether weights outside the program are described: each has a place inside a file of the artifact."""
+    if not isinstance(external, dict) or not isinstance(external.get("metadata"), dict):
+        return False
+    tensors = external.get("tensors")
+    if not isinstance(tensors, list) or not all(map(_is_tensor, tensors)):
+        return False
+    data_file = external.get("data_file")
+    if data_file is None:  # the weights are inputs
+        return True
+    if not isinstance(data_file, dict) or not isinstance(data_file.get("tensors"), dict):
+        return False
+    sizes = {entry["path"]: entry["bytes"] for entry in files if "/" not in entry["path"]}
+    counts = {spec["name"]: math.prod(spec["shape"]) for spec in tensors}
+    places = data_file["tensors"]
+    return (
+        data_file.get("name") in sizes
+        and set(places) == set(counts)
+        and all(_fits(place, counts[name], sizes[data_file["name"]]) for name, place in places.items())
+    )
+
+
+def _fits(place: Any, elements: int, size: int) -> bool:
+    """Say whether a place [byte offset, dtype] holds so many elements within a file of `size` bytes."""
+    if not isinstance(place, list) or len(place) != 2 or place[1] not in _ITEM_BYTES:
+        return False
+    return type(place[0]) is int and 0 <= place[0] <= size - elements * _ITEM_BYTES[place[1]]
 
 
 def _is_inside(name: str) -> bool:

@@ -65,6 +65,11 @@ def test_a_folder_that_cannot_be_written_is_a_clear_message(tmp_path: Path) -> N
         store.write_manifest(tmp_path / "missing", {})
 
 
+EXTERNAL = {
+    "metadata": {},
+    "tensors": [{"name": "w", "shape": [2], "dtype": "float32"}],
+    "data_file": {"name": "w", "tensors": {"w": [0, "float32"]}},
+}
 GOOD: dict[str, Any] = {
     "schema_version": 1,
     "model": "scn",
@@ -75,7 +80,8 @@ GOOD: dict[str, Any] = {
     "options": {},
     "threads": 1,
     "model_file": "model.onnx",
-    "files": [{"path": "model.onnx", "bytes": 1, "sha256": "0"}],
+    "files": [{"path": "model.onnx", "bytes": 1, "sha256": "0"}, {"path": "w", "bytes": 8, "sha256": "0"}],
+    "external": EXTERNAL,
     "inputs": [{"name": "x", "shape": [1, 2], "dtype": "int32"}],
     "outputs": [{"name": "y", "shape": [1, 2], "dtype": "float32"}],
     "ranking": None,
@@ -103,6 +109,13 @@ GOOD: dict[str, Any] = {
         {"inputs": [{"name": "x", "shape": [1 << 40], "dtype": "int32"}]},
         {"outputs": [{"name": "x", "shape": [1], "dtype": "object"}]},
         {"options": None},
+        {"external": []},
+        {"external": {**EXTERNAL, "tensors": None}},
+        {"external": {**EXTERNAL, "data_file": {"name": "../w", "tensors": {"w": [0, "float32"]}}}},
+        {"external": {**EXTERNAL, "data_file": {"name": "w", "tensors": {}}}},
+        {"external": {**EXTERNAL, "data_file": {"name": "w", "tensors": {"w": [4, "float32"]}}}},
+        {"external": {**EXTERNAL, "data_file": {"name": "w", "tensors": {"w": [-1, "float32"]}}}},
+        {"external": {**EXTERNAL, "data_file": {"name": "w", "tensors": {"w": [0, "object"]}}}},
     ],
     ids=str,
 )
