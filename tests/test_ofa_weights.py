@@ -63,6 +63,17 @@ def test_external_weights_pass_with_the_weights_of_every_user(externals: dict[st
         assert (len(document["inputs"]) == 2) == inside
 
 
+@pytest.mark.parametrize("target", ["executorch", "onnx"])
+def test_a_data_file_serves_half_precision_too(
+    target: str, small_ofa: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ("--program", "subnet_external", "--target", target, "--precision", "fp16")
+    ended = run_here(capfd, "ofa", *chosen, "--checkpoint", small_ofa, "--output", tmp_path, "--json")
+    assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+    places = ended.document["external"]["data_file"]["tensors"].values()
+    assert {dtype for _, dtype in places} == {"float16" if target == "executorch" else "float32"}
+
+
 def test_the_data_file_of_onnx_is_the_package_of_the_cloud(
     externals: dict[str, dict], small_ofa_model: Supernet
 ) -> None:

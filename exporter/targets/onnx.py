@@ -131,6 +131,9 @@ class OnnxTarget:
                 if precision == "fp16":
                     float16 = require("onnxruntime.transformers.float16", self.extra)
                     model = float16.convert_float_to_float16(model, keep_io_types=True)
+                    # Its casts of inputs may come after the nodes that read them.
+                    given = {value.name for value in model.graph.input}
+                    model.graph.node.sort(key=lambda node: node.op_type != "Cast" or node.input[0] not in given)
                 _strip(model)
                 onnx.checker.check_model(model, full_check=True)
             except (RuntimeError, ValueError, TypeError, NotImplementedError, onnx.checker.ValidationError) as error:
