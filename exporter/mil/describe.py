@@ -111,6 +111,12 @@ def operation_infos(plan: Plan) -> tuple[OperationInfo, ...]:
     return tuple(_operation(step, owner) for step, owner in _steps(plan))
 
 
+def constant_operation_infos(plan: Plan) -> tuple[OperationInfo, ...]:
+    """Return the operations of a plan and its nested blocks that decompress constants."""
+    plans = [plan, *(block for step, _ in _steps(plan) for block in step.blocks)]
+    return tuple(_operation(step, owner) for owner in plans for step in owner.prelude)
+
+
 def constant_infos(plan: Plan) -> tuple[ConstantInfo, ...]:
     """Return the named constants of a plan and its blocks, and the literals written into operations, each blob once."""
     found: dict[int, ConstantInfo] = {}

@@ -9,7 +9,15 @@ import numpy as np
 
 from exporter.core.errors import ProgramError
 from exporter.core.types import Arrays, TensorSpec
-from exporter.mil.describe import ConstantInfo, OperationInfo, ValueInfo, constant_infos, operation_infos, value_infos
+from exporter.mil.describe import (
+    ConstantInfo,
+    OperationInfo,
+    ValueInfo,
+    constant_infos,
+    constant_operation_infos,
+    operation_infos,
+    value_infos,
+)
 from exporter.mil.executor import NonFinite, Trace, execute, prepare
 from exporter.mil.features import Features, Flexibility
 from exporter.mil.kernel import Env, HalfPolicy, Limits
@@ -113,6 +121,11 @@ class Function:
     def operations(self) -> tuple[OperationInfo, ...]:
         """The operations in order, nested blocks after the operation that holds them; constants are left out."""
         return operation_infos(self._plan)
+
+    @property
+    def constant_operations(self) -> tuple[OperationInfo, ...]:
+        """The operations that decompress constants; they run once, at the first run."""
+        return constant_operation_infos(self._plan)
 
     @property
     def constants(self) -> tuple[ConstantInfo, ...]:

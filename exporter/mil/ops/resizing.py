@@ -57,12 +57,13 @@ def resize_nearest_neighbor(env: Env, x: np.ndarray, target_size_height: Any, ta
 def upsample_nearest_neighbor(
     env: Env, x: np.ndarray, scale_factor_height: Any = 1, scale_factor_width: Any = 1
 ) -> Any:
-    """Scale the last two axes; output i takes the input at floor(i / scale)."""
-    places = []
-    for size, scale in zip(_image(x), (float(scale_factor_height), float(scale_factor_width)), strict=True):
-        count = _scaled(size, scale)
-        places.append(np.floor(np.arange(count) / scale).astype(np.int64))
-    return _nearest(env, x, places)
+    """Scale the last two axes; output i takes the input at floor(i * size / target), the target being rounded down.
+
+    The scale itself is not used again: coremltools writes it a little too large to survive the rounding.
+    """
+    height, width = _image(x)
+    targets = _scaled(height, float(scale_factor_height)), _scaled(width, float(scale_factor_width))
+    return _nearest(env, x, [_floor_places(height, targets[0]), _floor_places(width, targets[1])])
 
 
 def upsample_bilinear(
