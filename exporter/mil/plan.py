@@ -127,6 +127,12 @@ class _Binder:
             for output in node.outputs:
                 define(output)
             if node.type.startswith(CONSTANT_PREFIX):
+                varying = set(step_reads(step)) - computed
+                if varying:
+                    raise ProgramError(
+                        f"operation {node.name!r} ({node.type}) reads {min(varying)!r}, which is not constant;"
+                        " the package is damaged"
+                    )
                 prelude.append(step)
                 computed.update(output.name for output in node.outputs)
             else:
