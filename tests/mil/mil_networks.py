@@ -180,6 +180,64 @@ class ViT(nn.Module):
         return self.head(self.norm(x)[:, 0])
 
 
+class Bottleneck(nn.Module):
+    """MobileNet V2's block in full size."""
+
+    def __init__(self, inner: int, outer: int, stride: int, expand: int) -> None:
+        super().__init__()
+        middle = inner * expand
+        layers = [nn.Conv2d(inner, middle, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU6()] if expand > 1 else []
+        depthwise = nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False)
+        layers += [depthwise, nn.BatchNorm2d(middle), nn.ReLU6(), nn.Conv2d(middle, outer, 1, bias=False)]
+        self.layers = nn.Sequential(*layers, nn.BatchNorm2d(outer))
+        self.straight = stride == 1 and inner == outer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.straight else self.layers(x)
+
+
+class MobileNetV2(nn.Module):
+    """The network of the paper, for timing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6()]
+        inner = 32
+        for expand, outer, count, stride in [
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        ]:
+            for place in range(count):
+                layers.append(Bottleneck(inner, outer, stride if place == 0 else 1, expand))
+                inner = outer
+        layers += [nn.Conv2d(320, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU6()]
+        self.features, self.head = nn.Sequential(*layers), nn.Linear(1280, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+class SASRec(nn.Module):
+    """Six causal blocks of one head over 50 items, scored against the whole table, for timing."""
+
+    def __init__(self, items: int = 5000, width: int = 64, length: int = 50) -> None:
+        super().__init__()
+        self.items, self.positions = nn.Embedding(items, width), nn.Parameter(torch.randn(1, length, width) * 0.1)
+        self.blocks = nn.ModuleList([Block(width, 1, nn.ReLU()) for _ in range(6)])
+        self.register_buffer("mask", torch.full((length, length), -1e9).triu(1))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.items(ids) + self.positions
+        for block in self.blocks:
+            x = block(x, self.mask)
+        return x[:, -1] @ self.items.weight.T
+
+
 def build(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """Return a network with random weights and running statistics, and one example input."""
     torch.manual_seed(len(name))

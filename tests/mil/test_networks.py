@@ -21,7 +21,15 @@ BOUNDS = {"fp32": 2e-5, "fp16": 2e-2, "palettised": 8e-2, "int8": 8e-2}
 
 @pytest.fixture(scope="module")
 def network(coremltools, packages):
-    """Build, convert and save one network; the parts that repeat are made once."""
+    """Build, convert and save one network."""
+    return converter(coremltools, packages)
+
+
+def converter(coremltools, folder):
+    """Return a function from name, release and precision to package, input, torch's output and converted model.
+
+    What repeats, the module, its export and the model before compression, is made once.
+    """
     import torch
 
     made, converted = {}, {}
@@ -59,7 +67,7 @@ def network(coremltools, packages):
             model = dense(name, release, precision == "fp16")
             if precision in ("palettised", "int8"):
                 model = compress(coremltools, model, precision)
-            path = packages / f"{uuid.uuid4().hex}.mlpackage"
+            path = folder / f"{uuid.uuid4().hex}.mlpackage"
             model.save(str(path))
         _, example, expected = source(name)
         return path, example[0].numpy(), expected, model

@@ -1,0 +1,151 @@
+"""The exhaustive side of the interpreter's tests, one part per run.
+
+    python benchmarks/sweep_mil.py networks      six networks x iOS 15 to 18 x fp32, fp16, palettised, int8 (20 minutes)
+    python benchmarks/sweep_mil.py zoo           some 500 torch functions x iOS 15 to 18 x fp32, fp16 (15 minutes)
+    python benchmarks/sweep_mil.py suite         coremltools' own tests of its operations (2 hours; --share 10: a tenth)
+    python benchmarks/sweep_mil.py torch-suite   coremltools' own tests of its torch frontend (a day; --share 100)
+    python benchmarks/sweep_mil.py speed         milliseconds per run of a MobileNetV2, a SASRec and the networks
+
+Each prints what it did and what failed; exit status 1 if anything did.
+"""
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1] / "tests" / "mil"
+SUITES = {"suite": "mil/ops/tests", "torch-suite": "frontend/torch/test/test_torch_ops.py"}
+
+
+def main() -> int:
+    """Parse the command line and run one part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["networks", "zoo", "speed", *SUITES])
+    parser.add_argument("--share", type=int, default=1, help="run about every n-th test of a suite")
+    options = parser.parse_args()
+    sys.path.insert(0, str(TESTS))
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    if options.part in SUITES:
+        return suite(SUITES[options.part], options.share)
+    with tempfile.TemporaryDirectory() as folder:
+        return {"networks": networks, "zoo": zoo, "speed": speed}[options.part](Path(folder))
+
+
+def suite(name: str, share: int) -> int:
+    """Run coremltools' own tests with the interpreter in the place of Core ML."""
+    import coremltools
+
+    target = Path(coremltools.__file__).parent / "converters" / "mil" / name
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "COCORR_SUITE_SHARE": str(share)}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "coremltools_suite",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "--tb=line",
+        "-rf",
+    ]
+    return subprocess.run([*command, "--disable-warnings", "-W", "ignore", str(target)], env=environment).returncode
+
+
+def networks(folder: Path) -> int:
+    """Compare every network at every release and precision with torch."""
+    import coremltools
+    import numpy as np
+    from mil_networks import NAMES
+    from test_networks import BOUNDS, PRECISIONS, RELEASES, converter
+
+    from exporter import mil
+
+    convert = converter(coremltools, folder)
+    failed = 0
+    for name in NAMES:
+        for release in RELEASES:
+            for precision in PRECISIONS:
+                if release == 15 and not precision.startswith("fp"):
+                    continue
+                path, given, expected, _ = convert(name, release, precision)
+                program = mil.load(path)
+                (output,) = program.run({program.inputs[0].name: given}).values()
+                error = float(np.abs(output - expected).max() / np.abs(expected).max())
+                verdict = "ok" if error <= BOUNDS[precision] else "FAILED"
+                failed += verdict != "ok"
+                print(
+                    f"{name:10} iOS{release} {precision:10} {error:.1e} of {BOUNDS[precision]:.0e} {verdict}",
+                    flush=True,
+                )
+    print(f"{failed} failed")
+    return int(failed > 0)
+
+
+def zoo(folder: Path) -> int:
+    """Compare every function of the zoo at every release in both precisions with torch."""
+    import coremltools
+    from test_zoo import BATCHES, RELEASES, agree, evaluate
+
+    checked = failed = 0
+    for number, batch in enumerate(BATCHES):
+        for release in RELEASES:
+            for half in (False, True):
+                for name, (ours, expected) in evaluate(coremltools, folder, batch, release, half).items():
+                    checked += 1
+                    try:
+                        agree(ours, expected, half)
+                    except AssertionError:
+                        failed += 1
+                        print(f"{name} iOS{release} {'fp16' if half else 'fp32'} FAILED", flush=True)
+        print(f"batch {number + 1} of {len(BATCHES)}", flush=True)
+    print(f"{checked} comparisons, {failed} failed")
+    return int(failed > 0)
+
+
+def speed(folder: Path) -> int:
+    """Time single runs; the first one, which decompresses and widens constants, is given on its own."""
+    import coremltools
+    import torch
+    from mil_networks import NAMES, MobileNetV2, SASRec, build
+
+    from exporter import mil
+
+    torch.set_num_threads(1)
+    subjects = {name: build(name) for name in NAMES if name != "tagger"}
+    subjects["mobilenet v2, 224 x 224"] = MobileNetV2().eval(), (torch.randn(1, 3, 224, 224),)
+    subjects["sasrec, 6 blocks"] = SASRec().eval(), (torch.randint(0, 5000, (1, 50), dtype=torch.int32),)
+    for name, (module, example) in subjects.items():
+        exported = torch.export.export(module, example).run_decompositions({})
+        for precision in ("FLOAT32", "FLOAT16"):
+            model = coremltools.convert(
+                exported,
+                minimum_deployment_target=coremltools.target.iOS17,
+                compute_precision=getattr(coremltools.precision, precision),
+                skip_model_load=True,
+            )
+            path = folder / f"{len(list(folder.iterdir()))}.mlpackage"
+            model.save(str(path))
+            start = time.perf_counter()
+            program = mil.load(path)
+            times = [time.perf_counter() - start]
+            feeds = {program.inputs[0].name: example[0].numpy()}
+            for _ in range(12):
+                start = time.perf_counter()
+                program.run(feeds)
+                times.append(time.perf_counter() - start)
+            load, first, *rest = (1000 * seconds for seconds in times)
+            best = sorted(rest)[len(rest) // 2]
+            print(f"{name:24} {precision} load {load:6.1f} first {first:6.1f} median {best:6.1f} ms", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
