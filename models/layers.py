@@ -54,13 +54,11 @@ def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
     return centred * inverse, inverse
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(nn.LayerNorm):
     """Normalise [..., D] along the last axis, with learned scale and shift, in operations that lower in fp16 too."""
 
     def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dimension))
-        self.bias = nn.Parameter(torch.zeros(dimension))
+        super().__init__(dimension, EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., D] to [..., D]."""
@@ -72,6 +70,7 @@ class GRU(nn.Module):
 
     def __init__(self, inputs: int, dimension: int) -> None:
         super().__init__()
+        self.input_size, self.hidden_size = inputs, dimension
         self.weight_ih_l0 = nn.Parameter(torch.empty(3 * dimension, inputs))
         self.weight_hh_l0 = nn.Parameter(torch.empty(3 * dimension, dimension))
         self.bias_ih_l0 = nn.Parameter(torch.empty(3 * dimension))

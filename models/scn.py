@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, cached_embeddings, histories_only
 from models.layers import EPS, ItemEmbedding, LayerNorm, RMSNorm, cut, last_of, last_position, normalise
@@ -113,6 +114,11 @@ class SCN(nn.Module):
         mixed = mixed.reshape(hidden.shape[0], -1)  # heads side by side: [B, D]
         return self.output_norm(self.output(self.post_norm(mixed)))
 
+    def encode(self, item_ids: Tensor) -> Tensor:
+        """Return Y [B, N, D] of histories [B, N] at every position, as the published code computes it."""
+        mixed = self.mix(self.hidden_state(item_ids)).transpose(1, 2).flatten(2)  # [B, h, N, d] -> [B, N, D]
+        return self.output_norm(self.output(self.post_norm(mixed)))
+
     def score(self, user: Tensor, candidates: Tensor) -> Tensor:
         """Return u . T(e) [B, C] for users [B, D] and embeddings [B, C, D], T(e) = W_2 tanh(W_1 e + c_1) + c_2."""
         # u . (W_2 t + c_2) = (u W_2) . t + u . c_2: W_2 is applied once per user and not once per candidate.
@@ -127,7 +133,8 @@ class SCN(nn.Module):
         if correction is not None and length != self.mini_batch:
             raise ValueError(f"a correction is for {self.mini_batch} tokens, this history has {length}")
         query, key, value = (self._split(linear(hidden)) for linear in (self.query, self.key, self.value))
-        inner_lr = torch.sigmoid(self.inner_lr(hidden)) / self.width
+        # Not as a call of the module: the published code has bare parameters here, which its counter did not see.
+        inner_lr = torch.sigmoid(functional.linear(hidden, self.inner_lr.weight, self.inner_lr.bias)) / self.width
         inner_lr = inner_lr.transpose(1, 2)[:, :, None]  # [B, N, h] -> [B, h, 1, N]
         weight = self.initial_weight.expand(hidden.shape[0], -1, -1, -1)  # [B, h, d, d]
         bias = self.initial_bias.expand(hidden.shape[0], -1, -1, -1)  # [B, h, 1, d]
@@ -246,4 +253,5 @@ SPEC = ModelSpec(
         ),
     },
     default_program="rerank",
+    encode=lambda model, item_ids: model.encode(item_ids),
 )

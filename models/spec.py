@@ -105,7 +105,8 @@ class ModelSpec:
 
     Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of golden.npz. `weights` is a
     lower bound on the number of its weights, known before memory is taken; `select` is None for a model that has only
-    one network.
+    one network. `encode` computes all that the model computes for each click of histories [B, N] and nothing else:
+    what module hooks see of it is the per-token cost that Table 4 of the CoCorrRec paper states.
     """
 
     name: str
@@ -115,3 +116,4 @@ class ModelSpec:
     default_program: str
     weights: Callable[[Mapping[str, Any]], int] = table_weights
     select: Select | None = None
+    encode: Callable[["nn.Module", "Tensor"], Any] | None = None

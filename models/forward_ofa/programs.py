@@ -199,6 +199,7 @@ SPEC = ModelSpec(
     build=build,
     weights=weight_count,
     select=select,
+    encode=lambda model, item_ids: model.encode(item_ids),
     programs={
         "controller": ProgramSpec(
             name="controller",

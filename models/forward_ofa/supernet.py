@@ -118,11 +118,20 @@ class Supernet(nn.Module):
     def user_state(self, item_ids: Tensor, structure: Tensor) -> Tensor:
         """Return u [B, D] for histories [B, N]; a structure [B, L] between 0 and 1 lets gradients through."""
         x, last = self.read(item_ids)
+        return self.backbone.exit(control.read(self.mix(x, last, structure), last))
+
+    def mix(self, x: Tensor, last: Tensor, structure: Tensor) -> Tensor:
+        """Return what the blocks make of embeddings [B, N, D], at all positions, for a structure [B, L]."""
         weights = self.backbone.split(self.weights(x, last, structure).flatten(-2))
         x = self.dropout(self.backbone.entry(x))
         for block, own, runs in zip(self.backbone.blocks, weights, structure.unbind(-1), strict=True):
             x = x + runs[:, None, None] * (block(x, own) - x)
-        return self.backbone.exit(control.read(x, last))
+        return x
+
+    def encode(self, item_ids: Tensor) -> Tensor:
+        """Return what all blocks, the costliest structure, make of histories [B, N]: [B, N, D]; the controller runs."""
+        structure = torch.ones_like(self.structure(item_ids))
+        return self.mix(*self.read(item_ids), structure)
 
     def sample_user_state(self, item_ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Return u [B, D] for structures drawn by Gumbel-softmax, and sum_l -log alpha_l1 averaged over the batch.

@@ -1,0 +1,47 @@
+"""What every model promises: `encode` computes all that each click costs, as the published Table 4 counts it."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.zoo import load_spec
+
+# Table 4 of CoCorrRec before its batch of 1,024: multiply-accumulates that hooks on modules see, per token
+PER_TOKEN = {"scn": (16_640, {"dimension": 64, "heads": 4, "mini_batch": 10})}
+
+
+def seen_by_hooks(model: nn.Module, name: str, length: int) -> int:
+    """Count as thop does: in * out for each row of a Linear, 4 for each element of a LayerNorm, and its GRU rule."""
+    total = 0
+
+    def count(module: nn.Module, arguments: tuple[Tensor, ...], _result: Tensor) -> None:
+        nonlocal total
+        rows = arguments[0].numel() // arguments[0].shape[-1]
+        if isinstance(module, nn.Linear):
+            total += rows * module.in_features * module.out_features
+        elif isinstance(module, nn.LayerNorm):
+            total += rows * 4 * arguments[0].shape[-1]
+        elif type(module).__name__ == "GRU":
+            size = module.hidden_size
+            total += rows * (3 * ((size + module.input_size) * size + 3 * size) + 4 * size)
+
+    for module in model.modules():
+        module.register_forward_hook(count)
+    with torch.no_grad():
+        load_spec(name).encode(model, torch.ones(1, length, dtype=torch.int32))
+    return total
+
+
+@pytest.mark.parametrize("name", PER_TOKEN)
+def test_hooks_see_of_encode_what_the_published_table_counts(name):
+    expected, architecture = PER_TOKEN[name]
+    model = load_spec(name).build({"vocabulary": 50, **architecture}).eval()
+    assert seen_by_hooks(model, name, 25) == 25 * expected
+
+
+def test_encode_of_forward_ofa_runs_both_grus_and_all_blocks():
+    architecture = {"vocabulary": 50, "dimension": 16, "blocks": 3, "history_length": 6, "backbone": "sasrec"}
+    model = load_spec("ofa").build(architecture).eval()
+    gru = 3 * (2 * 16 * 16 + 3 * 16) + 4 * 16
+    once = 3 * 16 + 16 * 3 * 5 * (16 * 16 + 16)  # the controller's head and the mapper, whatever the length
+    assert seen_by_hooks(model, "ofa", 6) == once + 6 * (2 * gru + 3 * 2 * 4 * 16)
