@@ -7,6 +7,9 @@ the names in the request, so that no name can clash with a file or an argument.
 
 Time is taken round the runtime's own call on inputs that are ready in the runtime's own containers; making those and
 copying results out is not in it. Memory is the resident set of this process, in bytes.
+
+A request with a `rival` compares two artifacts: both are loaded into this process and called in turn, so that what
+slows the machine slows both; its inputs are in `rival.npz`, and no outputs are written.
 """
 
 from __future__ import annotations
@@ -31,11 +34,11 @@ from typing import Any
 
 import numpy as np
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 # log.txt is where the other side may send what the runtime prints.
 EXCHANGED = (
-    *("request.json", "inputs.npz", "response.json", "response.json.part"),
+    *("request.json", "inputs.npz", "rival.npz", "response.json", "response.json.part"),
     *("outputs.npz", "outputs.npz.part", "log.txt"),
 )
 
@@ -403,9 +406,9 @@ def end_with_stdin(folder: Path) -> None:
     os._exit(3)
 
 
-def read_inputs(folder: Path, request: dict[str, Any]) -> tuple[dict[str, np.ndarray], int]:
+def read_inputs(path: Path, request: dict[str, Any]) -> tuple[dict[str, np.ndarray], int]:
     """The input arrays by name, in the order of the request, and the number of cases they all have."""
-    with np.load(folder / "inputs.npz", allow_pickle=False) as stored:
+    with np.load(path, allow_pickle=False) as stored:
         inputs = {name: np.ascontiguousarray(stored[f"arr_{i}"]) for i, name in enumerate(request["inputs"])}
     cases = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     if len(cases) != 1 or 0 in cases:
@@ -416,7 +419,7 @@ def read_inputs(folder: Path, request: dict[str, Any]) -> tuple[dict[str, np.nda
 
 def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Run every case once and case 0 again for the time; the response and the outputs, each [cases, *shape]."""
-    inputs, cases = read_inputs(folder, request)
+    inputs, cases = read_inputs(folder / "inputs.npz", request)
     wanted = request["outputs"]
     data = DataFile.of(folder, request)
     weights = {name: inputs.pop(name) for name in list(inputs) if data and name in data.tensors}
@@ -480,6 +483,40 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
     return response, kept
 
 
+def compare(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Call the request's artifact and its rival in turn on their case 0; the response has a time of each per turn."""
+    names, calls, threads = [], [], []
+    for one, file in ((request, "inputs.npz"), (request["rival"], "rival.npz")):
+        inputs, _ = read_inputs(folder / file, one)
+        data = DataFile.of(folder, one)
+        runtime = start_runtime(one["target"], request["threads"])
+        model = runtime.load(folder / one["model_file"], None if data is None else data.path)
+        inputs = {name: array for name, array in inputs.items() if data is None or name not in data.tensors}
+        check_inputs(model.inputs, inputs)
+        names.append(f"{runtime.name} on {platform.machine()} {platform.system()}")
+        calls.append((model.run, model.prepare({name: array[0] for name, array in inputs.items()}), model))
+        threads.append(runtime.threads)
+    gc.collect()
+    gc.disable()  # a collection in the middle of a call would be counted as the runtime's time
+    for _ in range(request["warmup"]):
+        for run, feed, _model in calls:
+            run(feed)
+    samples_us: list[list[float]] = [[], []]
+    for _ in range(request["iterations"]):
+        for (run, feed, _model), samples in zip(calls, samples_us):  # noqa: B905 - Python 3.9
+            start = time.perf_counter_ns()
+            run(feed)
+            samples.append((time.perf_counter_ns() - start) / 1e3)
+    return {
+        "executed_on": names[0],
+        "rival_executed_on": names[1],
+        "samples_us": samples_us[0],
+        "rival_samples_us": samples_us[1],
+        "threads": threads[0],
+        "rival_threads": threads[1],
+    }
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that nobody ever reads half of it."""
     partial = path.with_name(path.name + ".part")
@@ -508,11 +545,14 @@ def main(folder: Path) -> int:
             given = request.get("protocol")
             raise RefusalError("protocol", f"the agent speaks protocol {PROTOCOL}, the request {given!r}")
         guard(folder, request)
-        answer, outputs = execute(folder, request)
-        partial = folder / "outputs.npz.part"
-        with partial.open("wb") as file:
-            np.savez(file, *outputs)
-        partial.replace(folder / "outputs.npz")
+        if request["rival"] is not None:
+            answer = compare(folder, request)
+        else:
+            answer, outputs = execute(folder, request)
+            partial = folder / "outputs.npz.part"
+            with partial.open("wb") as file:
+                np.savez(file, *outputs)
+            partial.replace(folder / "outputs.npz")
         response = {"status": "ok", **answer}
     except Exception as error:
         response = refusal_of(error)

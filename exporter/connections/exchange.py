@@ -24,28 +24,29 @@ from exporter.core.errors import (
     RuntimeMemoryError,
     RuntimeMissingError,
 )
-from exporter.core.types import Arrays, RunRequest, RunResult, TensorSpec
+from exporter.core.types import Arrays, PairedTimes, RunRequest, RunResult, TensorSpec
 
 MAX_RESPONSE_BYTES = 64 * 2**20
 LOG_TAIL_BYTES = 4096
 
 
 def write_request(
-    folder: Path, request: RunRequest, model_file: str, memory_limit_bytes: int | None, watch_stdin: bool
+    folder: Path,
+    request: RunRequest,
+    model_file: str,
+    memory_limit_bytes: int | None,
+    watch_stdin: bool,
+    rival: tuple[RunRequest, str] | None = None,
 ) -> None:
     """Write request.json and inputs.npz; `model_file` is the path there, absolute or relative to the folder.
 
+    A `rival` is the other artifact of a comparison and its path there; counts, threads and limits are `request`'s.
     Raises BadInputError for a request that no runtime could serve.
     """
-    check_request(request)
-    with (folder / "inputs.npz").open("wb") as file:
-        np.savez(file, *request.inputs.values())
     document = {
         "protocol": PROTOCOL,
-        "target": request.target,
-        "model_file": model_file,
-        "inputs": list(request.inputs),
-        "data": None if request.data is None else {"name": request.data.name, "tensors": dict(request.data.tensors)},
+        **_artifact(request, model_file, folder / "inputs.npz"),
+        "rival": None if rival is None else _artifact(*rival, folder / "rival.npz"),
         "outputs": [{"name": out.name, "shape": list(out.shape), "dtype": out.dtype} for out in request.outputs],
         "warmup": request.warmup,
         "iterations": request.iterations,
@@ -55,6 +56,19 @@ def write_request(
         "watch_stdin": watch_stdin,
     }
     (folder / "request.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def _artifact(request: RunRequest, model_file: str, inputs: Path) -> dict[str, Any]:
+    """Write the inputs of an artifact; return what the agent must know to load and feed it."""
+    check_request(request)
+    with inputs.open("wb") as file:
+        np.savez(file, *request.inputs.values())
+    return {
+        "target": request.target,
+        "model_file": model_file,
+        "inputs": list(request.inputs),
+        "data": None if request.data is None else {"name": request.data.name, "tensors": dict(request.data.tensors)},
+    }
 
 
 def check_request(request: RunRequest) -> None:
@@ -91,14 +105,7 @@ def read_response(folder: Path, request: RunRequest) -> RunResult:
     Raises the error that the agent reports, with the last words of the runtime's log, and RuntimeCrashError for a
     response that is missing or not what the protocol says.
     """
-    response = parse_response(folder)
-    if response.get("status") == "error":
-        raise_reported(response, request, log_tail(folder))
-    if response.get("status") != "ok":
-        unusable("no status")
-    samples = response.get("samples_us")
-    if not isinstance(samples, list) or len(samples) != request.iterations:
-        unusable(f"samples_us must be {request.iterations} numbers")
+    response = answer(folder, request)
     swaps = response.get("swap_ms")
     if not isinstance(swaps, list) or len(swaps) not in (0, cases_of(request.inputs)):
         unusable("swap_ms must be no numbers or one for each case")
@@ -108,13 +115,42 @@ def read_response(folder: Path, request: RunRequest) -> RunResult:
         executed_on=text(response, "executed_on"),
         load_ms=number(response.get("load_ms"), "load_ms"),
         first_us=number(response.get("first_us"), "first_us"),
-        samples_us=tuple(number(sample, "samples_us") for sample in samples),
+        samples_us=samples_of(response, "samples_us", request.iterations),
         peak_rss_bytes=count_or_none(response, "peak_rss_bytes"),
         baseline_rss_bytes=count_or_none(response, "baseline_rss_bytes"),
         threads=count_or_none(response, "threads"),
         reason=None if reason is None else text(response, "reason"),
         swap_ms=tuple(number(sample, "swap_ms") for sample in swaps),
     )
+
+
+def read_comparison(folder: Path, request: RunRequest) -> PairedTimes:
+    """Read what the agent wrote for `request` and its rival; raises as `read_response` does."""
+    response = answer(folder, request)
+    return PairedTimes(
+        executed_on=(text(response, "executed_on"), text(response, "rival_executed_on")),
+        first_us=samples_of(response, "samples_us", request.iterations),
+        second_us=samples_of(response, "rival_samples_us", request.iterations),
+        threads=(count_or_none(response, "threads"), count_or_none(response, "rival_threads")),
+    )
+
+
+def answer(folder: Path, request: RunRequest) -> dict[str, Any]:
+    """The response with status ok; raises the error that the agent reports otherwise."""
+    response = parse_response(folder)
+    if response.get("status") == "error":
+        raise_reported(response, request, log_tail(folder))
+    if response.get("status") != "ok":
+        unusable("no status")
+    return response
+
+
+def samples_of(response: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
+    """So many times in microseconds."""
+    samples = response.get(key)
+    if not isinstance(samples, list) or len(samples) != count:
+        unusable(f"{key} must be {count} numbers")
+    return tuple(number(sample, key) for sample in samples)
 
 
 def parse_response(folder: Path) -> dict[str, Any]:

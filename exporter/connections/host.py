@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from exporter.connections import agent
-from exporter.connections.exchange import log_tail, read_response, write_request
+from exporter.connections.exchange import log_tail, read_comparison, read_response, write_request
 from exporter.core.errors import ArtifactError, RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
-from exporter.core.types import RunRequest, RunResult
+from exporter.core.types import PairedTimes, RunRequest, RunResult
+
+Answer = TypeVar("Answer")
 
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
@@ -34,15 +38,27 @@ class HostConnection:
         Raises RuntimeTimeoutError, RuntimeMemoryError, RuntimeCrashError, RuntimeMissingError, MissingExtraError,
         ArtifactError (the model is not there or has another signature) and BadInputError.
         """
-        if not request.model_file.exists():
-            raise ArtifactError(f"{request.model_file} does not exist; export the artifact again")
+        return self._serve(request, None, read_response)
+
+    def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
+        """Call two artifacts in turn in one process, with the counts, threads and limits of `first`."""
+        return self._serve(first, second, read_comparison)
+
+    def _serve(
+        self, request: RunRequest, rival: RunRequest | None, read: Callable[[Path, RunRequest], Answer]
+    ) -> Answer:
+        paths = [one.model_file for one in (request, rival) if one is not None]
+        for path in paths:
+            if not path.exists():
+                raise ArtifactError(f"{path} does not exist; export the artifact again")
         with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            model_file = str(request.model_file.resolve())
-            write_request(folder, request, model_file, self._memory_limit_bytes, watch_stdin=True)
+            files = [str(path.resolve()) for path in paths]
+            other = None if rival is None else (rival, files[1])
+            write_request(folder, request, files[0], self._memory_limit_bytes, watch_stdin=True, rival=other)
             status = run_agent(folder, request)
             if (folder / "response.json").exists() and status in (0, 1):
-                return read_response(folder, request)
+                return read(folder, request)
             raise death(status, request, log_tail(folder))
 
 

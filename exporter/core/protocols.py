@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, Precision, RunRequest, RunResult
+from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, PairedTimes, Precision, RunRequest, RunResult
 
 
 class Target(Protocol):
@@ -46,3 +46,6 @@ class Connection(Protocol):
 
     def run(self, request: RunRequest) -> RunResult:
         """Run the artifact in a process of its own; raises RuntimeFailureError or RuntimeMissingError."""
+
+    def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
+        """Call two artifacts in turn in one process, so that what slows the machine slows both; raises as `run`."""

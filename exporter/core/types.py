@@ -120,3 +120,13 @@ class RunResult:
     threads: int | None
     reason: str | None = None
     swap_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairedTimes:
+    """Times of two artifacts that were called in turn in one process, in microseconds, and where each ran."""
+
+    executed_on: tuple[str, str]
+    first_us: tuple[float, ...]
+    second_us: tuple[float, ...]
+    threads: tuple[int | None, int | None]

@@ -7,11 +7,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from exporter.connections.exchange import parse_response, read_response, write_request
+from exporter.connections.agent import PROTOCOL
+from exporter.connections.exchange import parse_response, read_comparison, read_response, write_request
 from exporter.core.errors import BadInputError, RuntimeCrashError
 
 GOOD = {
-    "protocol": 1,
+    "protocol": PROTOCOL,
     "status": "ok",
     "executed_on": "a runtime",
     "load_ms": 1.5,
@@ -58,7 +59,7 @@ def test_reads_a_good_answer(answer):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"protocol": 2}, "speaks protocol 2, this side 1; put the same version on both sides"),
+        ({"protocol": 1}, "speaks protocol 1, this side 2; put the same version on both sides"),
         ({"protocol": None}, "speaks protocol None"),
         ({"status": "perhaps"}, "no status"),
         ({"executed_on": 3}, "executed_on must be a string"),
@@ -145,12 +146,12 @@ def test_refuses_a_damaged_archive(answer, tmp_path, make_request):
 @pytest.mark.parametrize("kind", ["request", "protocol"])
 def test_reported_refusals_keep_their_words(answer, kind):
     with pytest.raises(BadInputError, match="so it is"):
-        answer({"protocol": 1, "status": "error", "kind": kind, "message": "so it is"})
+        answer({"protocol": PROTOCOL, "status": "error", "kind": kind, "message": "so it is"})
 
 
 def test_an_unknown_kind_of_error_is_a_crash(answer):
     with pytest.raises(RuntimeCrashError, match="unknown kind of error, 'mood': so it is"):
-        answer({"protocol": 1, "status": "error", "kind": "mood", "message": "so it is"})
+        answer({"protocol": PROTOCOL, "status": "error", "kind": "mood", "message": "so it is"})
 
 
 def test_the_request_survives_names_that_are_no_identifiers(tmp_path, make_request):
@@ -161,3 +162,18 @@ def test_the_request_survives_names_that_are_no_identifiers(tmp_path, make_reque
     assert json.loads((tmp_path / "request.json").read_text())["inputs"] == list(names)
     with np.load(tmp_path / "inputs.npz", allow_pickle=False) as stored:
         assert [int(stored[f"arr_{i}"][0, 0]) for i in range(3)] == [0, 1, 2]
+
+
+def test_a_comparison_needs_as_many_times_of_both(tmp_path, make_request, tiny_onnx):
+    request = make_request("onnx", tiny_onnx)
+    paired = {"executed_on": "one", "rival_executed_on": "other", "threads": 1, "rival_threads": None}
+    times = {"samples_us": [1, 2, 3, 4, 5], "rival_samples_us": [2, 4, 6, 8, 10]}
+    whole = {"protocol": PROTOCOL, "status": "ok", **paired, **times}
+    (tmp_path / "response.json").write_text(json.dumps(whole))
+    read = read_comparison(tmp_path, request)
+    assert (read.first_us, read.second_us) == ((1, 2, 3, 4, 5), (2, 4, 6, 8, 10))
+    assert (read.executed_on, read.threads) == (("one", "other"), (1, None))
+    for wrong in ({"rival_samples_us": [1]}, {"samples_us": None}, {"rival_executed_on": 3}, {"rival_threads": -1}):
+        (tmp_path / "response.json").write_text(json.dumps({**whole, **wrong}))
+        with pytest.raises(RuntimeCrashError, match="not usable"):
+            read_comparison(tmp_path, request)

@@ -84,6 +84,32 @@ def test_refuses_wrong_names(tiny):
         HostConnection().run(replace(tiny, outputs=two))
 
 
+def test_two_artifacts_are_called_in_turn(tiny, make_request, onnx_chain):
+    """Against a chain of 300 tangents of 8 numbers, each tiny model is faster, whichever is first."""
+    steps = [f"t{step}" for step in range(300)]
+    nodes = [("Tan", [one], [other], {}) for one, other in zip(["x", *steps], [*steps, "y"], strict=True)]
+    slow = make_request(
+        "onnx",
+        onnx_chain(nodes, {}),
+        inputs={"x": np.zeros((1, 1, 8), np.float32)},
+        outputs=(TensorSpec("y", (1, 8), "float32"),),
+    )
+    for turn in (1, -1):
+        first, second = (replace(slow, iterations=40), replace(tiny, iterations=40))[::turn]
+        times = HostConnection().compare(first, second)
+        medians = np.median(times.first_us), np.median(times.second_us)
+        assert medians[::turn][0] > medians[::turn][1] > 0, medians
+        assert len(times.first_us) == len(times.second_us) == 40
+        assert times.executed_on[::turn][1].startswith(NAMES[tiny.target])
+        assert times.threads == (1, 1)
+
+
+def test_a_comparison_names_the_artifact_that_is_not_there(make_request, tiny_onnx):
+    good = make_request("onnx", tiny_onnx)
+    with pytest.raises(ArtifactError, match=r"gone\.onnx does not exist"):
+        HostConnection().compare(good, replace(good, model_file=tiny_onnx.with_name("gone.onnx")))
+
+
 def test_refuses_outputs_of_another_shape(tiny):
     with pytest.raises(ArtifactError, match=r"'scores' came as float32 \[1, 20\], not as the stated float32 \[1, 21\]"):
         HostConnection().run(replace(tiny, outputs=(TensorSpec("scores", (1, 21), "float32"),)))
