@@ -14,6 +14,7 @@ _FIGURES = {
     "flops_per_token": ("flops", "per_token", "per_token_reason"),
     "parameters": (None, "parameters", None),
     "size_bytes": (None, "size_bytes", None),
+    "memory_bytes": ("memory", "planned_activation_bytes", "reason"),
     "latency_us": ("latency", "p50_us", "reason"),
 }
 
@@ -25,10 +26,23 @@ def section(stated: Mapping[str, float], manifest: Mapping[str, Any]) -> Section
         part, key, why = _FIGURES[name]
         figures = manifest if part is None else manifest[part]
         value = figures[key]
+        if name == "memory_bytes":
+            value = _memory(figures)
         reason = figures[why] if value is None and why is not None else None
         within = None if value is None else value <= limit
         rows.append({"budget": name, "limit": limit, "value": value, "within": within, "reason": reason})
     return rows
+
+
+def _memory(figures: Mapping[str, Any]) -> int | None:
+    """Return constants and planned activations in bytes, or what the artifact added to the peak of an empty runtime."""
+    constants: int | None = figures["constant_bytes"]
+    activations: int | None = figures["planned_activation_bytes"]
+    if constants is not None and activations is not None:
+        return constants + activations
+    peak: int | None = figures["peak_rss_bytes"]
+    baseline: int | None = figures["baseline_rss_bytes"]
+    return None if peak is None or baseline is None else peak - baseline
 
 
 def over(rows: Section) -> bool:

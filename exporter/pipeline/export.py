@@ -46,7 +46,7 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
     report("loading the checkpoint")
     from exporter.pipeline import source as sources
 
-    source = sources.load(request)
+    source = sources.load(request, profile.history_length, profile.candidates)
     report(f"capturing {request.model}/{source.program.name}")
     precision = request.precision or profile.precision
     documents = []

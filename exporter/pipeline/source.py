@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from exporter.core.errors import BadInputError, CheckpointError, UnknownNameError
+from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
 from exporter.core.types import Arrays, Captured, ExternalWeights, TensorSpec
 from exporter.pipeline.request import ExportRequest, read_history
 from models.zoo import load_spec
@@ -145,8 +145,11 @@ class Source:
         return replace(self, selection=selection)
 
 
-def load(request: ExportRequest) -> Source:
-    """Read the checkpoint and resolve program and selection; raises BadInputError."""
+def load(request: ExportRequest, history_length: int | None = None, candidates: int | None = None) -> Source:
+    """Read the checkpoint and resolve program and selection; raises BadInputError.
+
+    Golden histories are cut to their last `history_length` clicks, and the lists to their first `candidates`.
+    """
     import torch
 
     from models import checkpoint as checkpoints
@@ -169,7 +172,26 @@ def load(request: ExportRequest) -> Source:
         selection = _selection(request, spec, program, model, checkpoint, history)
     except ValueError as error:
         raise BadInputError(str(error)) from error
-    return Source(model, program, checkpoint, selection)
+    return Source(model, program, _cut(checkpoint, history_length, candidates), selection)
+
+
+def _cut(checkpoint: "Checkpoint", history_length: int | None, candidates: int | None) -> "Checkpoint":
+    """Return the checkpoint with shorter golden cases; its golden scores are not those of the cut cases."""
+    golden = checkpoint.golden
+    sizes = {"history_length": history_length, "candidates": candidates}
+    for (key, wanted), name in zip(sizes.items(), ("item_ids", "candidate_ids"), strict=True):
+        if wanted is not None and wanted > golden[name].shape[1]:
+            raise ProfileError(f"{key}: the profile asks for {wanted}, the checkpoint has {golden[name].shape[1]}")
+    history_length = history_length or checkpoint.history_length
+    return replace(
+        checkpoint,
+        config={**checkpoint.config, "history_length": history_length},
+        golden={
+            **golden,
+            "item_ids": golden["item_ids"][:, -history_length:],
+            "candidate_ids": golden["candidate_ids"][:, :candidates],
+        },
+    )
 
 
 def _program(request: ExportRequest, spec: "ModelSpec") -> "ProgramSpec":

@@ -1,0 +1,6 @@
+"""Device profiles: what a device runs and can spare, and how it is reached; errors name the file, the line and the key."""
+
+from exporter.profiles.loader import load, shipped
+from exporter.profiles.schema import Connection, DeviceProfile, Link, json_schema
+
+__all__ = ["Connection", "DeviceProfile", "Link", "json_schema", "load", "shipped"]

@@ -1,0 +1,191 @@
+"""The schema of a device profile; device_profiles/schema.json is the same in JSON Schema, for editors."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from exporter.core.errors import ProfileError
+from exporter.core.types import Precision
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# What is handed to ssh and adb: no word of a profile can be an option of theirs, or several words.
+_HOST = r"^[A-Za-z0-9_]([A-Za-z0-9._:%-]{0,252}[A-Za-z0-9_])?$"
+_USER = r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$"
+_SERIAL = r"^[A-Za-z0-9]([A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?$"
+
+# The processors whose kernels the runtimes choose between; names of qemu's.
+Cpu = (
+    Literal["cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76", "cortex-a710"]
+    | Literal["neoverse-n1", "neoverse-n2", "neoverse-v1"]
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ExecuTorchOptions(_Strict):
+    """Who computes a .pte: XNNPACK, the portable kernels, or a delegate that only the device has."""
+
+    delegate: Literal["xnnpack", "portable", "coreml", "vulkan"] = "xnnpack"
+
+
+class CoreMLOptions(_Strict):
+    """The oldest system that must run the package, and the processors that Core ML may use for it."""
+
+    deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18"] = "iOS17"
+    compute_units: Literal["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"] = "ALL"
+
+
+class OnnxOptions(_Strict):
+    """The ONNX operator set."""
+
+    opset: int = Field(default=20, ge=18, le=23)
+
+
+class TFLiteOptions(_Strict):
+    """TFLite has no options yet."""
+
+
+class TargetOptions(_Strict):
+    """Options of each target that the device runs; a target that is absent is not allowed on it."""
+
+    executorch: ExecuTorchOptions | None = None
+    coreml: CoreMLOptions | None = None
+    onnx: OnnxOptions | None = None
+    tflite: TFLiteOptions | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _named_without_options(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class Budgets(_Strict):
+    """The most that one program may cost on the device.
+
+    `flops_per_token` per click of history; `parameters` in weights; `size_bytes` of its files; `memory_bytes` of
+    constants and planned activations, or of the measured peak where the file has no plan; `latency_us` in the median.
+    """
+
+    flops_per_token: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    parameters: int | None = Field(default=None, gt=0)
+    size_bytes: int | None = Field(default=None, gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
+    latency_us: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
+class Link(_Strict):
+    """A network link of the device: bytes per second each way, the round trip in milliseconds, null if not known."""
+
+    name: str = Field(min_length=1, max_length=64)
+    up_bytes_per_s: float = Field(gt=0, allow_inf_nan=False)
+    down_bytes_per_s: float = Field(gt=0, allow_inf_nan=False)
+    round_trip_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class HostOptions(_Strict):
+    """This machine; nothing to choose."""
+
+
+class EmulatorOptions(_Strict):
+    """An emulated ARM64 processor on this machine."""
+
+    cpu: Cpu = "cortex-a76"
+
+
+class SshOptions(_Strict):
+    """A host that the system's ssh reaches; keys and everything else come from its own configuration.
+
+    `config` is an ssh configuration file in place of the user's.
+    """
+
+    host: str = Field(pattern=_HOST)
+    port: int | None = Field(default=None, ge=1, le=65535)
+    user: str | None = Field(default=None, pattern=_USER)
+    config: str | None = Field(default=None, min_length=1, pattern=r"^[^\x00-\x1f]+$")
+
+
+class AdbOptions(_Strict):
+    """An Android device that adb knows; without a serial number it must be the only one."""
+
+    serial: str | None = Field(default=None, pattern=_SERIAL)
+
+
+class Connection(_Strict):
+    """How the device is reached: exactly one of these."""
+
+    host: HostOptions | None = None
+    emulator: EmulatorOptions | None = None
+    ssh: SshOptions | None = None
+    adb: AdbOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {value: {}}
+        if not isinstance(value, dict):
+            return value
+        if len(value) != 1:
+            raise ValueError(f"give exactly one of {', '.join(cls.model_fields)}")
+        return {name: {} if options is None else options for name, options in value.items()}
+
+
+def _unique(links: tuple[Link, ...]) -> tuple[Link, ...]:
+    names = [link.name for link in links]
+    if len(set(names)) != len(names):
+        raise ValueError("two links share a name")
+    return links
+
+
+class DeviceProfile(_Strict):
+    """One device: `threads` is what latency is measured with, `targets` what may be lowered for it.
+
+    A sub-network that exceeds a budget of `budgets` loses blocks until it fits. `history_length` and `candidates` are
+    what the application gives one call; null stands for the checkpoint's own.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    description: str = ""
+    os: Literal["android", "ios", "linux", "macos"] | None = None
+    abi: Literal["arm64", "x86_64"] | None = None
+    precision: Precision = "fp32"
+    history_length: int | None = Field(default=None, ge=1)
+    candidates: int | None = Field(default=None, ge=1)
+    threads: int = Field(default=1, ge=1, le=256)
+    targets: TargetOptions
+    budgets: Budgets = Budgets()
+    links: Annotated[tuple[Link, ...], Field(strict=False), AfterValidator(_unique)] = ()
+    connection: Connection = Connection(host=HostOptions())
+
+    def options_for(self, target: str) -> Mapping[str, Any]:
+        """Return the options of `target`; raises ProfileError where the profile does not allow it."""
+        options: BaseModel | None = getattr(self.targets, target)
+        if options is None:
+            known = ", ".join(self.allowed()) or "none"
+            raise ProfileError(f"profile {self.name!r} does not allow target {target!r}; it allows: {known}")
+        return options.model_dump()
+
+    def stated_budgets(self) -> dict[str, float]:
+        """Return the budgets that are stated, by name."""
+        return self.budgets.model_dump(exclude_none=True)
+
+    def allowed(self) -> list[str]:
+        """Return the targets that the device runs."""
+        return [name for name in TargetOptions.model_fields if getattr(self.targets, name) is not None]
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a profile file, in which `extends` stands for all that it does not say itself."""
+    schema = DeviceProfile.model_json_schema()
+    base = {"type": "string", "description": "Name or file of a profile whose keys count where this one has none."}
+    schema["properties"] = {"extends": base, **schema["properties"]}
+    schema["properties"]["connection"] = {
+        "anyOf": [schema["properties"]["connection"], {"enum": list(Connection.model_fields)}]
+    }
+    schema["$defs"]["Connection"] |= {"minProperties": 1, "maxProperties": 1}
+    schema["required"] = ["name"]
+    schema["anyOf"] = [{"required": ["targets"]}, {"required": ["extends"]}]
+    return {"$schema": _DIALECT, **schema}
