@@ -1,4 +1,4 @@
-"""Device profiles: what a device runs and can spare, and how it is reached; errors name the file, the line and the key."""
+"""Device profiles: what a device runs and can spare, and how it is reached; errors name file, line and key."""
 
 from exporter.profiles.loader import load, shipped
 from exporter.profiles.schema import Connection, DeviceProfile, Link, json_schema
