@@ -11,7 +11,6 @@ Each prints what it did and what failed; exit status 1 if anything did.
 
 import argparse
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -41,22 +40,11 @@ def main() -> int:
 def suite(name: str, share: int) -> int:
     """Run coremltools' own tests with the interpreter in the place of Core ML."""
     import coremltools
+    import coremltools_suite
 
     target = Path(coremltools.__file__).parent / "converters" / "mil" / name
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "COCORR_SUITE_SHARE": str(share)}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "coremltools_suite",
-        "-p",
-        "no:cacheprovider",
-        "-q",
-        "--tb=line",
-        "-rf",
-    ]
-    return subprocess.run([*command, "--disable-warnings", "-W", "ignore", str(target)], env=environment).returncode
+    command, environment = coremltools_suite.command([target], share)
+    return subprocess.run(command, env=environment).returncode
 
 
 def networks(folder: Path) -> int:

@@ -4,17 +4,22 @@ coremltools ships its tests. On a Mac they convert a small model, predict with C
 value that was written by hand or computed by torch; elsewhere they stop after the conversion. With this plugin
 `predict` is the interpreter, so that expectations which Apple holds against Core ML itself are held against it.
 
-Run it as: PYTHONPATH=tests/mil python -m pytest -p coremltools_suite --pyargs coremltools.converters.mil.mil.ops.tests
+A test passes here if it asked the interpreter and agreed. One that never asks it is skipped, and so is what a test
+asserts about the converter's passes: neither says anything about values. `command` gives the command line to run them.
 """
 
 import os
 import platform
+import re
+import sys
 import tempfile
+import traceback
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 os.environ.setdefault("PYMIL_TEST_TARGETS", "mlprogram")
 os.environ.setdefault("INCLUDE_MIL_FP32_UNIT_TESTS", "1")
@@ -22,8 +27,58 @@ os.environ.setdefault("RUN_BACKWARD_COMPATIBILITY", "1")
 os.environ.setdefault("TORCH_FRONTENDS", "TORCHSCRIPT,TORCHEXPORT")
 
 _MACOS = (15, 0)
-# With COCORR_SUITE_SHARE=n only about every n-th test runs, always the same ones.
+# With COCORR_SUITE_SHARE=n only about every n-th test runs, always the same ones; disputed ones run always.
 _SHARE = int(os.environ.get("COCORR_SUITE_SHARE", "1"))
+
+# Tests whose expectation is wrong or stands against the spec: a pattern of "file::class::function[parameters]" and the
+# reason. They must fail (xfail, strict), so that an entry which no longer holds breaks the run.
+DISPUTED = (
+    (
+        r"iOS15/test_image_resizing.py::TestCropResize::test_builder_to_backend_smoke\[",
+        "a normalised box outside of [0, 1]: the spec pads it or leaves it open, the test wants the whole image",
+    ),
+    (
+        r"iOS16/test_image_resizing.py::TestCropResize::test_builder_to_backend_ios16\[.*precision='fp32'",
+        "7.9 is written as 7.899, which float16's tolerance hides",
+    ),
+    (
+        r"iOS17/test_image_resizing.py::TestCropResize::test_builder_to_backend_ios17\[N=3.*precision='fp32'",
+        "7.9 is written as 7.899, which float16's tolerance hides",
+    ),
+)
+# What a function that looks into the converted program names.
+_PASSES = {"_mil_program", "find_ops", "get_op_types_in_program"}
+
+_running: pytest.Function
+_asked = 0
+
+
+def command(tests: list[Path], share: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command line that runs `tests` with this plugin, and its environment.
+
+    Neither depends on where the packages are installed or on pytest's configuration round about.
+    """
+    folder = tests[0] if tests[0].is_dir() else tests[0].parent
+    place = ["-c", os.devnull, f"--rootdir={folder}", f"--confcutdir={folder}", "-p", "no:cacheprovider"]
+    show = ["-q", "--tb=line", "-rfx", "--disable-warnings", "-W", "ignore"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"PYTHONPATH": str(Path(__file__).parent), "COCORR_SUITE_SHARE": str(share)}
+    return [sys.executable, "-m", "pytest", "-p", "coremltools_suite", *place, *show, *map(str, tests)], environment
+
+
+def _name(item: pytest.Function) -> str:
+    """Name a test by its file, class and function and its parameters, whatever pytest calls it."""
+    parameters = getattr(item, "callspec", None)
+    values = parameters.params if parameters else {}
+    inner = "-".join(re.sub(" at 0x[0-9a-f]+", "", f"{name}={values[name]}") for name in sorted(values))
+    names = [f"{item.path.parent.name}/{item.path.name}", item.cls.__name__ if item.cls else "", item.originalname]
+    return "::".join(names) + f"[{inner}]"
+
+
+def _place(item: pytest.Function) -> str:
+    """Name a test by its file, class and function and the places of its parameters in their lists."""
+    parameters = getattr(item, "callspec", None)
+    return f"{_name(item).partition('[')[0]}{sorted(parameters.indices.items()) if parameters else []}"
 
 
 def _fed(spec, value) -> np.ndarray:
@@ -37,6 +92,8 @@ def _fed(spec, value) -> np.ndarray:
 def _predict(self, data, state=None):
     from exporter import mil
 
+    global _asked
+    _asked += 1
     program = getattr(self, "_interpreted", None)
     if program is None:
         folder = self.package_path
@@ -96,7 +153,7 @@ def _compare_backend(
         return None
     data = [value for value in [*input_key_values.values(), *expected_outputs.values()] if hasattr(value, "dtype")]
     half = dtype == "fp16" or any(value.dtype == np.float16 for value in data)
-    half = half or "float16" in os.environ.get("PYTEST_CURRENT_TEST", "")
+    half = half or "float16" in _name(_running)
     predicted = testing.run_core_ml_predict(mlmodel, dict(input_key_values), state)
     if also_compare_shapes:
         testing.compare_shapes(mlmodel, input_key_values, expected_outputs, pred=predicted)
@@ -114,16 +171,41 @@ def _compare_backend(
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    """Thin the tests out to the wanted share."""
-    chosen = [item for item in items if zlib.crc32(item.nodeid.encode()) % _SHARE == 0]
+    """Thin the tests out to the wanted share and mark the disputed ones."""
+    chosen = []
+    for item in items:
+        disputes = [number for number, (pattern, _) in enumerate(DISPUTED) if re.match(pattern, _name(item))]
+        for number in disputes:
+            reason = f"dispute {number}: {DISPUTED[number][1]}"
+            item.add_marker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+        if disputes or zlib.crc32(_place(item).encode()) % _SHARE == 0:
+            chosen.append(item)
     kept = set(chosen)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = chosen
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Let a test pass or fail only by what the interpreter answered."""
+    global _running, _asked
+    _running, _asked = pyfuncitem, 0
+    try:
+        done = yield
+    except Exception as error:
+        if not _asked:
+            pytest.skip(f"fails before it asks the interpreter: {type(error).__name__}")
+        (*_, (last, _)) = traceback.walk_tb(error.__traceback__)
+        if isinstance(error, AssertionError) and _PASSES & set(last.f_code.co_names):
+            pytest.skip("asserts on the converter's passes, after the values agreed")
+        raise
+    if not _asked:
+        pytest.skip("does not ask the interpreter")
+    return done
+
+
 def _skipping(convert):
     """Skip a test whose model the converter refuses: with this torch it refuses many, and that is not in question."""
-    import pytest
 
     def run(*arguments, **options):
         try:
