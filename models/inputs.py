@@ -1,8 +1,8 @@
-"""Inputs that programs of several models take, and how they come from a checkpoint's golden ids."""
+"""What programs of several models take in, how it comes from a checkpoint's golden ids, and the program all have."""
 
 import torch
 
-from models.spec import Arrays, InputSpec, Selection
+from models.spec import Arrays, InputSpec, ProgramSpec, Selection
 
 ITEM_IDS = InputSpec("item_ids", "int32", lambda _architecture, history, _candidates: (1, history))
 CANDIDATE_IDS = InputSpec("candidate_ids", "int32", lambda _architecture, _history, candidates: (1, candidates))
@@ -18,6 +18,17 @@ CACHED_EMBEDDINGS = (
     ),
 )
 """What replaces both kinds of ids where no catalogue ships: embeddings, zero where padded, and the count of clicks."""
+
+RERANK = ProgramSpec(
+    name="rerank",
+    description="Score the candidates for a history",
+    runs_on="device",
+    inputs=(ITEM_IDS, CANDIDATE_IDS),
+    outputs=("scores",),
+    ranking="scores",
+    build=lambda model, _selection=None: model,
+)
+"""The model itself."""
 
 
 def _width(architecture: Arrays) -> int:

@@ -2,11 +2,14 @@
 
 # mypy: allow-subclassing-any
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 EPS = 1e-6
+HIDDEN = -1e4  # stands for minus infinity before a softmax: exp gives 0, and fp16 can hold it
 
 
 class ItemEmbedding(nn.Module):
@@ -47,22 +50,22 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(total) * (self.weight * self.dimension**0.5)
 
 
-def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+def normalise(x: Tensor, eps: float = EPS) -> tuple[Tensor, Tensor]:
     """Return (x - mean) / std [..., D] and 1 / std [..., 1] along the last axis, std = sqrt(biased variance + eps)."""
     centred = x - x.mean(-1, keepdim=True)
-    inverse = torch.rsqrt((centred * centred).mean(-1, keepdim=True) + EPS)
+    inverse = torch.rsqrt((centred * centred).mean(-1, keepdim=True) + eps)
     return centred * inverse, inverse
 
 
 class LayerNorm(nn.LayerNorm):
     """Normalise [..., D] along the last axis, with learned scale and shift, in operations that lower in fp16 too."""
 
-    def __init__(self, dimension: int) -> None:
-        super().__init__(dimension, EPS)
+    def __init__(self, dimension: int, eps: float = EPS) -> None:
+        super().__init__(dimension, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., D] to [..., D]."""
-        return normalise(x)[0] * self.weight + self.bias
+        return normalise(x, self.eps)[0] * self.weight + self.bias
 
 
 class GRU(nn.Module):
@@ -85,13 +88,21 @@ class GRU(nn.Module):
         state = zero if initial is None else initial
         states = []
         for step in range(x.shape[1]):
-            reset_x, update_x, new_x = from_input[:, step].chunk(3, -1)
-            reset_h, update_h, new_h = functional.linear(state, self.weight_hh_l0, self.bias_hh_l0).chunk(3, -1)
-            update = torch.sigmoid(update_x + update_h)
-            new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
-            state = new + update * (state - new)
+            state = self._advance(from_input[:, step], state)
             states.append(state)
         return torch.stack(states, 1)
+
+    def step(self, x: Tensor, state: Tensor) -> Tensor:
+        """Map one token [B, inputs] and the state [B, D] before it to the state [B, D] after it."""
+        return self._advance(functional.linear(x, self.weight_ih_l0, self.bias_ih_l0), state)
+
+    def _advance(self, from_input: Tensor, state: Tensor) -> Tensor:
+        """Return the state [B, D] after what a token gives [B, 3D]: reset gate, update gate and new value in a row."""
+        reset_x, update_x, new_x = from_input.chunk(3, -1)
+        reset_h, update_h, new_h = functional.linear(state, self.weight_hh_l0, self.bias_hh_l0).chunk(3, -1)
+        update = torch.sigmoid(update_x + update_h)
+        new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
+        return new + update * (state - new)
 
 
 def last_position(item_ids: Tensor, dtype: torch.dtype) -> Tensor:
@@ -104,6 +115,56 @@ def last_of(count: Tensor, length: int) -> Tensor:
     """Return [B, N = length] with 1 at max(count - 1, 0) and 0 elsewhere, for clicks counted in floats [B, 1]."""
     positions = torch.arange(length, dtype=count.dtype, device=count.device)
     return (positions == torch.relu(count - 1)).to(count.dtype)
+
+
+def read(states: Tensor, last: Tensor) -> Tensor:
+    """Return the states [B, D] at the positions that `last` [B, N] marks in [B, N, D]."""
+    return (states * last[:, :, None]).sum(1)
+
+
+def inner_product(user: Tensor, candidates: Tensor) -> Tensor:
+    """Return u . e as [B, C] for user states [B, D] and candidate embeddings e [B, C, D]."""
+    return torch.bmm(candidates, user[:, :, None]).squeeze(-1)
+
+
+def tower_product(user: Tensor, candidates: Tensor, hidden: nn.Linear, output: nn.Linear) -> Tensor:
+    """Return u . T(e) as [B, C] with T(e) = W_2 tanh(W_1 e + c_1) + c_2 of the two linear maps."""
+    # u . (W_2 t + c_2) = (u W_2) . t + u . c_2: W_2 is applied once per user and not once per candidate.
+    inner = torch.tanh(hidden(candidates))  # [B, C, D]
+    projected = torch.matmul(user, output.weight)  # [B, D]
+    constant = (user * output.bias).sum(-1, keepdim=True)  # [B, 1]
+    return torch.matmul(inner, projected[:, :, None]).squeeze(-1) + constant
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, known: Tensor | None = None) -> Tensor:
+    """Return softmax(Q K^T / sqrt(d)) V, head by head, as [B, M, D] for Q [B, M, D], K and V [B, N, D].
+
+    Nothing attends to where `known` [B, N] is false; where it is false for all N, all are attended to alike.
+    """
+    width = query.shape[2] // heads
+    query, key, value = (_heads_apart(x, heads, width) for x in (query, key, value))  # [B * h, M or N, d]
+    scores = torch.bmm(query, key.transpose(1, 2)) * width**-0.5  # [B * h, M, N]
+    if known is not None:
+        wide = scores.reshape(-1, heads, *scores.shape[1:])
+        scores = torch.where(known[:, None, None, :], wide, torch.full_like(wide, HIDDEN)).flatten(0, 1)
+    mixed = torch.bmm(torch.softmax(scores, -1), value)  # [B * h, M, d]
+    return mixed.reshape(-1, heads, *mixed.shape[1:]).transpose(1, 2).flatten(2)
+
+
+def _heads_apart(x: Tensor, heads: int, width: int) -> Tensor:
+    """Cut [B, N, D] into heads [B * h, N, d]."""
+    return x.reshape(x.shape[0], x.shape[1], heads, width).transpose(1, 2).flatten(0, 1)
+
+
+def initialise(model: nn.Module, draw: Callable[[Tensor], object]) -> None:
+    """Let `draw` fill the matrices of all linear maps and GRUs in a model, and set their biases to zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | GRU):
+            for parameter in module.parameters():
+                if parameter.dim() == 2:
+                    draw(parameter)
+                else:
+                    nn.init.zeros_(parameter)
 
 
 def cut(x: Tensor, axis: int, start: int, stop: int) -> Tensor:

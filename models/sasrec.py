@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import Backbone, Block, Shapes, affine
-from models.layers import LayerNorm, cut
+from models.layers import HIDDEN, LayerNorm, cut
 
 LAYERS = ("query", "key", "value", "inner", "outer")
-HIDDEN = -1e4  # stands for minus infinity before a softmax: exp gives 0, and fp16 can hold it
 
 
 def shapes(dimension: int) -> Shapes:

@@ -10,14 +10,26 @@ Sizes: batch B, history N, candidates C, vocabulary V, dimension D, heads h, hea
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, cached_embeddings, histories_only
-from models.layers import EPS, ItemEmbedding, LayerNorm, RMSNorm, cut, last_of, last_position, normalise
+from models.inputs import CACHED_EMBEDDINGS, ITEM_IDS, RERANK, cached_embeddings, histories_only
+from models.layers import (
+    EPS,
+    ItemEmbedding,
+    LayerNorm,
+    RMSNorm,
+    cut,
+    initialise,
+    last_of,
+    last_position,
+    normalise,
+    tower_product,
+)
 from models.spec import ModelSpec, ProgramSpec
 
 ROPE_BASE = 10_000.0
@@ -90,11 +102,7 @@ class SCN(nn.Module):
         """Draw all matrices from N(0, std); biases and offsets start at zero and norms at one."""
         self.items.reset(std)
         nn.init.normal_(self.initial_weight, std=std)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self, partial(nn.init.normal_, std=std))
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
@@ -120,12 +128,8 @@ class SCN(nn.Module):
         return self.output_norm(self.output(self.post_norm(mixed)))
 
     def score(self, user: Tensor, candidates: Tensor) -> Tensor:
-        """Return u . T(e) [B, C] for users [B, D] and embeddings [B, C, D], T(e) = W_2 tanh(W_1 e + c_1) + c_2."""
-        # u . (W_2 t + c_2) = (u W_2) . t + u . c_2: W_2 is applied once per user and not once per candidate.
-        inner = torch.tanh(self.candidate_hidden(candidates))  # [B, C, D]
-        projected = torch.matmul(user, self.candidate_output.weight)  # [B, D]
-        constant = (user * self.candidate_output.bias).sum(-1, keepdim=True)  # [B, 1]
-        return torch.matmul(inner, projected[:, :, None]).squeeze(-1) + constant
+        """Return u . T(e) [B, C] for users [B, D] and embeddings e [B, C, D]."""
+        return tower_product(user, candidates, self.candidate_hidden, self.candidate_output)
 
     def mix(self, hidden: Tensor, correction: Correction | None = None) -> Tensor:
         """Return the outputs [B, h, N, d] of all tokens of H [B, N, D], mini-batch by mini-batch (eqs. 9-13)."""
@@ -222,15 +226,7 @@ SPEC = ModelSpec(
     description="Self-correction network of CoCorrRec: test-time training on the device, one mini-batch at a time",
     build=build,
     programs={
-        "rerank": ProgramSpec(
-            name="rerank",
-            description="Score the candidates for a history",
-            runs_on="device",
-            inputs=(ITEM_IDS, CANDIDATE_IDS),
-            outputs=("scores",),
-            ranking="scores",
-            build=lambda model, _selection=None: model,
-        ),
+        "rerank": RERANK,
         "rerank_cached": ProgramSpec(
             name="rerank_cached",
             description="Score candidates from embeddings that the device keeps, so that no catalogue ships",

@@ -4,7 +4,11 @@ import importlib
 
 from models.spec import ModelSpec
 
-MODELS: dict[str, str] = {"ofa": "models.forward_ofa.programs", "scn": "models.scn"}
+MODELS: dict[str, str] = {
+    "scn": "models.scn",
+    "ofa": "models.forward_ofa.programs",
+    **{name: f"models.baselines.{name}" for name in ("din", "gru4rec", "sasrec", "bert4rec", "mamba4rec")},
+}
 
 
 def load_spec(name: str) -> ModelSpec:

@@ -5,12 +5,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from models.backbone import Backbone
-from models.forward_ofa.controller import read
-from models.layers import ItemEmbedding, last_of, last_position
+from models.layers import ItemEmbedding, inner_product, last_of, last_position, read
 
 
 def package_shapes(backbone: Backbone, structure: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -67,7 +65,7 @@ class SubNetwork(Assembled):
     def forward(self, item_ids: Tensor, candidate_ids: Tensor, *weights: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
         x = self.items(item_ids)
-        return score(self.user_state(x, last_position(item_ids, x.dtype), weights), self.items(candidate_ids))
+        return inner_product(self.user_state(x, last_position(item_ids, x.dtype), weights), self.items(candidate_ids))
 
 
 class CachedSubNetwork(Assembled):
@@ -78,7 +76,7 @@ class CachedSubNetwork(Assembled):
     ) -> Tensor:
         """Map embeddings [B, N, D] of histories, their counts of clicks [B, 1] and embeddings [B, C, D] to [B, C]."""
         last = last_of(history_length.to(history_embeddings.dtype), history_embeddings.shape[1])
-        return score(self.user_state(history_embeddings, last, weights), candidate_embeddings)
+        return inner_product(self.user_state(history_embeddings, last, weights), candidate_embeddings)
 
 
 def assemble(
@@ -90,8 +88,3 @@ def assemble(
 ) -> SubNetwork:
     """Return the sub-network of a package: its tensors as parameters of their names, or as inputs in their order."""
     return SubNetwork(items, backbone, structure, weights if external == "parameters" else None)
-
-
-def score(user: Tensor, candidates: Tensor) -> Tensor:
-    """Return u . e as [B, C] for user states [B, D] and candidate embeddings e [B, C, D]."""
-    return torch.bmm(candidates, user[:, :, None]).squeeze(-1)

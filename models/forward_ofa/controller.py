@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import GRU
+from models.layers import GRU, read
 
 
 class Controller(nn.Module):
@@ -33,11 +33,6 @@ class Interest(nn.Module):
         """Return h [B, D] for embeddings [B, N, D], last valid positions [B, N] and a structure [B, L] of 0 and 1."""
         initial = None if structure is None else structure_vector(structure, x.shape[2])
         return read(self.encoder(x, initial), last)
-
-
-def read(states: Tensor, last: Tensor) -> Tensor:
-    """Return the states [B, D] at the positions that `last` [B, N] marks in [B, N, D]."""
-    return (states * last[:, :, None]).sum(1)
 
 
 def structure_vector(structure: Tensor, dimension: int) -> Tensor:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from models import nextitnet, sasrec
 from models.backbone import Backbone, Shapes, count, initial_weights
 from models.forward_ofa import controller as control
-from models.forward_ofa.assembler import score
 from models.forward_ofa.mapper import Mapper
-from models.layers import ItemEmbedding, last_position
+from models.layers import ItemEmbedding, inner_product, last_position, read
 
 MAX_HISTORY = 512
 BACKBONES: Mapping[str, Callable[[int, int, int], Backbone]] = {"sasrec": sasrec.build, "nextitnet": nextitnet.build}
@@ -90,7 +89,7 @@ class Supernet(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
-        return score(self.user_state(item_ids, self.structure(item_ids)), self.items(candidate_ids))
+        return inner_product(self.user_state(item_ids, self.structure(item_ids)), self.items(candidate_ids))
 
     def read(self, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embeddings [B, N, D] and the mask [B, N] of last valid positions of histories [B, N]."""
@@ -118,7 +117,7 @@ class Supernet(nn.Module):
     def user_state(self, item_ids: Tensor, structure: Tensor) -> Tensor:
         """Return u [B, D] for histories [B, N]; a structure [B, L] between 0 and 1 lets gradients through."""
         x, last = self.read(item_ids)
-        return self.backbone.exit(control.read(self.mix(x, last, structure), last))
+        return self.backbone.exit(read(self.mix(x, last, structure), last))
 
     def mix(self, x: Tensor, last: Tensor, structure: Tensor) -> Tensor:
         """Return what the blocks make of embeddings [B, N, D], at all positions, for a structure [B, L]."""

@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from models.zoo import load_spec
 
 # Table 4 of CoCorrRec before its batch of 1,024: multiply-accumulates that hooks on modules see, per token
-PER_TOKEN = {"scn": (16_640, {"dimension": 64, "heads": 4, "mini_batch": 10})}
+PER_TOKEN = {
+    "scn": (16_640, {"dimension": 64, "heads": 4, "mini_batch": 10}),
+    "gru4rec": (29_504, {"dimension": 64}),
+    "sasrec": (37_376, {"dimension": 64, "heads": 4, "history_length": 25}),
+    "din": (12_288, {"dimension": 64}),
+    "bert4rec": (98_304, {"dimension": 64, "heads": 4, "blocks": 2, "history_length": 25}),
+    "mamba4rec": (66_816, {"dimension": 64, "blocks": 2, "state": 32}),
+}
 
 
 def seen_by_hooks(model: nn.Module, name: str, length: int) -> int:

@@ -1,0 +1,56 @@
+"""GRU4Rec as CoCorrRec compares with it: one GRU over the clicks, and a small network on each side of the product."""
+
+# mypy: allow-subclassing-any
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from models.inputs import RERANK
+from models.layers import GRU, ItemEmbedding, initialise, last_position, read, tower_product
+from models.spec import ModelSpec
+
+
+class GRU4Rec(nn.Module):
+    """tanh(Linear(E)) -> GRU -> its state at the last valid position -> Linear, tanh, Linear; candidates by T."""
+
+    def __init__(self, vocabulary: int, dimension: int) -> None:
+        super().__init__()
+        self.items = ItemEmbedding(vocabulary, dimension)
+        self.input = nn.Linear(dimension, dimension)
+        self.gru = GRU(dimension, dimension)
+        self.user_hidden = nn.Linear(dimension, dimension)
+        self.user_output = nn.Linear(dimension, dimension)
+        self.candidate_hidden = nn.Linear(dimension, dimension)
+        self.candidate_output = nn.Linear(dimension, dimension)
+        initialise(self, nn.init.xavier_uniform_)
+
+    def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
+        """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        states = self.encode(item_ids)
+        return self.score(read(states, last_position(item_ids, states.dtype)), candidate_ids)
+
+    def encode(self, item_ids: Tensor) -> Tensor:
+        """Return the GRU's states [B, N, D] after each click of histories [B, N]."""
+        return self.gru(torch.tanh(self.input(self.items(item_ids))))
+
+    def score(self, state: Tensor, candidate_ids: Tensor) -> Tensor:
+        """Return the scores [B, C] of candidate ids [B, C] for the GRU's state [B, D]."""
+        user = self.user_output(torch.tanh(self.user_hidden(state)))
+        return tower_product(user, self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+
+
+def build(architecture: Mapping[str, int]) -> GRU4Rec:
+    """Return an untrained GRU4Rec; raises TypeError for an architecture that is none."""
+    return GRU4Rec(**architecture)
+
+
+SPEC = ModelSpec(
+    name="gru4rec",
+    description="GRU4Rec: a recurrent network over the clicks",
+    build=build,
+    programs={"rerank": RERANK},
+    default_program="rerank",
+    encode=lambda model, item_ids: model.encode(item_ids),
+)

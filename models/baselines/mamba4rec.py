@@ -1,0 +1,205 @@
+"""Mamba4Rec as CoCorrRec compares with it: blocks of a selective state-space model, the scan written out step by step.
+
+Symbols of the Mamba paper: inner width I = 2 D, state S, input u, gate z, step size dt, and A, B, C, D. Per token
+    h_t = exp(dt_t A) h_(t-1) + dt_t u_t B_t,    y_t = C_t h_t + D u_t      A: I x S; B_t, C_t: S; dt_t, u_t: I
+"""
+
+# mypy: allow-subclassing-any
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.inputs import RERANK
+from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, read
+from models.spec import ModelSpec
+
+NORM_EPS = 1e-12
+DROPOUT = 0.2
+INITIAL_STD = 0.02
+EXPAND = 2
+TAPS = 4  # of the convolution over the clicks
+
+
+class Norm(LayerNorm):
+    """Layer norm whose eps is too small for fp16: a row without variance is divided by one there, not by zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., D] to [..., D]."""
+        centred = x - x.mean(-1, keepdim=True)
+        variance = (centred * centred).mean(-1, keepdim=True)
+        flat = (variance == 0).to(x.dtype)
+        return centred * torch.rsqrt(variance + flat + self.eps) * self.weight + self.bias
+
+
+class State(NamedTuple):
+    """What a mixer remembers between clicks."""
+
+    convolution: Tensor  # the inputs of the latest clicks but one, oldest first, [B, TAPS - 1, I]
+    scan: Tensor  # h, [B, I, S]
+
+
+class Scanned(NamedTuple):
+    """What the scan takes in for each token."""
+
+    decay: Tensor  # exp(dt A), [..., I, S]
+    gain: Tensor  # dt u B, [..., I, S]
+    output: Tensor  # C, [..., S]
+
+
+class Mixer(nn.Module):
+    """The Mamba block; parameters are named and laid out like those of the reference implementation, mamba_ssm.
+
+    Its linear maps run as functions and not as modules, as in that implementation: hooks on modules do not see them.
+    """
+
+    def __init__(self, dimension: int, state: int) -> None:
+        super().__init__()
+        inner, self.state, self.rank = EXPAND * dimension, state, math.ceil(dimension / 16)
+        self.in_proj = nn.Linear(dimension, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, TAPS, groups=inner)
+        self.x_proj = nn.Linear(inner, self.rank + 2 * state, bias=False)
+        self.dt_proj = nn.Linear(self.rank, inner)
+        self.A_log = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_proj = nn.Linear(inner, dimension, bias=False)
+
+    def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
+        """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks."""
+        into_scan, into_gate = self.in_proj.weight.chunk(2)
+        before = functional.linear(x, into_scan)  # [B, N, I]
+        earlier = torch.zeros_like(before[:, :1]).expand(-1, TAPS - 1, -1)
+        u = self._convolve(torch.cat([earlier, before], 1), x.shape[1])
+        scanned = self._scanned(u, None if last is None else 1 - last.cumsum(1) + last)
+        state = torch.zeros_like(scanned.gain[:, 0])  # [B, I, S]
+        outputs = []
+        for token in range(x.shape[1]):
+            state = scanned.decay[:, token] * state + scanned.gain[:, token]
+            if last is None:
+                outputs.append((state * scanned.output[:, token, None]).sum(-1))
+        if last is None:
+            y = torch.stack(outputs, 1)  # [B, N, I]
+        else:
+            # Tokens behind the last valid one leave the state as it is, so the final state is the one that is wanted.
+            x, u = read(x, last)[:, None], read(u, last)[:, None]
+            y = (state[:, None] * read(scanned.output, last)[:, None, None]).sum(-1)  # [B, 1, I]
+        return self._gated(y + u * self.D, functional.linear(x, into_gate))
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Map one token [B, D] and the state before it to [B, D] and the state after it."""
+        before, gate = functional.linear(x, self.in_proj.weight).chunk(2, -1)
+        window = torch.cat([state.convolution, before[:, None]], 1)  # [B, TAPS, I]
+        u = self._convolve(window, 1)[:, 0]
+        scanned = self._scanned(u, None)
+        scan = scanned.decay * state.scan + scanned.gain
+        y = (scan * scanned.output[:, None]).sum(-1)
+        return self._gated(y + u * self.D, gate), State(window[:, 1:], scan)
+
+    def _convolve(self, x: Tensor, length: int) -> Tensor:
+        """Return u [B, N, I], each channel of x [B, TAPS - 1 + N, I] convolved over the tokens and activated."""
+        weight = self.conv1d.weight[:, 0]  # [I, TAPS], the oldest token first
+        taps = [x.narrow(1, tap, length) * weight[:, tap] for tap in range(TAPS)]
+        return _silu(sum(taps[1:], taps[0]) + self.conv1d.bias)
+
+    def _scanned(self, u: Tensor, seen: Tensor | None) -> Scanned:
+        """Return what the scan takes in for u [..., I]; tokens where `seen` [...] is 0 leave the state as it is."""
+        sizes = [self.rank, self.state, self.state]
+        dt, into_state, output = functional.linear(u, self.x_proj.weight).split(sizes, -1)
+        dt = _softplus(functional.linear(dt, self.dt_proj.weight, self.dt_proj.bias))  # [..., I]
+        if seen is not None:
+            dt = dt * seen[..., None]
+        decay = torch.exp(dt[..., None] * -torch.exp(self.A_log))
+        return Scanned(decay, (dt * u)[..., None] * into_state[..., None, :], output)
+
+    def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
+        """Return the block's output [..., D] for y and z [..., I]."""
+        return functional.linear(y * _silu(gate), self.out_proj.weight)
+
+
+def _silu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(x)) from operations that every target has, without overflow."""
+    return torch.relu(x) + torch.log(1 + torch.exp(-torch.abs(x)))
+
+
+class Block(nn.Module):
+    """The mixer and a feed-forward network D -> 4D -> D with GELU, each with a residual around and a norm behind."""
+
+    def __init__(self, dimension: int, state: int) -> None:
+        super().__init__()
+        self.mixer = Mixer(dimension, state)
+        self.mixer_norm = Norm(dimension, NORM_EPS)
+        self.inner = nn.Linear(dimension, 4 * dimension)
+        self.outer = nn.Linear(4 * dimension, dimension)
+        self.feed_forward_norm = Norm(dimension, NORM_EPS)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
+        """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks."""
+        mixed = self.mixer(x, last)
+        return self._feed_forward(mixed, x if last is None else read(x, last)[:, None])
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Map one token [B, D] and the state before it to [B, D] and the state after it."""
+        mixed, state = self.mixer.step(x, state)
+        return self._feed_forward(mixed, x), state
+
+    def _feed_forward(self, mixed: Tensor, x: Tensor) -> Tensor:
+        """Return the block's output [..., D] for the mixer's output and the block's input, both [..., D]."""
+        x = self.mixer_norm(self.dropout(mixed) + x)
+        inner = self.dropout(functional.gelu(self.inner(x)))
+        return self.feed_forward_norm(self.dropout(self.outer(inner)) + x)
+
+
+class Mamba4Rec(nn.Module):
+    """LayerNorm(E) -> blocks -> last valid position; a candidate's score is the product with its embedding."""
+
+    def __init__(self, vocabulary: int, dimension: int, blocks: int, state: int) -> None:
+        super().__init__()
+        self.items = ItemEmbedding(vocabulary, dimension)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.input_norm = Norm(dimension, NORM_EPS)
+        self.blocks = nn.ModuleList([Block(dimension, state) for _ in range(blocks)])
+        initialise(self, partial(nn.init.normal_, std=INITIAL_STD))
+
+    def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
+        """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        x = self.embed(item_ids)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        user = self.blocks[-1](x, last_position(item_ids, x.dtype)).squeeze(1)
+        return inner_product(user, self.items(candidate_ids))
+
+    def embed(self, item_ids: Tensor) -> Tensor:
+        """Return what the first block takes in, [..., D], of ids [...]."""
+        return self.input_norm(self.dropout(self.items(item_ids)))
+
+    def encode(self, item_ids: Tensor) -> Tensor:
+        """Return the last block's output [B, N, D] at every position of histories [B, N], as published."""
+        x = self.embed(item_ids)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def build(architecture: Mapping[str, int]) -> Mamba4Rec:
+    """Return an untrained Mamba4Rec; raises TypeError for an architecture that is none."""
+    return Mamba4Rec(**architecture)
+
+
+SPEC = ModelSpec(
+    name="mamba4rec",
+    description="Mamba4Rec: blocks of a selective state-space model over the clicks",
+    build=build,
+    programs={"rerank": RERANK},
+    default_program="rerank",
+    encode=lambda model, item_ids: model.encode(item_ids),
+)
