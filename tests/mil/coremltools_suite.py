@@ -8,6 +8,7 @@ A test passes here if it asked the interpreter and agreed. One that never asks i
 asserts about the converter's passes: neither says anything about values. `command` gives the command line to run them.
 """
 
+import collections
 import os
 import platform
 import re
@@ -27,8 +28,8 @@ os.environ.setdefault("RUN_BACKWARD_COMPATIBILITY", "1")
 os.environ.setdefault("TORCH_FRONTENDS", "TORCHSCRIPT,TORCHEXPORT")
 
 _MACOS = (15, 0)
-# With COCORR_SUITE_SHARE=n only about every n-th test runs, always the same ones; disputed ones run always.
-_SHARE = int(os.environ.get("COCORR_SUITE_SHARE", "1"))
+# With COCORR_SUITE_MOST=n at most n parametrisations of each test function run, always the same ones, and the disputed.
+_MOST = int(os.environ.get("COCORR_SUITE_MOST", "0"))
 
 # Tests whose expectation is wrong or stands against the spec: a pattern of "file::class::function[parameters]" and the
 # reason. They must fail (xfail, strict), so that an entry which no longer holds breaks the run.
@@ -53,16 +54,17 @@ _running: pytest.Function
 _asked = 0
 
 
-def command(tests: list[Path], share: int) -> tuple[list[str], dict[str, str]]:
+def command(tests: list[Path], most: int) -> tuple[list[str], dict[str, str]]:
     """Return the command line that runs `tests` with this plugin, and its environment.
 
-    Neither depends on where the packages are installed or on pytest's configuration round about.
+    At most `most` parametrisations of each test function run, all if it is 0. Which ones does not depend on where the
+    packages are installed, nor on pytest's configuration round about.
     """
     folder = tests[0] if tests[0].is_dir() else tests[0].parent
     place = ["-c", os.devnull, f"--rootdir={folder}", f"--confcutdir={folder}", "-p", "no:cacheprovider"]
     show = ["-q", "--tb=line", "-rfx", "--disable-warnings", "-W", "ignore"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment |= {"PYTHONPATH": str(Path(__file__).parent), "COCORR_SUITE_SHARE": str(share)}
+    environment |= {"PYTHONPATH": str(Path(__file__).parent), "COCORR_SUITE_MOST": str(most)}
     return [sys.executable, "-m", "pytest", "-p", "coremltools_suite", *place, *show, *map(str, tests)], environment
 
 
@@ -75,10 +77,10 @@ def _name(item: pytest.Function) -> str:
     return "::".join(names) + f"[{inner}]"
 
 
-def _place(item: pytest.Function) -> str:
-    """Name a test by its file, class and function and the places of its parameters in their lists."""
+def _order(item: pytest.Function) -> int:
+    """Order the parametrisations of a function by the places of their parameters in their lists, well mixed."""
     parameters = getattr(item, "callspec", None)
-    return f"{_name(item).partition('[')[0]}{sorted(parameters.indices.items()) if parameters else []}"
+    return zlib.crc32(repr(sorted(parameters.indices.items()) if parameters else []).encode())
 
 
 def _fed(spec, value) -> np.ndarray:
@@ -171,18 +173,21 @@ def _compare_backend(
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    """Thin the tests out to the wanted share and mark the disputed ones."""
-    chosen = []
+    """Mark the disputed tests and thin the others out."""
+    functions = collections.defaultdict(list)
+    kept = set()
     for item in items:
-        disputes = [number for number, (pattern, _) in enumerate(DISPUTED) if re.match(pattern, _name(item))]
-        for number in disputes:
-            reason = f"dispute {number}: {DISPUTED[number][1]}"
-            item.add_marker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
-        if disputes or zlib.crc32(_place(item).encode()) % _SHARE == 0:
-            chosen.append(item)
-    kept = set(chosen)
+        name = _name(item)
+        functions[name.partition("[")[0]].append(item)
+        for number, (pattern, reason) in enumerate(DISPUTED):
+            if re.match(pattern, name):
+                marker = pytest.mark.xfail(strict=True, raises=AssertionError, reason=f"dispute {number}: {reason}")
+                item.add_marker(marker)
+                kept.add(item)
+    for variants in functions.values():
+        kept.update(sorted(variants, key=_order)[: _MOST or None])
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = chosen
+    items[:] = [item for item in items if item in kept]
 
 
 @pytest.hookimpl(wrapper=True)
