@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import models
 from models import checkpoint
 from models.forward_ofa.supernet import Supernet
 from models.training.data import leave_one_out, read_interactions
@@ -16,7 +15,7 @@ from models.training.metrics import by_rank, summary
 from models.training.next_item import full_ranks
 from models.zoo import load_spec
 
-FOLDERS = sorted((Path(models.__file__).parent / "pretrained").iterdir())
+FOLDERS = sorted((Path(checkpoint.__file__).parent / "pretrained").iterdir())
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
