@@ -106,12 +106,12 @@ def _parse(path: Path, data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     if time is None or "user" not in names or "item" not in names:
         found = ", ".join(names)[:80]
         raise DataError(f"{path}, line 1: expected a header of user, item and order or timestamp, found {found!r}")
+    if not body.strip(b"\r\n"):
+        raise DataError(f"{path} has a header and no interactions")
     try:
         table = np.loadtxt(io.BytesIO(body), dtype=np.int64, delimiter="\t", comments=None, ndmin=2)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{path}, {_first_fault(body, len(names))}") from error
-    if table.size == 0:
-        raise DataError(f"{path} has a header and no interactions")
     if table.shape[1] != len(names):
         raise DataError(f"{path}, line 2: expected {len(names)} columns, found {table.shape[1]}")
     return table[:, names.index("user")], table[:, names.index("item")], table[:, names.index(time)]

@@ -188,11 +188,13 @@ FAULTS = {
     "a column more": (HEADER + b"1\t2\t0\t4\n", "line 2: expected 3 columns, found 4"),
     "binary": (HEADER + b"\xff\xfe\x00\n", "line 2: expected 3 columns, found 1"),
     "nothing": (HEADER, "has a header and no interactions"),
+    "blank lines": (HEADER + b"\r\n\n", "has a header and no interactions"),
     "short histories": (HEADER + b"1\t2\t0\n1\t3\t1\n", "no user has the four clicks"),
     "few items": (HEADER + b"".join(b"1\t%d\t%d\n" % (i, i) for i in range(9)), "of 9 items one user has clicked 9"),
 }
 
 
+@pytest.mark.filterwarnings("error::UserWarning")  # a library's warning would be a second line on the screen
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_file_that_cannot_be_trained_on_is_named_with_its_line(name, tmp_path):
     content, message = FAULTS[name]
