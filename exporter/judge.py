@@ -1,4 +1,4 @@
-"""Run an artifact where its runtime is, and turn what comes back into the parts of its manifest."""
+"""Run an artifact where its runtime is, and judge what comes back."""
 
 import platform
 import sys
@@ -15,8 +15,6 @@ from exporter.connections.host import HostConnection
 from exporter.core.errors import ProgramError, RuntimeFailureError, RuntimeMissingError, UnsupportedOperationError
 from exporter.core.protocols import Target
 from exporter.core.types import Arrays, DataFile, Precision, RunRequest, RunResult, TensorSpec, Verdict
-from exporter.measure import flops as flop_formulas
-from exporter.measure import latency as statistics
 from exporter.parity.compare import compare, ranking_figures
 from exporter.parity.verdict import judge
 
@@ -134,45 +132,6 @@ def agreement(name: str, expected: np.ndarray, actual: np.ndarray) -> Section:
 def unjudged(verdict: Verdict, reason: str) -> Section:
     """Return the parity section of an artifact that was not compared."""
     return {"verdict": verdict, "reason": reason, **dict.fromkeys(_FIGURES)}
-
-
-def flops(target: Target, model_file: Path) -> Section:
-    """Count the lowered graph."""
-    counted = flop_formulas.count(target.operations(model_file))
-    return {
-        "total": counted.total,
-        "macs": counted.macs,
-        "uncounted": [{"operation": name, "count": number} for name, number in counted.uncounted.items()],
-    }
-
-
-def memory(target: Target, model_file: Path, ran: Ran) -> Section:
-    """Give the planned memory, and that of the process where the runtime itself ran in one."""
-    plan = target.memory_plan(model_file)
-    result = ran.result
-    return {
-        "constant_bytes": plan.constant_bytes,
-        "planned_activation_bytes": plan.planned_activation_bytes,
-        "plan_method": plan.plan_method,
-        "peak_rss_bytes": result.peak_rss_bytes if result else None,
-        "baseline_rss_bytes": result.baseline_rss_bytes if result else None,
-        "reason": plan.reason,
-    }
-
-
-def latency(ran: Ran, warmup: int) -> Section:
-    """Give percentiles of the timed calls, load and first call apart; null and a reason where nothing was timed."""
-    result = ran.result
-    keys = ("connection", "threads", "warmup", "iterations", "load_ms", "first_us", "p50_us", "p90_us", "p99_us")
-    if result is None or not result.samples_us:
-        reason = ran.reason if result is None else result.reason
-        return {**dict.fromkeys(keys), "reason": reason}
-    percentiles = statistics.summarize(result.samples_us)
-    values = ("host", result.threads, warmup, len(result.samples_us), result.load_ms, result.first_us)
-    return {
-        **dict(zip(keys, (*values, percentiles.p50, percentiles.p90, percentiles.p99), strict=True)),
-        "reason": result.reason,
-    }
 
 
 def _interpret(subject: Subject, inputs: Arrays) -> RunResult:

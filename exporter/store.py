@@ -23,7 +23,7 @@ from exporter.core.types import Arrays, Precision
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 SCHEMA_VERSION = 1
-_NOT_SHIPPED = {MANIFEST, GOLDEN, "operations.json"}
+_NOT_SHIPPED = {MANIFEST, GOLDEN}
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_GOLDEN_BYTES = 1 << 30

@@ -38,10 +38,7 @@ def test_four_artifacts_pass(exported: Ended) -> None:
         assert (document["latency"]["p50_us"] is not None) == timed
         assert timed or document["latency"]["reason"]
         folder = Path(document["artifact"])
-        assert sorted(path.name for path in folder.iterdir()) == sorted(
-            {"manifest.json", "golden.npz", MODEL_FILES[target]}
-            | ({"operations.json"} if target == "executorch" else set())
-        )
+        assert {path.name for path in folder.iterdir()} == {"manifest.json", "golden.npz", MODEL_FILES[target]}
         manifest = json.loads((folder / "manifest.json").read_text())
         assert {**manifest, "artifact": str(folder)} == document
 

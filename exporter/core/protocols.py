@@ -1,10 +1,10 @@
 """What a target and a connection must offer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, PairedTimes, Precision, RunRequest, RunResult
+from exporter.core.types import Captured, DataFile, Lowered, PairedTimes, Precision, RunRequest, RunResult
 
 
 class Target(Protocol):
@@ -32,11 +32,8 @@ class Target(Protocol):
     def data_file(self, model_file: Path) -> DataFile | None:
         """Return where the program reads external weights, or None: it has none, or takes them as inputs."""
 
-    def operations(self, model_file: Path) -> Sequence[Operation]:
-        """Read the operations of the lowered graph from the artifact's own file."""
-
-    def memory_plan(self, model_file: Path) -> MemoryPlan:
-        """Read or compute constants and planned activations, in bytes."""
+    def read(self, model_file: Path) -> Lowered:
+        """Read operations, constants, inputs and memory plan from the artifact's own file; raises ArtifactError."""
 
 
 class Connection(Protocol):

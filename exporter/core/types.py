@@ -1,6 +1,6 @@
 """Frozen values that travel between the rooms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,7 +61,7 @@ class Operation:
 
     `native` is the name in the target's own vocabulary; `kind` the normal kind of `core.kinds`, or None where there is
     no match; `inputs` and `outputs` are shapes in order, constants included; `delegate` names who runs it, if not the
-    runtime itself.
+    runtime itself. `reads` and `writes` name all values that it reads and makes, in any order.
     """
 
     name: str
@@ -71,6 +71,28 @@ class Operation:
     outputs: tuple[tuple[int, ...], ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     delegate: str | None = None
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One constant of a lowered graph: its value's name, its shape, its bytes in the file and their SHA-256.
+
+    `sha256` is None where the bytes are not in the file: external weights. `place` names where in the artifact they
+    lie: constants with one place share their bytes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    bytes: int
+    sha256: str | None
+    place: str
+
+
+def stored_bytes(constants: Iterable[Constant]) -> int:
+    """Return the bytes of constants, those that share their place once."""
+    return sum({constant.place: constant.bytes for constant in constants}.values())
 
 
 @dataclass(frozen=True)
@@ -81,6 +103,19 @@ class MemoryPlan:
     planned_activation_bytes: int | None
     plan_method: str
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What an artifact's own file says: its operations in order, its constants, its inputs and its memory plan.
+
+    `inputs` pairs each input's name, None where the file has positions only, with the value that it is in the graph.
+    """
+
+    operations: tuple[Operation, ...]
+    constants: tuple[Constant, ...]
+    inputs: tuple[tuple[str | None, str], ...]
+    memory_plan: MemoryPlan
 
 
 @dataclass(frozen=True)

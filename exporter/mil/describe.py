@@ -1,5 +1,6 @@
 """Describes a plan to those who count: operations with shapes and attributes, constants, values and their lifetimes."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,12 +85,16 @@ class OperationInfo:
 
 @dataclass(frozen=True)
 class ConstantInfo:
-    """One constant as stored: `bytes` counts packed elements, so 4-bit weights take half a byte each."""
+    """One constant as stored: `bytes` counts packed elements, so 4-bit weights take half a byte each.
+
+    `sha256` is that of the decoded elements, so that two constants can be told to be the same.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,10 @@ def constant_infos(plan: Plan) -> tuple[ConstantInfo, ...]:
     for literal, name in _literals(plan):
         if literal.type is not None and literal.type.dtype != "string" and isinstance(literal.value, np.ndarray):
             shape = literal.type.shape or ()
-            found.setdefault(id(literal.value), ConstantInfo(name, literal.type.dtype, shape, literal_bytes(literal)))
+            if id(literal.value) not in found:
+                sha256 = hashlib.sha256(literal.value.tobytes()).hexdigest()
+                size = literal_bytes(literal)
+                found[id(literal.value)] = ConstantInfo(name, literal.type.dtype, shape, size, sha256)
     return tuple(found.values())
 
 

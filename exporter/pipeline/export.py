@@ -1,15 +1,14 @@
 """From a checkpoint to verified artifacts: lower, run, judge and measure, and keep to the budgets of the device."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.errors import LoweringError, UnknownNameError
-from exporter.core.types import Captured, Precision, TensorSpec
-from exporter.pipeline import budgets
+from exporter.core.types import Precision, TensorSpec
+from exporter.pipeline import budgets, growth
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
 from models.zoo import MODELS
@@ -106,14 +105,18 @@ class _Job:
             store.write_manifest(folder, manifest)
         return {**manifest, "artifact": str(place)}
 
+    @property
+    def _lowering(self) -> growth.Lowering:
+        return growth.Lowering(self.target, self.precision, self.options)
+
     def _make(self, source: "Source", folder: Path) -> Document:
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
-        from exporter import judge, store
+        from exporter import figures, judge, store
         from exporter.core import package
         from exporter.environment import versions
 
         target, program = TARGETS[self.target], source.program
-        captured = self._captured(source)
+        captured = self._lowering.captured(source)
         self.report(f"{self.target}: lowering")
         model_file = target.lower(captured, self.precision, self.options, folder)
         data = None if source.external is None else target.data_file(model_file)
@@ -133,7 +136,8 @@ class _Job:
         )
         ran = judge.run(subject, source.inputs, _WARMUP, _ITERATIONS)
         in_file = {} if data is None else data.tensors
-        counted = judge.flops(target, model_file)
+        lowered = target.read(model_file)
+        counted = figures.flops(lowered)
         manifest = {
             "schema_version": store.SCHEMA_VERSION,
             "model": source.checkpoint.model,
@@ -159,38 +163,30 @@ class _Job:
             },
             "source": {"checkpoint_sha256": source.checkpoint.sha256, "versions": versions(target)},
             "parity": judge.parity(subject, ran, source.outputs),
-            "flops": {**counted, **self._per_token(source, counted["total"])},
-            "memory": judge.memory(target, model_file, ran),
-            "latency": judge.latency(ran, _WARMUP),
+            "flops": {**counted, **self._per_token(source, counted)},
+            "memory": figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
+            "latency": figures.latency(ran.result, ran.reason, _WARMUP),
         }
         manifest["budgets"] = budgets.section(self.profile.stated_budgets(), manifest)
         return manifest
 
-    def _captured(self, source: "Source", history: int | None = None) -> Captured:
-        target = TARGETS[self.target]
-        half = self.precision == "fp16" and target.wants_half(self.options)
-        return source.captured(target.external_weights, half, history)
-
-    def _per_token(self, source: "Source", total: int) -> Document:
+    def _per_token(self, source: "Source", counted: Document) -> Document:
         """Return the growth in FLOPs per click, from a second lowering for half the history; null and a reason."""
-        from exporter import judge
+        from exporter import figures
 
         known = source.checkpoint.history_length
         shorter = known // 2
         reason = None
         if "flops_per_token" not in self.profile.stated_budgets():
-            reason = "per token needs a second lowering for another history length; state a budget for it"
+            reason = "lowering for other lengths takes its time: see `cocorr-export profile`, or state a budget for it"
         elif shorter < 1 or not source.reads_history:
             reason = "no input of this program has the length of the history"
         if reason is not None:
             return {"per_token": None, "per_token_method": None, "per_token_reason": reason}
-        self.report(f"{self.target}: counting at {shorter} tokens")
-        with tempfile.TemporaryDirectory() as name:
-            target = TARGETS[self.target]
-            model_file = target.lower(self._captured(source, shorter), self.precision, self.options, Path(name))
-            fewer = judge.flops(target, model_file)["total"]
+        one = growth.points(source, self._lowering, (shorter,), None, self.profile.threads, self.report)
+        found = figures.growth([*one, figures.point(known, counted, {}, {})])
         return {
-            "per_token": (total - fewer) / (known - shorter),
+            "per_token": found["lines"]["flops"]["per_token"],
             "per_token_method": f"growth of the lowered graph's FLOPs from {shorter} to {known} tokens, per token",
             "per_token_reason": None,
         }

@@ -91,7 +91,7 @@ class Source:
     def captured(self, form: Literal["inputs", "parameters"], half: bool, history: int | None = None) -> Captured:
         """Return the captured program with external weights in the form asked for, and its floats halved if so.
 
-        `history` is a shorter length than the checkpoint's.
+        `history` is another length than the checkpoint's.
         """
         key = form if self.external else "inputs", half, history
         if key not in self._captures:
@@ -132,12 +132,16 @@ class Source:
             return np.stack([self._with_own_weights(*case).numpy() for case in zip(*given, strict=True)])
 
     def _examples(self, history: int) -> dict[str, "np.ndarray"]:
-        """Return the first case's inputs, cut to a length of the history."""
+        """Return the first case's inputs, cut to a length of the history or repeated up to it."""
+        import numpy as np
+
         candidates = self.checkpoint.golden["candidate_ids"].shape[1]
         examples = {name: array[0] for name, array in self.inputs.items()}
         for spec in self.program.inputs:
             shape = spec.shape(self.checkpoint.architecture, history, candidates)
-            examples[spec.name] = examples[spec.name][tuple(slice(extent) for extent in shape)]
+            for axis, extent in enumerate(shape):
+                places = np.arange(extent) % examples[spec.name].shape[axis]
+                examples[spec.name] = examples[spec.name].take(places, axis)
         return examples
 
     def of(self, selection: "Selection") -> "Source":

@@ -1,6 +1,6 @@
 """Core ML programs (.mlpackage) through coremltools."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from exporter.core import kinds
 from exporter.core.errors import LoweringError
 from exporter.core.extras import require, without_noise
 from exporter.core.liveness import Lifetime, arena_bytes
-from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, Precision
+from exporter.core.types import Captured, Constant, DataFile, Lowered, MemoryPlan, Operation, Precision, stored_bytes
 
 NOISE = (
     r"Failed to load _ML\w+: No module named 'coremltools\.libcoremlpython'",
@@ -93,6 +93,7 @@ _KINDS = {
     "transpose": kinds.MOVE,
     "shape": kinds.SHAPE,
 }
+_ITEM_BYTES = {"float16": 2, "int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2}
 
 
 class CoreMLTarget:
@@ -138,35 +139,56 @@ class CoreMLTarget:
         """Return None: weights that stay outside are inputs."""
         return None
 
-    def operations(self, model_file: Path) -> Sequence[Operation]:
-        """Read the operations of the default function, constants left out."""
-        from exporter import mil  # it needs numpy, which the command line does not want when it starts
+    def read(self, model_file: Path) -> Lowered:
+        """Read the default function, and plan an arena over the lifetimes of its values; raises ProgramError."""
+        return lowered(model_file)
 
-        return [
-            Operation(
-                name=info.name,
-                native=info.type,
-                kind=_KINDS.get(info.type),
-                inputs=tuple(spec.shape for spec in info.inputs),
-                outputs=tuple(spec.shape for spec in info.outputs),
-                attributes=info.attributes,
-            )
-            for info in mil.load(model_file).function().operations
-        ]
 
-    def memory_plan(self, model_file: Path) -> MemoryPlan:
-        """Sum the stored constants, and plan an arena over the lifetimes of the default function's values."""
-        from exporter import mil
+def lowered(package: Path) -> Lowered:
+    """Read a package's default function: operations with constants left out, constants each once, and a plan."""
+    from exporter import mil  # it needs numpy, which the command line does not want when it starts
 
-        function = mil.load(model_file).function()
-        constants = sum(constant.bytes for constant in function.constants)
-        unknown = [value.name for value in function.values if value.bytes is None]
-        if unknown:
-            return MemoryPlan(constants, None, "", f"the size of {unknown[0]!r} is only known in a run")
-        lifetimes = [Lifetime(value.bytes or 0, value.first, value.last) for value in function.values]
-        return MemoryPlan(
-            constant_bytes=constants,
-            planned_activation_bytes=arena_bytes(lifetimes),
-            plan_method="greedy-by-size arena over the lifetimes of the program's values in order, 64-byte aligned;"
-            " Core ML plans for itself and does not tell",
-        )
+    function = mil.load(package).function()
+    constants = tuple(Constant(one.name, one.shape, one.bytes, one.sha256, one.name) for one in function.constants)
+    given = [spec.name for spec in function.inputs]
+    return Lowered(
+        operations=tuple(
+            _operation(info, delayed)
+            for delayed, infos in ((False, function.constant_operations), (True, function.operations))
+            for info in infos
+        ),
+        constants=constants,
+        inputs=tuple(zip(given, given, strict=True)),
+        memory_plan=_plan(function, stored_bytes(constants)),
+    )
+
+
+def _operation(info: Any, computes: bool) -> Operation:
+    """Return an operation; one that only decompresses a constant does so when the program is loaded, and costs 0."""
+    kind = _KINDS.get(info.type) if computes else kinds.SHAPE
+    attributes = dict(info.attributes)
+    if kind in (kinds.GATHER, kinds.MOVE) and info.outputs:
+        attributes["dtype_bytes"] = _ITEM_BYTES.get(info.outputs[0].dtype, 4)
+    return Operation(
+        name=info.name,
+        native=info.type,
+        kind=kind,
+        inputs=tuple(spec.shape for spec in info.inputs),
+        outputs=tuple(spec.shape for spec in info.outputs),
+        attributes=attributes,
+        reads=tuple(spec.name for spec in info.inputs),
+        writes=tuple(spec.name for spec in info.outputs),
+    )
+
+
+def _plan(function: Any, constant_bytes: int) -> MemoryPlan:
+    unknown = [value.name for value in function.values if value.bytes is None]
+    if unknown:
+        return MemoryPlan(constant_bytes, None, "", f"the size of {unknown[0]!r} is only known in a run")
+    lifetimes = [Lifetime(value.bytes or 0, value.first, value.last) for value in function.values]
+    return MemoryPlan(
+        constant_bytes=constant_bytes,
+        planned_activation_bytes=arena_bytes(lifetimes),
+        plan_method="greedy-by-size arena over the lifetimes of the program's values in order, 64-byte aligned;"
+        " Core ML plans for itself and does not tell",
+    )

@@ -1,6 +1,8 @@
 """ONNX through torch's own exporter, for ONNX Runtime."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +10,17 @@ from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
 from exporter.core.liveness import arena_bytes, lifetimes_of
-from exporter.core.types import Captured, DataFile, ExternalWeights, MemoryPlan, Operation, Precision
+from exporter.core.types import (
+    Captured,
+    Constant,
+    DataFile,
+    ExternalWeights,
+    Lowered,
+    MemoryPlan,
+    Operation,
+    Precision,
+    stored_bytes,
+)
 
 _NOISE = (
     r"^\[torch\.onnx\]",
@@ -17,6 +29,13 @@ _NOISE = (
 )
 
 PACKAGE = "weights.safetensors"
+
+Shape = tuple[int, ...]
+_UNKNOWN: tuple[Shape, None] = (0,), None  # a size of 0 is a size that is not known: it is listed, not counted
+_PLAN = (
+    "greedy-by-size arena over the lifetimes of the graph's values in node order, 64-byte aligned;"
+    " ONNX Runtime fuses and plans for itself"
+)
 
 _KINDS = {
     "MatMul": kinds.MATMUL,
@@ -156,56 +175,73 @@ class OnnxTarget:
                 tensors[tensor.name] = int(place["offset"]), "float32"
         return DataFile(PACKAGE, tensors) if tensors else None
 
-    def operations(self, model_file: Path) -> Sequence[Operation]:
-        """Read the nodes of the main graph, with shapes from ONNX's own shape inference."""
+    def read(self, model_file: Path) -> Lowered:
+        """Read the main graph, with shapes from ONNX's own shape inference, and plan an arena over its values."""
         graph = _load(model_file).graph
-        shapes = {name: shape for name, shape, _ in _values(graph)}
-        found = []
-        for node in graph.node:
-            if node.op_type == "Constant":
-                continue
-            attributes = {a.name: a.i for a in node.attribute if a.type == a.INT}
-            inputs = [shapes.get(name, ()) for name in node.input if name]
-            kind = _KINDS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
-            if node.op_type == "Gemm":
-                if not attributes.get("transB"):  # LINEAR expects [N, K]
-                    inputs[1] = inputs[1][::-1]
-                if attributes.get("transA"):
-                    inputs[0] = inputs[0][::-1]
-            if node.op_type in {"Conv", "ConvTranspose"}:
-                attributes = {"groups": attributes.get("group", 1)}
-            found.append(
-                Operation(
-                    name=node.name or node.output[0],
-                    native=node.op_type,
-                    kind=kind,
-                    inputs=tuple(inputs),
-                    outputs=tuple(shapes.get(name, ()) for name in node.output if name),
-                    attributes=attributes,
-                )
-            )
-        return found
-
-    def memory_plan(self, model_file: Path) -> MemoryPlan:
-        """Count the initializers, and plan an arena over the lifetimes of all other values in node order."""
-        graph = _load(model_file).graph
-        sizes = {name: size for name, _, size in _values(graph)}
-        constants = sum(sizes.pop(tensor.name) for tensor in graph.initializer)
-        for node in graph.node:
-            if node.op_type == "Constant":
-                constants += sum(sizes.pop(name, 0) for name in node.output)
+        values = {name: (shape, size) for name, shape, size in _values(graph)}
+        constants = tuple(_constants(graph, values))
+        held = {constant.name for constant in constants}
+        given = [value.name for value in graph.input if value.name not in held]
         lifetimes = lifetimes_of(
             steps=[(node.input, node.output) for node in graph.node],
-            given=[value.name for value in graph.input],
+            given=given,
             results=[value.name for value in graph.output],
-            sizes=sizes,
+            sizes={name: size for name, (_, size) in values.items() if name not in held and size is not None},
         )
-        return MemoryPlan(
-            constant_bytes=constants,
-            planned_activation_bytes=arena_bytes(lifetimes),
-            plan_method="greedy-by-size arena over the lifetimes of the graph's values in node order, 64-byte aligned;"
-            " ONNX Runtime fuses and plans for itself",
+        unknown = [
+            name for node in graph.node for name in node.output if name and values.get(name, ((), None))[1] is None
+        ]
+        constant_bytes = stored_bytes(constants)
+        return Lowered(
+            operations=tuple(_operation(node, values) for node in graph.node if node.op_type != "Constant"),
+            constants=constants,
+            inputs=tuple((name, name) for name in given),
+            memory_plan=MemoryPlan(constant_bytes, arena_bytes(lifetimes), _PLAN)
+            if not unknown
+            else MemoryPlan(constant_bytes, None, "", f"the size of {unknown[0]!r} is not known before a run"),
         )
+
+
+def _operation(node: Any, values: Mapping[str, tuple[Shape, int | None]]) -> Operation:
+    kind = _KINDS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+    attributes = {a.name: a.i for a in node.attribute if a.type == a.INT}
+    inputs = [values.get(name, _UNKNOWN)[0] for name in node.input if name]
+    outputs = [values.get(name, _UNKNOWN) for name in node.output if name]
+    if node.op_type == "Gemm":
+        if not attributes.get("transB"):  # LINEAR expects [N, K]
+            inputs[1] = inputs[1][::-1]
+        if attributes.get("transA"):
+            inputs[0] = inputs[0][::-1]
+    if node.op_type in {"Conv", "ConvTranspose"}:
+        attributes = {"groups": attributes.get("group", 1)}
+    if kind in (kinds.GATHER, kinds.MOVE) and outputs and outputs[0][1]:
+        attributes["dtype_bytes"] = outputs[0][1] // math.prod(outputs[0][0])
+    return Operation(
+        name=node.name or node.output[0],
+        native=node.op_type,
+        kind=kind,
+        inputs=tuple(inputs),
+        outputs=tuple(shape for shape, _ in outputs),
+        attributes=attributes,
+        reads=tuple(name for name in node.input if name),
+        writes=tuple(name for name in node.output if name),
+    )
+
+
+def _constants(graph: Any, values: Mapping[str, tuple[Shape, int | None]]) -> Iterator[Constant]:
+    """Yield initializers and the values of Constant nodes; external data has no bytes here."""
+    onnx = require("onnx", "onnx")
+    tensors = [(tensor.name, tensor) for tensor in graph.initializer]
+    for node in graph.node:
+        if node.op_type == "Constant":
+            tensors += [(node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value"]
+    for name, tensor in tensors:
+        shape = tuple(tensor.dims)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield Constant(name, shape, values[name][1] or 0, None, name)
+        else:
+            content = onnx.numpy_helper.to_array(tensor).tobytes()
+            yield Constant(name, shape, len(content), hashlib.sha256(content).hexdigest(), name)
 
 
 def _strip(model: Any) -> None:
@@ -238,26 +274,21 @@ def _move_out(graph: Any, external: ExternalWeights, folder: Path) -> None:
 def _load(model_file: Path) -> Any:
     onnx = require("onnx", "onnx")
     try:
-        return onnx.shape_inference.infer_shapes(onnx.load(model_file), data_prop=True)
+        # External weights stay where they are: their sizes are in the model, and their names are not to be followed.
+        return onnx.shape_inference.infer_shapes(onnx.load(model_file, load_external_data=False), data_prop=True)
     except Exception as error:  # protobuf and onnx share no base class
         raise ArtifactError(f"{model_file}: not a readable ONNX model; export it again") from error
 
 
-def _values(graph: Any) -> Iterator[tuple[str, tuple[int, ...], int]]:
-    """Yield (name, shape, bytes) of every value whose shape is known."""
+def _values(graph: Any) -> Iterator[tuple[str, Shape, int | None]]:
+    """Yield (name, shape, bytes) of every value; bytes are None, and a symbolic extent 0, where it is not known."""
     helper = require("onnx", "onnx").helper
     for tensor in graph.initializer:
         shape = tuple(tensor.dims)
-        yield tensor.name, shape, _bytes(shape, helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        yield tensor.name, shape, math.prod(shape) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
+        known = kind.elem_type and kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
         shape = tuple(dim.dim_value for dim in kind.shape.dim)
-        if kind.elem_type:
-            yield value.name, shape, _bytes(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize)
-
-
-def _bytes(shape: tuple[int, ...], itemsize: int) -> int:
-    size = itemsize
-    for extent in shape:
-        size *= extent
-    return size
+        size = math.prod(shape) * helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize if known else None
+        yield value.name, shape, size

@@ -1,6 +1,8 @@
 """TFLite models through litert-torch, for LiteRT."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +10,7 @@ from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
 from exporter.core.liveness import arena_bytes, lifetimes_of
-from exporter.core.types import Captured, DataFile, MemoryPlan, Operation, Precision
+from exporter.core.types import Captured, Constant, DataFile, Lowered, MemoryPlan, Operation, Precision, stored_bytes
 from exporter.targets.coreml import NOISE as TORCHAO_NOISE
 
 _NOISE = (
@@ -91,6 +93,10 @@ _KINDS = {
     "UNPACK": kinds.MOVE,
     "SHAPE": kinds.SHAPE,
 }
+_PLAN = (
+    "greedy-by-size arena over the tensors' lifetimes, 64-byte aligned, as TFLite plans it; workspace of the XNNPACK"
+    " delegate is not in it"
+)
 _FUSED = {1: kinds.RELU, 4: kinds.TANH}  # ActivationFunctionType of the schema
 _ITEM_BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1, "INT16": 2, "BOOL": 1}
 
@@ -133,71 +139,102 @@ class TFLiteTarget:
         """Return None: weights that stay outside are inputs."""
         return None
 
-    def operations(self, model_file: Path) -> Sequence[Operation]:
-        """Read the operators of the only subgraph."""
-        utils, model, graph = _read(model_file)
-        found = []
-        for index, operator in enumerate(graph.operators):
-            native = str(utils.opcode_to_name(model, operator.opcodeIndex))
-            inputs = [_shape(graph.tensors[i]) for i in operator.inputs if i >= 0]
-            options = operator.builtinOptions
-            attributes: dict[str, Any] = {}
-            if native == "BATCH_MATMUL":
-                attributes = {"transpose_x": bool(options.adjX), "transpose_y": bool(options.adjY)}
-            elif native == "EMBEDDING_LOOKUP":
-                inputs.reverse()  # TFLite has the ids first
-            elif native in {"CONV_2D", "DEPTHWISE_CONV_2D"}:
-                image, kernel = inputs[0], inputs[1]  # [B, H, W, C] and [C_out, kh, kw, C_in] or [1, kh, kw, C_out]
-                groups = image[3] if native == "DEPTHWISE_CONV_2D" else 1
-                channels = kernel[3] if groups > 1 else kernel[0]
-                inputs[0] = image[0], image[3], image[1], image[2]
-                inputs[1] = channels, image[3] // groups, kernel[1], kernel[2]
-                attributes = {"groups": groups}
-            fused = getattr(options, "fusedActivationFunction", 0)
-            if fused:  # a value without a formula leaves the operation uncounted
-                attributes["activation"] = _FUSED.get(fused, f"fused activation {fused}")
-            found.append(
-                Operation(
-                    name=f"{native.lower()}_{index}",
-                    native=native,
-                    kind=_KINDS.get(native),
-                    inputs=tuple(inputs),
-                    outputs=tuple(_shape(graph.tensors[i]) for i in operator.outputs),
-                    attributes=attributes,
-                )
-            )
-        return found
+    def read(self, model_file: Path) -> Lowered:
+        """Read the operators of the only subgraph and its constants, and plan TFLite's arena over its tensors."""
+        try:
+            return _lowered(*_read(model_file))
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{model_file}: a TFLite model with parts that do not fit; export it again") from error
 
-    def memory_plan(self, model_file: Path) -> MemoryPlan:
-        """Sum the constant buffers, and plan TFLite's arena over the lifetimes of all other tensors."""
-        _, model, graph = _read(model_file)
-        schema = require("ai_edge_litert.schema_py_generated", self.extra)
-        type_names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-        constants = 0
-        sizes: dict[int, int] = {}
-        for index, tensor in enumerate(graph.tensors):
-            data = model.buffers[tensor.buffer].data
-            if data is not None and len(data):
-                constants += len(data)
-                continue
-            item = _ITEM_BYTES.get(type_names[tensor.type])
-            if item is None:
-                return MemoryPlan(None, None, "", f"tensor type {type_names[tensor.type]} has no known size")
-            sizes[index] = item
-            for extent in _shape(tensor):
-                sizes[index] *= extent
-        lifetimes = lifetimes_of(
-            steps=[(map(int, operator.inputs), map(int, operator.outputs)) for operator in graph.operators],
-            given=map(int, graph.inputs),
-            results=map(int, graph.outputs),
-            sizes=sizes,
-        )
-        return MemoryPlan(
-            constant_bytes=constants,
-            planned_activation_bytes=arena_bytes(lifetimes),
-            plan_method="greedy-by-size arena over the tensors' lifetimes, 64-byte aligned, as TFLite plans it;"
-            " workspace of the XNNPACK delegate is not in it",
-        )
+
+def _lowered(utils: Any, model: Any, graph: Any) -> Lowered:
+    schema = require("ai_edge_litert.schema_py_generated", "tflite")
+    type_names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    types = [type_names[tensor.type] for tensor in graph.tensors]
+    constants: dict[int, Constant] = {}
+    sizes: dict[int, int] = {}
+    unknown = None
+    for index, tensor in enumerate(graph.tensors):
+        data = model.buffers[tensor.buffer].data
+        if data is not None and len(data):
+            content = bytes(data)
+            sha256, place = hashlib.sha256(content).hexdigest(), f"buffer {tensor.buffer}"
+            constants[index] = Constant(_name(index), _shape(tensor), len(content), sha256, place)
+        elif types[index] not in _ITEM_BYTES:
+            unknown = f"tensor type {types[index]} has no known size"
+        else:
+            sizes[index] = math.prod(_shape(tensor)) * _ITEM_BYTES[types[index]]
+    lifetimes = lifetimes_of(
+        steps=[(map(int, operator.inputs), map(int, operator.outputs)) for operator in graph.operators],
+        given=map(int, graph.inputs),
+        results=map(int, graph.outputs),
+        sizes=sizes,
+    )
+    constant_bytes = stored_bytes(constants.values())
+    return Lowered(
+        operations=tuple(
+            _operation(str(utils.opcode_to_name(model, operator.opcodeIndex)), number, operator, graph, types)
+            for number, operator in enumerate(graph.operators)
+        ),
+        constants=tuple(constants.values()),
+        inputs=tuple(_inputs(model, graph)),
+        memory_plan=MemoryPlan(constant_bytes, None, "", unknown)
+        if unknown
+        else MemoryPlan(constant_bytes, arena_bytes(lifetimes), _PLAN),
+    )
+
+
+def _operation(native: str, number: int, operator: Any, graph: Any, types: Sequence[str]) -> Operation:
+    read = [int(index) for index in operator.inputs if index >= 0]
+    written = [int(index) for index in operator.outputs]
+    inputs = [_shape(graph.tensors[index]) for index in read]
+    outputs = [_shape(graph.tensors[index]) for index in written]
+    options = operator.builtinOptions
+    kind = _KINDS.get(native)
+    attributes: dict[str, Any] = {}
+    if native == "BATCH_MATMUL":
+        attributes = {"transpose_x": bool(options.adjX), "transpose_y": bool(options.adjY)}
+    elif native == "EMBEDDING_LOOKUP":
+        inputs.reverse()  # TFLite has the ids first
+        read.reverse()
+    elif native in {"CONV_2D", "DEPTHWISE_CONV_2D"}:
+        image, kernel = inputs[0], inputs[1]  # [B, H, W, C] and [C_out, kh, kw, C_in] or [1, kh, kw, C_out]
+        groups = image[3] if native == "DEPTHWISE_CONV_2D" else 1
+        channels = kernel[3] if groups > 1 else kernel[0]
+        inputs[0] = image[0], image[3], image[1], image[2]
+        inputs[1] = channels, image[3] // groups, kernel[1], kernel[2]
+        outputs[0] = outputs[0][0], outputs[0][3], outputs[0][1], outputs[0][2]
+        attributes = {"groups": groups}
+    fused = getattr(options, "fusedActivationFunction", 0)
+    if fused:  # a value without a formula leaves the operation uncounted
+        attributes["activation"] = _FUSED.get(fused, f"fused activation {fused}")
+    if kind in (kinds.GATHER, kinds.MOVE) and written and types[written[0]] in _ITEM_BYTES:
+        attributes["dtype_bytes"] = _ITEM_BYTES[types[written[0]]]
+    return Operation(
+        name=f"{native.lower()}_{number}",
+        native=native,
+        kind=kind,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        attributes=attributes,
+        reads=tuple(map(_name, read)),
+        writes=tuple(map(_name, written)),
+    )
+
+
+def _inputs(model: Any, graph: Any) -> Iterator[tuple[str | None, str]]:
+    """Yield the signature's name of each input, and its tensor."""
+    names = {int(entry.tensorIndex): _text(entry.name) for one in model.signatureDefs or () for entry in one.inputs}
+    for index in map(int, graph.inputs):
+        yield names.get(index), _name(index)
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
+def _name(index: int) -> str:
+    return f"t{index}"
 
 
 def _cast_weights(path: Path) -> None:

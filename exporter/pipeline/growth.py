@@ -1,0 +1,95 @@
+"""What one more click costs: the same program lowered for several lengths of the history, counted and run."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.core.types import Captured, Precision
+from exporter.targets import TARGETS
+
+if TYPE_CHECKING:
+    from exporter.pipeline.source import Source
+
+Section = dict[str, Any]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How the artifact in question was lowered, so that other lengths are lowered alike."""
+
+    target: str
+    precision: Precision
+    options: Mapping[str, Any]
+
+    def captured(self, source: "Source", history: int | None = None) -> Captured:
+        """Return the program of `source`, for its own history length or another, in the form that the target wants."""
+        target = TARGETS[self.target]
+        half = self.precision == "fp16" and target.wants_half(self.options)
+        return source.captured(target.external_weights, half, history)
+
+
+def points(
+    source: "Source",
+    lowering: Lowering,
+    lengths: Sequence[int],
+    timed: tuple[int, int] | None,
+    threads: int,
+    report: Report,
+) -> list[Section]:
+    """Return the figures of the program at each length; `timed` are the calls to warm up and to measure, or None."""
+    from exporter import figures, judge
+
+    target = TARGETS[lowering.target]
+    found = []
+    for length in lengths:
+        report(f"{lowering.target}: lowering for {length} tokens")
+        captured = lowering.captured(source, length)
+        with tempfile.TemporaryDirectory(prefix="cocorr-growth-") as name:
+            model_file = target.lower(captured, lowering.precision, lowering.options, Path(name))
+            lowered = target.read(model_file)
+            ran = judge.Ran(None, "unverified", "not run")
+            if timed is not None:
+                subject = judge.Subject(
+                    target=target,
+                    model_file=model_file,
+                    options=lowering.options,
+                    precision=lowering.precision,
+                    outputs=captured.outputs,
+                    ranking=source.program.ranking,
+                    threads=threads,
+                    data=target.data_file(model_file),
+                )
+                report(f"{lowering.target}: running for {length} tokens")
+                inputs = {spec.name: captured.examples[spec.name][None] for spec in captured.inputs}
+                ran = judge.run(subject, inputs, *timed)
+            names = [spec.name for spec in captured.inputs]
+            found.append(
+                figures.point(
+                    length,
+                    figures.flops(lowered),
+                    figures.memory(lowered, names, ran.result, ran.reason),
+                    figures.latency(ran.result, ran.reason, timed[0] if timed else 0),
+                )
+            )
+    return found
+
+
+def lengthened(source: "Source", length: int) -> "Source":
+    """Return `source` with room for `length` clicks; a model whose table of positions is shorter comes untrained.
+
+    Only what it computes counts then, not what comes out.
+    """
+    known = source.checkpoint.architecture
+    if known.get("history_length", length) >= length:
+        return source
+    import torch
+
+    from models.zoo import load_spec
+
+    architecture = {**known, "history_length": length}
+    torch.manual_seed(0)
+    model = load_spec(source.checkpoint.model).build(architecture).eval()
+    return replace(source, model=model, checkpoint=replace(source.checkpoint, architecture=architecture))
