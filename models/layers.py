@@ -146,7 +146,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, known: Tensor 
     scores = torch.bmm(query, key.transpose(1, 2)) * width**-0.5  # [B * h, M, N]
     if known is not None:
         wide = scores.reshape(-1, heads, *scores.shape[1:])
-        scores = torch.where(known[:, None, None, :], wide, torch.full_like(wide, HIDDEN)).flatten(0, 1)
+        seen = known.to(scores.dtype)[:, None, None]  # a product and a sum, which all targets take, in place of where
+        scores = (wide * seen + (1 - seen) * HIDDEN).flatten(0, 1)
     mixed = torch.bmm(torch.softmax(scores, -1), value)  # [B * h, M, d]
     return mixed.reshape(-1, heads, *mixed.shape[1:]).transpose(1, 2).flatten(2)
 
@@ -165,6 +166,12 @@ def initialise(model: nn.Module, draw: Callable[[Tensor], object]) -> None:
                     draw(parameter)
                 else:
                     nn.init.zeros_(parameter)
+
+
+def until(last: Tensor) -> Tensor:
+    """Return [B, N] with 1 up to and including the position that `last` [B, N] marks, and 0 behind it."""
+    positions = torch.arange(last.shape[1], dtype=last.dtype, device=last.device)
+    return (positions <= (last * positions).sum(-1, keepdim=True)).to(last.dtype)
 
 
 def cut(x: Tensor, axis: int, start: int, stop: int) -> Tensor:

@@ -243,6 +243,7 @@ SPEC = ModelSpec(
             runs_on="device",
             inputs=(ITEM_IDS,),
             outputs=("hidden_state",),
+            sends=("hidden_state",),
             ranking=None,
             build=lambda model, _selection=None: HiddenState(model),
             cases=histories_only,

@@ -81,6 +81,7 @@ class ProgramSpec:
     """One deployable graph: `build` makes its module, `cases` the inputs on which its artifacts are judged.
 
     `ranking` names the output that holds candidate scores, whose order parity must keep; None where there is none.
+    `sends` are outputs that go to the other side, device or cloud, and `receives` inputs that come from there.
     """
 
     name: str
@@ -92,6 +93,8 @@ class ProgramSpec:
     build: BuildProgram
     cases: Cases = golden_ids
     external: External | None = None
+    sends: tuple[str, ...] = ()
+    receives: tuple[str, ...] = ()
 
 
 def table_weights(architecture: Mapping[str, Any]) -> int:

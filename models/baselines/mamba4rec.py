@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.inputs import RERANK
-from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, read
+from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, read, until
 from models.spec import ModelSpec
 
 NORM_EPS = 1e-12
@@ -75,7 +75,7 @@ class Mixer(nn.Module):
         before = functional.linear(x, into_scan)  # [B, N, I]
         earlier = torch.zeros_like(before[:, :1]).expand(-1, TAPS - 1, -1)
         u = self._convolve(torch.cat([earlier, before], 1), x.shape[1])
-        scanned = self._scanned(u, None if last is None else 1 - last.cumsum(1) + last)
+        scanned = self._scanned(u, None if last is None else until(last))
         state = torch.zeros_like(scanned.gain[:, 0])  # [B, I, S]
         outputs = []
         for token in range(x.shape[1]):
