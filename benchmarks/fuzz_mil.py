@@ -22,7 +22,9 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests" / "mil"
 ADDRESS_SPACE = 3 << 30
-RSS_LIMIT_MIB = 700
+# An idle child takes some 50 MiB; the interpreter may hold 64 MiB of values (mil_fuzzing.LIMITS), and one operation at
+# work may hold as much again twice, for its operands in float32 and for indices.
+RSS_LIMIT_MIB = 256
 SECONDS_PER_CASE = 30
 
 
@@ -87,6 +89,8 @@ def child(folder: Path, seed: int) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     from mil_fuzzing import Mutator, attempt
 
+    from exporter.connections.agent import resident_bytes
+
     model, weights = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"
     packages = sorted(folder.glob("*.mlpackage"))
     mutators = [
@@ -109,7 +113,7 @@ def child(folder: Path, seed: int) -> int:
                 outcome = "answers" if error is None else f"{type(error).__name__}s"
             except Exception:
                 outcome, detail = "foreign exception", traceback.format_exc(limit=-3)
-            rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            rss = resident_bytes("VmHWM") >> 20
             report = {
                 "seed": seed,
                 "package": packages[which].stem,

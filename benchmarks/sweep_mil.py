@@ -4,7 +4,6 @@
     python benchmarks/sweep_mil.py zoo           some 500 torch functions x iOS 15 to 18 x fp32, fp16 (15 minutes)
     python benchmarks/sweep_mil.py suite         coremltools' own tests of its operations (5 hours; --most 24: 1 hour)
     python benchmarks/sweep_mil.py torch-suite   coremltools' own tests of its torch frontend (a day; --most 1)
-    python benchmarks/sweep_mil.py speed         milliseconds per run of a MobileNetV2, a SASRec and the networks
 
 Each prints what it did and what failed; exit status 1 if anything did.
 """
@@ -14,7 +13,6 @@ import logging
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
@@ -25,7 +23,7 @@ SUITES = {"suite": "mil/ops/tests", "torch-suite": "frontend/torch/test/test_tor
 def main() -> int:
     """Parse the command line and run one part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["networks", "zoo", "speed", *SUITES])
+    parser.add_argument("part", choices=["networks", "zoo", *SUITES])
     parser.add_argument("--most", type=int, default=0, help="parametrisations of each test of a suite; 0 for all")
     options = parser.parse_args()
     sys.path.insert(0, str(TESTS))
@@ -34,7 +32,7 @@ def main() -> int:
     if options.part in SUITES:
         return suite(SUITES[options.part], options.most)
     with tempfile.TemporaryDirectory() as folder:
-        return {"networks": networks, "zoo": zoo, "speed": speed}[options.part](Path(folder))
+        return {"networks": networks, "zoo": zoo}[options.part](Path(folder))
 
 
 def suite(name: str, most: int) -> int:
@@ -96,43 +94,6 @@ def zoo(folder: Path) -> int:
         print(f"batch {number + 1} of {len(BATCHES)}", flush=True)
     print(f"{checked} comparisons, {failed} failed")
     return int(failed > 0)
-
-
-def speed(folder: Path) -> int:
-    """Time single runs; the first one, which decompresses and widens constants, is given on its own."""
-    import coremltools
-    import torch
-    from mil_networks import NAMES, MobileNetV2, SASRec, build
-
-    from exporter import mil
-
-    torch.set_num_threads(1)
-    subjects = {name: build(name) for name in NAMES if name != "tagger"}
-    subjects["mobilenet v2, 224 x 224"] = MobileNetV2().eval(), (torch.randn(1, 3, 224, 224),)
-    subjects["sasrec, 6 blocks"] = SASRec().eval(), (torch.randint(0, 5000, (1, 50), dtype=torch.int32),)
-    for name, (module, example) in subjects.items():
-        exported = torch.export.export(module, example).run_decompositions({})
-        for precision in ("FLOAT32", "FLOAT16"):
-            model = coremltools.convert(
-                exported,
-                minimum_deployment_target=coremltools.target.iOS17,
-                compute_precision=getattr(coremltools.precision, precision),
-                skip_model_load=True,
-            )
-            path = folder / f"{len(list(folder.iterdir()))}.mlpackage"
-            model.save(str(path))
-            start = time.perf_counter()
-            program = mil.load(path)
-            times = [time.perf_counter() - start]
-            feeds = {program.inputs[0].name: example[0].numpy()}
-            for _ in range(12):
-                start = time.perf_counter()
-                program.run(feeds)
-                times.append(time.perf_counter() - start)
-            load, first, *rest = (1000 * seconds for seconds in times)
-            best = sorted(rest)[len(rest) // 2]
-            print(f"{name:24} {precision} load {load:6.1f} first {first:6.1f} median {best:6.1f} ms", flush=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -222,22 +222,6 @@ class MobileNetV2(nn.Module):
         return self.head(self.features(x).mean((2, 3)))
 
 
-class SASRec(nn.Module):
-    """Six causal blocks of one head over 50 items, scored against the whole table, for timing."""
-
-    def __init__(self, items: int = 5000, width: int = 64, length: int = 50) -> None:
-        super().__init__()
-        self.items, self.positions = nn.Embedding(items, width), nn.Parameter(torch.randn(1, length, width) * 0.1)
-        self.blocks = nn.ModuleList([Block(width, 1, nn.ReLU()) for _ in range(6)])
-        self.register_buffer("mask", torch.full((length, length), -1e9).triu(1))
-
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.items(ids) + self.positions
-        for block in self.blocks:
-            x = block(x, self.mask)
-        return x[:, -1] @ self.items.weight.T
-
-
 def build(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """Return a network with random weights and running statistics, and one example input."""
     torch.manual_seed(len(name))
