@@ -96,6 +96,9 @@ def _add_export(model: str) -> None:
             pipeline.Embeddings,
             typer.Option(help="cached: the device gives embeddings of items in place of ids, and no catalogue ships."),
         ] = "shipped",
+        untrained: Annotated[
+            bool, typer.Option("--untrained", help="Draw the weights: costs and parity of an architecture.")
+        ] = False,
         as_json: Json = False,
     ) -> None:
         request = pipeline.ExportRequest(
@@ -109,6 +112,7 @@ def _add_export(model: str) -> None:
             history=history,
             structure=structure,
             embeddings=embeddings,
+            untrained=untrained,
         )
         documents = pipeline.export(request, _progress)
         whole = {"schema_version": 1, "artifacts": documents} if target == "all" else documents[0]

@@ -49,7 +49,10 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was checked: fp32 `state`, `golden` arrays, one sha256 over the bytes of the three files."""
+    """A checkpoint that was checked: fp32 `state`, `golden` arrays, one sha256 over the bytes of the three files.
+
+    That of an untrained model is in no folder and has no sha256.
+    """
 
     folder: Path
     model: str
@@ -57,7 +60,7 @@ class Checkpoint:
     config: Mapping[str, Any]
     state: Mapping[str, Tensor]
     golden: Mapping[str, np.ndarray]
-    sha256: str
+    sha256: str | None
 
     @property
     def history_length(self) -> int:

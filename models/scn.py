@@ -225,6 +225,7 @@ SPEC = ModelSpec(
     name="scn",
     description="Self-correction network of CoCorrRec: test-time training on the device, one mini-batch at a time",
     build=build,
+    architecture={"dimension": 64, "heads": 4, "mini_batch": 10},
     programs={
         "rerank": RERANK,
         "rerank_cached": ProgramSpec(

@@ -106,7 +106,8 @@ def table_weights(architecture: Mapping[str, Any]) -> int:
 class ModelSpec:
     """A model: `build` takes the `architecture` part of a checkpoint's config.json and returns it untrained.
 
-    Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of golden.npz. `weights` is a
+    Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of golden.npz. `architecture` has
+    the default sizes, all but the vocabulary's; a history_length in it stands for that of the data. `weights` is a
     lower bound on the number of its weights, known before memory is taken; `select` is None for a model that has only
     one network. `encode` computes all that the model computes for each click of histories [B, N] and nothing else:
     what module hooks see of it is the per-token cost that Table 4 of the CoCorrRec paper states.
@@ -115,8 +116,14 @@ class ModelSpec:
     name: str
     description: str
     build: Callable[[Mapping[str, Any]], "nn.Module"]
+    architecture: Mapping[str, Any]
     programs: Mapping[str, ProgramSpec]
     default_program: str
     weights: Callable[[Mapping[str, Any]], int] = table_weights
     select: Select | None = None
     encode: Callable[["nn.Module", "Tensor"], Any] | None = None
+
+    def sized(self, vocabulary: int, history_length: int) -> dict[str, Any]:
+        """Return the architecture that is trained by default, for V items with padding and histories of N clicks."""
+        architecture = {"vocabulary": vocabulary, **self.architecture}
+        return architecture | ({"history_length": history_length} if "history_length" in architecture else {})

@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "models.zoo",
         "models.spec",
         "models.checkpoint",
+        "models.untrained",
     },
     "exporter.cli": {"exporter.core", "exporter.pipeline", "exporter.targets", "exporter.report"},
     "models": set(),

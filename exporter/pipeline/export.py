@@ -161,7 +161,12 @@ class _Job:
                 "tensors": [row(spec) for spec in source.specs if spec.name in source.external.tensors],
                 "data_file": None if data is None else {"name": data.name, "tensors": dict(data.tensors)},
             },
-            "source": {"checkpoint_sha256": source.checkpoint.sha256, "versions": versions(target)},
+            "source": {
+                "checkpoint_sha256": source.checkpoint.sha256,
+                "untrained": source.checkpoint.sha256 is None,
+                "architecture": dict(source.checkpoint.architecture),
+                "versions": versions(target),
+            },
             "parity": judge.parity(subject, ran, source.outputs),
             "flops": {**counted, **self._per_token(source, counted)},
             "memory": figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),

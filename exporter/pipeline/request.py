@@ -18,7 +18,8 @@ _MAX_DIGITS = 18
 class ExportRequest:
     """What `cocorr-export MODEL` was asked for; None stands for the model's or the profile's own choice.
 
-    `history` is a list of ids or a file of them, `structure` one digit per block; both choose a sub-network.
+    `history` is a list of ids or a file of them, `structure` one digit per block; both choose a sub-network. With
+    `untrained`, weights and golden histories are drawn, for the costs of an architecture and its parity.
     """
 
     model: str
@@ -31,6 +32,7 @@ class ExportRequest:
     history: str | None = None
     structure: str | None = None
     embeddings: Embeddings = "shipped"
+    untrained: bool = False
 
 
 def read_history(text: str) -> list[int]:

@@ -157,6 +157,7 @@ def load(request: ExportRequest, history_length: int | None = None, candidates: 
     import torch
 
     from models import checkpoint as checkpoints
+    from models.untrained import untrained
 
     # These models are too small to share: more threads wait for each other, and others for them.
     torch.set_num_threads(1)
@@ -165,18 +166,34 @@ def load(request: ExportRequest, history_length: int | None = None, candidates: 
     if spec.select is None and (request.history is not None or request.structure is not None):
         option = "--history" if request.history is not None else "--structure"
         raise BadInputError(f"{option} chooses a sub-network, and {request.model} has only one network; leave it out")
+    if request.untrained and request.checkpoint is not None:
+        raise BadInputError("--untrained draws weights and --checkpoint has some; leave one of the two out")
     history = None if request.history is None else read_history(request.history)
-    try:
-        checkpoint = checkpoints.read(request.checkpoint or PRETRAINED / request.model)
-        model = checkpoints.build(checkpoint, spec)
-    except checkpoints.CheckpointError as error:
-        raise CheckpointError(str(error)) from error
-    _check_scores(model, checkpoint)
+    if request.untrained:
+        model, checkpoint = untrained(spec, history_length, candidates)
+    else:
+        try:
+            checkpoint = checkpoints.read(_folder(request))
+            model = checkpoints.build(checkpoint, spec)
+        except checkpoints.CheckpointError as error:
+            raise CheckpointError(str(error)) from error
+        _check_scores(model, checkpoint)
     try:
         selection = _selection(request, spec, program, model, checkpoint, history)
     except ValueError as error:
         raise BadInputError(str(error)) from error
     return Source(model, program, _cut(checkpoint, history_length, candidates), selection)
+
+
+def _folder(request: ExportRequest) -> Path:
+    """Return where the checkpoint is; raises BadInputError where none was given and none ships."""
+    folder = request.checkpoint or PRETRAINED / request.model
+    if request.checkpoint is None and not folder.exists():
+        raise BadInputError(
+            f"no trained {request.model} ships: give --checkpoint DIR, which cocorr-train {request.model} writes,"
+            " or --untrained"
+        )
+    return folder
 
 
 def _cut(checkpoint: "Checkpoint", history_length: int | None, candidates: int | None) -> "Checkpoint":

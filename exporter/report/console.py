@@ -126,6 +126,8 @@ _ROWS: tuple[tuple[str, Callable[[Document], Any]], ...] = (
 def _notes(document: Document) -> list[str]:
     judged = document["parity"]
     notes = [f"ran on {judged['executed_on']}"] if judged.get("executed_on") else []
+    if document["source"].get("untrained"):
+        notes.append("untrained: weights and histories are drawn, so the rankings say nothing about the model")
     if judged.get("reason"):
         notes.append(f"{judged['verdict']}: {judged['reason']}")
     flops = document.get("flops", {})

@@ -106,6 +106,7 @@ SPEC = ModelSpec(
     name="bert4rec",
     description="BERT4Rec: transformer blocks over the clicks, in both directions",
     build=build,
+    architecture={"dimension": 64, "heads": 4, "blocks": 2, "history_length": 10},
     programs={"rerank": RERANK},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),

@@ -53,6 +53,7 @@ SPEC = ModelSpec(
     name="din",
     description="DIN: each candidate attends to the clicks for itself",
     build=build,
+    architecture={"dimension": 64},
     programs={"rerank": RERANK},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),

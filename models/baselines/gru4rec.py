@@ -50,6 +50,7 @@ SPEC = ModelSpec(
     name="gru4rec",
     description="GRU4Rec: a recurrent network over the clicks",
     build=build,
+    architecture={"dimension": 64},
     programs={"rerank": RERANK},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),

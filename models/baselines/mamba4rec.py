@@ -199,6 +199,7 @@ SPEC = ModelSpec(
     name="mamba4rec",
     description="Mamba4Rec: blocks of a selective state-space model over the clicks",
     build=build,
+    architecture={"dimension": 64, "blocks": 2, "state": 32},
     programs={"rerank": RERANK},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),

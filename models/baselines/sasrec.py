@@ -122,6 +122,7 @@ SPEC = ModelSpec(
     name="sasrec",
     description="SASRec as CoCorrRec has it: one transformer layer over the clicks",
     build=build,
+    architecture={"dimension": 64, "heads": 4, "history_length": 10},
     programs={"rerank": replace(RERANK, build=lambda model, _selection=None: model.without_unread_positions())},
     default_program="rerank",
     weights=lambda architecture: 2 * int(architecture["vocabulary"]) * int(architecture.get("dimension", 1)),

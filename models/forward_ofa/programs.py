@@ -197,6 +197,7 @@ SPEC = ModelSpec(
     name="ofa",
     description="Forward-OFA: the blocks that one user needs, with weights generated for that user",
     build=build,
+    architecture={"dimension": 64, "blocks": 6, "history_length": 10, "backbone": "sasrec"},
     weights=weight_count,
     select=select,
     encode=lambda model, item_ids: model.encode(item_ids),

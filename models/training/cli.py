@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-ARCHITECTURES: dict[str, dict[str, int | str]] = {
-    "scn": {"dimension": 64, "heads": 4, "mini_batch": 10},
-    "ofa": {"dimension": 64},
-}
+from models.zoo import MODELS
+
 BLOCKS = {"sasrec": 6, "nextitnet": 12}
 DEFAULTS = {"sasrec": (1e-3, 5.0, 0.005), "nextitnet": (2e-3, 12.0, 0.001)}
 """Learning rate, temperature and compactness that the paper gives for each backbone of Forward-OFA."""
@@ -39,7 +37,7 @@ class Progress:
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help=f"The model to train: {', '.join(ARCHITECTURES)}.")],
+    model: Annotated[str, typer.Argument(help=f"The model to train: {', '.join(MODELS)}.")],
     data: Annotated[Path, typer.Option(help="A .tsv or .tsv.gz with the columns user, item, order or timestamp.")],
     output: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
     seed: Annotated[int, typer.Option(min=0, help="Makes a run repeatable.")] = 0,
@@ -58,8 +56,8 @@ def train(
     targets_per_user: Annotated[int | None, typer.Option(min=1, help="ofa: drawn for an epoch; all if absent.")] = None,
 ) -> None:
     """Train MODEL on interaction data and write a checkpoint with its metrics; exit code 2 for bad input."""
-    if model not in ARCHITECTURES:
-        _refuse(f"unknown model {model!r}; known: {', '.join(ARCHITECTURES)}")
+    if model not in MODELS:
+        _refuse(f"unknown model {model!r}; known: {', '.join(MODELS)}")
     only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, start_from, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         _refuse("--backbone and the options below it are for ofa")
@@ -78,7 +76,8 @@ def train(
 
     # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.
     torch.set_num_threads(1)
-    architecture, options, rate = dict(ARCHITECTURES[model]), None, 1e-3
+    architecture: dict[str, int | str] = {}
+    options, rate = None, 1e-3
     if model == "ofa":
         rate, usual_temperature, usual_compactness = DEFAULTS[backbone]
         options = NextItem(
@@ -87,7 +86,7 @@ def train(
             dropout or 0.0,
             targets_per_user,
         )
-        architecture |= {"blocks": BLOCKS[backbone], "history_length": history, "backbone": backbone, "method": method}
+        architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}
         architecture |= {} if kept_blocks is None else {"kept_blocks": kept_blocks}
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history)

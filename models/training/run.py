@@ -20,7 +20,7 @@ from models.zoo import load_spec
 
 def run(
     model: str,
-    architecture: Mapping[str, int | str],
+    architecture: dict[str, int | str],
     data: Path,
     output: Path,
     settings: Settings,
@@ -30,6 +30,7 @@ def run(
 ) -> checkpoint.Checkpoint:
     """Train `model` on `data` and write its checkpoint to `output`; raises DataError or CheckpointError.
 
+    `architecture` has the sizes and names that are not the model's default ones.
     With `next_item_options` it learns the next item among all, without it one positive among sampled negatives; the
     first kind is for `ofa`, and its weights are written in fp16. `start_from` is a checkpoint of an `ofa` without a
     mapper, trained on the same data with the same seed, that lends its embeddings and blocks. Raises ValueError for an
@@ -37,8 +38,8 @@ def run(
     """
     checkpoint.check_destination(output)  # before the hours of training, not after
     interactions = read_interactions(data, settings.seed)
-    architecture = {"vocabulary": interactions.vocabulary, **architecture}
     spec = load_spec(model)
+    architecture = spec.sized(interactions.vocabulary, settings.history) | architecture
     kind: dict[str, object]
     if next_item_options is None:
         trained = loop.train(spec, architecture, interactions, settings, report)

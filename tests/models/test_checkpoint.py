@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from models import checkpoint
 from models.checkpoint import CheckpointError
 from models.scn import SPEC, build
-from models.spec import ModelSpec
 
 ARCHITECTURE = {"vocabulary": 50, "dimension": 8, "heads": 2, "mini_batch": 4}
 CONFIG = {
@@ -267,6 +267,6 @@ def test_a_folder_that_is_no_checkpoint_is_not_replaced(tmp_path):
 
 
 def test_another_spec_is_refused(folder):
-    other = ModelSpec("other", "", SPEC.build, SPEC.programs, SPEC.default_program)
+    other = replace(SPEC, name="other")
     with pytest.raises(CheckpointError, match="is of model 'scn', not 'other'"):
         checkpoint.build(checkpoint.read(folder), other)

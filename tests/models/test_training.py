@@ -13,7 +13,7 @@ from models import checkpoint
 from models.forward_ofa.supernet import BACKBONES, METHODS, Supernet
 from models.scn import SPEC
 from models.training import cli, metrics, next_item
-from models.training.cli import ARCHITECTURES, app
+from models.training.cli import app
 from models.training.data import DataError, Interactions, histories, leave_one_out, read_interactions
 from models.training.loop import Settings
 from models.training.next_item import NextItem
@@ -165,7 +165,7 @@ def test_the_command_line_knows_the_methods_and_backbones_without_importing_torc
 
 def test_an_interrupted_run_keeps_what_was_there(clicks, tmp_path):
     output = tmp_path / "scn"
-    run("scn", ARCHITECTURES["scn"], clicks, output, SETTINGS, lambda done, total, note: None)
+    run("scn", {}, clicks, output, SETTINGS, lambda done, total, note: None)
     before = checkpoint.read(output).sha256
 
     def interrupt(done, total, note):
@@ -173,7 +173,7 @@ def test_an_interrupted_run_keeps_what_was_there(clicks, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run("scn", ARCHITECTURES["scn"], clicks, output, SETTINGS, interrupt)
+        run("scn", {}, clicks, output, SETTINGS, interrupt)
     assert checkpoint.read(output).sha256 == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["scn"]
 

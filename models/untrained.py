@@ -1,0 +1,43 @@
+"""A model without training, for its costs and for parity: weights as its constructor draws them, histories made up."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.checkpoint import Checkpoint
+from models.layers import ItemEmbedding
+from models.spec import ModelSpec
+
+VOCABULARY = 30_000
+"""That of the CoCorrRec paper's Table 4."""
+HISTORY_LENGTH, CANDIDATES, CASES = 10, 100, 64
+ITEM_STD = 0.5
+SEED = 0
+
+
+def untrained(spec: ModelSpec, history_length: int | None, candidates: int | None) -> tuple[nn.Module, Checkpoint]:
+    """Return an untrained model in eval mode and a checkpoint with golden cases for it, which has no sha256.
+
+    The cases have 1, 2, ... N clicks in turn. Item embeddings are drawn with a standard deviation of 0.5, about that of
+    trained ones, so that scores are far larger than the errors that parity allows.
+    """
+    length, count = history_length or HISTORY_LENGTH, candidates or CANDIDATES
+    architecture = spec.sized(VOCABULARY, length)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        model = spec.build(architecture).eval()
+        for module in model.modules():
+            if isinstance(module, ItemEmbedding):
+                module.reset(ITEM_STD)
+    rng = np.random.default_rng(SEED)
+    item_ids = rng.integers(1, VOCABULARY, (CASES, length), dtype=np.int32)
+    item_ids[np.arange(length) > np.arange(CASES)[:, None] % length] = 0
+    drawn = [rng.choice(VOCABULARY - 1, count, replace=False) + 1 for _ in range(CASES)]
+    golden = {"item_ids": item_ids, "candidate_ids": np.array(drawn, np.int32)}
+    with torch.no_grad():
+        scores = model(*(torch.from_numpy(ids) for ids in golden.values())).numpy()
+    config = {"model": spec.name, "architecture": architecture, "history_length": length}
+    state = model.state_dict()
+    return model, Checkpoint(Path(), spec.name, architecture, config, state, {**golden, "scores": scores}, None)
