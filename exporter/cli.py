@@ -58,18 +58,23 @@ def _progress(message: str) -> None:
     typer.echo(f"... {message}", err=True)
 
 
-def _finish(documents: list[dict[str, Any]], document: dict[str, Any], as_json: bool) -> None:
-    """Show the result and exit: 0 pass, 1 fail or over budget, 3 unverified; a failure outweighs what is unverified."""
+def _finish(documents: list[dict[str, Any]], document: dict[str, Any], as_json: bool) -> NoReturn:
+    """Show the result and exit."""
     if as_json:
         typer.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         from exporter.report.console import print_artifacts
 
         print_artifacts(documents)
+    sys.exit(_code(documents))
+
+
+def _code(documents: list[dict[str, Any]]) -> int:
+    """Return 0 for pass, 1 for fail or over budget, 3 for unverified; a failure outweighs what is unverified."""
     codes = {1 if "error" in one else _EXIT_CODES[one["parity"]["verdict"]] for one in documents}
     # A budget that could not be measured is no more kept than an artifact that could not be run is verified.
     codes |= {_BUDGET_CODES[row["within"]] for one in documents for row in one.get("budgets", ())}
-    sys.exit(1 if 1 in codes else max(codes))
+    return 1 if 1 in codes else max(codes)
 
 
 def _add_export(model: str) -> None:
@@ -131,6 +136,32 @@ def parity(
     """Run an artifact's golden cases again and judge it, from its folder alone."""
     document = pipeline.parity(artifact, _progress)
     _finish([document], document, as_json)
+
+
+@app.command("profile")
+def profile(
+    artifact: Annotated[Path, typer.Argument(help="The folder of an exported artifact.")],
+    iterations: Annotated[int, typer.Option(min=1, max=1_000_000, help="Calls to time, after 20 to warm up.")] = 200,
+    against: Annotated[
+        Path | None, typer.Option(help="Another artifact: both are called in turn and their times compared.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Where the artifact comes from, for other lengths; default: the shipped one.")
+    ] = None,
+    samples: Annotated[bool, typer.Option("--samples", help="Put the time of every call into the document.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation could not be counted.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count, measure and time an artifact; the figures go into its manifest.json."""
+    request = pipeline.ProfileRequest(artifact, iterations, samples, against, checkpoint)
+    document = pipeline.profile(request, _progress)
+    if as_json:
+        typer.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        from exporter.report.profile import print_profile
+
+        print_profile(document)
+    sys.exit(1 if strict and document["flops"]["uncounted"] else _code([document]))
 
 
 @app.command("swap")

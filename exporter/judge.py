@@ -14,7 +14,7 @@ from exporter import mil
 from exporter.connections.host import HostConnection
 from exporter.core.errors import ProgramError, RuntimeFailureError, RuntimeMissingError, UnsupportedOperationError
 from exporter.core.protocols import Target
-from exporter.core.types import Arrays, DataFile, Precision, RunRequest, RunResult, TensorSpec, Verdict
+from exporter.core.types import Arrays, DataFile, PairedTimes, Precision, RunRequest, RunResult, TensorSpec, Verdict
 from exporter.parity.compare import compare, ranking_figures
 from exporter.parity.verdict import judge
 
@@ -77,21 +77,36 @@ def run(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> Ran:
     try:
         if subject.target.name == "coreml" and sys.platform != "darwin":
             return Ran(_interpret(subject, inputs), "pass")
-        request = RunRequest(
-            target=subject.target.name,
-            model_file=subject.model_file,
-            inputs=inputs,
-            outputs=subject.outputs,
-            warmup=warmup,
-            iterations=iterations,
-            threads=subject.threads,
-            data=subject.data,
-        )
-        return Ran(HostConnection().run(request), "pass")
+        return Ran(HostConnection().run(_request(subject, inputs, warmup, iterations)), "pass")
     except (RuntimeMissingError, UnsupportedOperationError) as error:
         return Ran(None, "unverified", str(error))
     except (RuntimeFailureError, ProgramError) as error:
         return Ran(None, "fail", str(error))
+
+
+def compare_times(
+    first: tuple[Subject, Arrays], second: tuple[Subject, Arrays], warmup: int, iterations: int
+) -> PairedTimes:
+    """Call two artifacts in turn on the first of their cases; raises RuntimeMissingError and RuntimeFailureError."""
+    for subject, _ in (first, second):
+        reason = subject.target.unverifiable(subject.options)
+        if reason is not None:
+            raise RuntimeMissingError(reason)
+    requests = [_request(subject, inputs, warmup, iterations) for subject, inputs in (first, second)]
+    return HostConnection().compare(*requests)
+
+
+def _request(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> RunRequest:
+    return RunRequest(
+        target=subject.target.name,
+        model_file=subject.model_file,
+        inputs=inputs,
+        outputs=subject.outputs,
+        warmup=warmup,
+        iterations=iterations,
+        threads=subject.threads,
+        data=subject.data,
+    )
 
 
 def parity(subject: Subject, ran: Ran, expected: Arrays) -> Section:

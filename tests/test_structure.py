@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "exporter.figures": {"exporter.core", "exporter.measure"},
     "exporter.session": {"exporter.core", "exporter.judge", "exporter.store", "exporter.targets"},
     "exporter.pipeline": {
-        *("exporter." + room for room in ("core", "capture", "passes", "targets", "profiles", "store", "judge")),
+        *("exporter." + room for room in ("core", "capture", "passes", "targets", "measure", "profiles", "store", "judge")),
         *("exporter." + room for room in ("environment", "figures", "interpret")),
         "models.zoo",
         "models.spec",

@@ -6,17 +6,20 @@ The command line imports it when it starts, so what is slow to import is importe
 from exporter.pipeline.artifact import parity, run_package, swap
 from exporter.pipeline.export import export
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
+from exporter.pipeline.profile import ProfileRequest, profile
 from exporter.pipeline.request import Embeddings, ExportRequest
 
 __all__ = [
     "Embeddings",
     "ExportRequest",
     "Listing",
+    "ProfileRequest",
     "doctor",
     "export",
     "listing",
     "model_names",
     "parity",
+    "profile",
     "run_package",
     "swap",
 ]

@@ -161,6 +161,8 @@ class _Job:
                 "tensors": [row(spec) for spec in source.specs if spec.name in source.external.tensors],
                 "data_file": None if data is None else {"name": data.name, "tensors": dict(data.tensors)},
             },
+            "exchange": _exchange(source),
+            "links": [link.model_dump() for link in self.profile.links],
             "source": {
                 "checkpoint_sha256": source.checkpoint.sha256,
                 "untrained": source.checkpoint.sha256 is None,
@@ -200,6 +202,14 @@ class _Job:
 def row(spec: TensorSpec) -> Document:
     """Return an input or output as a manifest has it."""
     return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
+
+
+def _exchange(source: "Source") -> Document:
+    """Return the tensors that cross the network with each call, by their way: up to the cloud, down to the device."""
+    program = source.program
+    external = source.external.tensors if source.external is not None else ()
+    here, there = list(program.sends), [*program.receives, *external]
+    return {"up": here, "down": there} if program.runs_on == "device" else {"up": there, "down": here}
 
 
 def _digits(structure: tuple[int, ...]) -> str:

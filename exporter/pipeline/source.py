@@ -1,7 +1,7 @@
 """A model with its weights and one program of it for one selection: captures, golden cases and costs come from here."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -130,6 +130,22 @@ class Source:
         given = [torch.from_numpy(inputs[spec.name]) for spec in self.program.inputs]
         with torch.no_grad():
             return np.stack([self._with_own_weights(*case).numpy() for case in zip(*given, strict=True)])
+
+    def module_hook_macs(self) -> float | None:
+        """Return the MACs per click that hooks on modules see (MODELS.md, Table 4); None for a model without clicks."""
+        import torch
+
+        from exporter.measure import module_hooks
+        from exporter.measure.growth import line
+
+        encode = load_spec(self.checkpoint.model).encode
+        if encode is None:
+            return None
+        found = {}
+        for length in {self.checkpoint.history_length, max(self.checkpoint.history_length // 2, 1)}:
+            call = partial(encode, self.model, torch.ones(1, length, dtype=torch.int32))
+            found[length] = float(module_hooks.count(self.model, call).macs)
+        return line(found).per_token if len(found) > 1 else None
 
     def _examples(self, history: int) -> dict[str, "np.ndarray"]:
         """Return the first case's inputs, cut to a length of the history or repeated up to it."""

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from exporter.report.units import MISSING, bytes_, count
+
 Document = dict[str, Any]
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
-_MISSING = "-"
 
 
 def print_artifacts(documents: Sequence[Document]) -> None:
@@ -27,7 +28,7 @@ def print_artifacts(documents: Sequence[Document]) -> None:
             table.add_column(document["target"], justify="right")
         for label, cell in _ROWS:
             cells = [cell(document) for document in done]
-            if any(str(value) != _MISSING for value in cells):
+            if any(str(value) != MISSING for value in cells):
                 table.add_row(label, *cells)
         console.print(table)
         console.print()
@@ -55,7 +56,7 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{key} {item or 'missing'}" for key, item in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _MISSING if value is None else str(value)
+    return MISSING if value is None else str(value)
 
 
 def _verdict(document: Document) -> Text:
@@ -66,37 +67,23 @@ def _verdict(document: Document) -> Text:
 def _number(section: str, key: str, form: Callable[[float], str]) -> Callable[[Document], str]:
     def cell(document: Document) -> str:
         value = document.get(section, {}).get(key)
-        return _MISSING if value is None else form(value)
+        return MISSING if value is None else form(value)
 
     return cell
 
 
 def _size(document: Document) -> str:
-    return _bytes(document["size_bytes"]) if "size_bytes" in document else _MISSING
+    return bytes_(document["size_bytes"]) if "size_bytes" in document else MISSING
 
 
 def _structure(document: Document) -> str:
     selection = document.get("selection")
-    return _MISSING if selection is None else str(selection["structure"])
-
-
-def _bytes(count: float) -> str:
-    for unit, divisor in (("MB", 1e6), ("kB", 1e3)):
-        if count >= divisor:
-            return f"{count / divisor:,.2f} {unit}"
-    return f"{count:.0f} B"
-
-
-def _count(count: float) -> str:
-    for unit, divisor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= divisor:
-            return f"{count / divisor:,.3f} {unit}"
-    return f"{count:.0f}"
+    return MISSING if selection is None else str(selection["structure"])
 
 
 def _cases(document: Document) -> str:
     cases = document["parity"].get("cases")
-    return _MISSING if cases is None else f"{cases}"
+    return MISSING if cases is None else f"{cases}"
 
 
 _ROWS: tuple[tuple[str, Callable[[Document], Any]], ...] = (
@@ -109,12 +96,12 @@ _ROWS: tuple[tuple[str, Callable[[Document], Any]], ...] = (
     ("Kendall tau", _number("parity", "kendall_tau", lambda x: f"{x:.6f}")),
     ("smallest gap at rank 10", _number("parity", "flip_margin", lambda x: f"{x:.2e}")),
     ("cases that could flip", _number("parity", "could_flip", lambda x: f"{x:.0f}")),
-    ("FLOPs per call", _number("flops", "total", _count)),
-    ("MACs per call", _number("flops", "macs", _count)),
-    ("constants", _number("memory", "constant_bytes", _bytes)),
-    ("planned activations", _number("memory", "planned_activation_bytes", _bytes)),
-    ("peak memory, process", _number("memory", "peak_rss_bytes", _bytes)),
-    ("  of it the empty runtime", _number("memory", "baseline_rss_bytes", _bytes)),
+    ("FLOPs per call", _number("flops", "total", count)),
+    ("MACs per call", _number("flops", "macs", count)),
+    ("constants", _number("memory", "constant_bytes", bytes_)),
+    ("planned activations", _number("memory", "planned_activation_bytes", bytes_)),
+    ("peak memory, process", _number("memory", "peak_rss_bytes", bytes_)),
+    ("  of it the empty runtime", _number("memory", "baseline_rss_bytes", bytes_)),
     ("model size", _size),
     ("load", _number("latency", "load_ms", lambda x: f"{x:.1f} ms")),
     ("first call", _number("latency", "first_us", lambda x: f"{x:.0f} us")),
@@ -146,7 +133,7 @@ def _costs(document: Document) -> list[str]:
     notes = []
     for row in document.get("budgets", ()):
         state = {True: "within budget", False: "over budget", None: f"not known: {row['reason']}"}[row["within"]]
-        value = _MISSING if row["value"] is None else f"{row['value']:,.6g}"
+        value = MISSING if row["value"] is None else f"{row['value']:,.6g}"
         notes.append(f"{row['budget']}: {value} of {row['limit']:,.6g}, {state}")
     selection = document.get("selection") or {}
     if selection.get("left_out"):

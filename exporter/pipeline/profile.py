@@ -1,0 +1,184 @@
+"""All figures of an artifact: counted in its file, measured in a fresh process, per click, and over the network."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.core.errors import ArtifactError, BadInputError, CocorrError
+from exporter.pipeline import budgets, growth
+from exporter.pipeline.request import ExportRequest
+from exporter.targets import TARGETS
+from models.zoo import MODELS, load_spec
+
+if TYPE_CHECKING:
+    from exporter.pipeline.source import Source
+
+Document = dict[str, Any]
+
+_WARMUP = 20
+_LEAST_PAIRS = 20
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """What `cocorr-export profile` was asked for; `against` is another artifact to be compared with.
+
+    `checkpoint` is where the artifact comes from, None for the one that ships; other lengths are lowered from it.
+    """
+
+    artifact: Path
+    iterations: int
+    samples: bool = False
+    against: Path | None = None
+    checkpoint: Path | None = None
+
+
+def profile(request: ProfileRequest, report: growth.Report) -> Document:
+    """Measure an artifact, write the figures into its manifest and return its document.
+
+    The document has two more parts than the manifest where they were asked for: the raw samples and the comparison.
+    Raises ArtifactError for a folder that is not as it was exported.
+    """
+    from exporter import figures, judge, store
+
+    if request.against is not None and request.iterations < _LEAST_PAIRS:
+        raise BadInputError(f"a comparison needs --iterations {_LEAST_PAIRS} or more")
+    folder, manifest = request.artifact, _read(request.artifact)
+    rival = None if request.against is None else (request.against, _read(request.against))
+    target = TARGETS[manifest["target"]]
+    report("counting the operations of the file")
+    lowered = target.read(folder / manifest["model_file"])
+    report(f"running {request.iterations} times in a process of its own")
+    subject, inputs = _one_case(folder, manifest)
+    ran = judge.run(subject, inputs, _WARMUP, request.iterations)
+    counted = figures.flops(lowered)
+    manifest["memory"] = figures.memory(lowered, [row["name"] for row in manifest["inputs"]], ran.result, ran.reason)
+    manifest["latency"] = figures.latency(ran.result, ran.reason, _WARMUP)
+    manifest["growth"] = _growth(request, manifest, counted, report)
+    manifest["flops"] = {**counted, **_per_token(manifest, counted["total"])}
+    manifest["network"] = _network(manifest)
+    limits = {row["budget"]: row["limit"] for row in manifest.get("budgets") or ()}
+    manifest["budgets"] = budgets.section(limits, manifest)
+    store.write_manifest(folder, manifest)
+    document = {**manifest, "artifact": str(folder)}
+    if request.samples:
+        document["samples_us"] = list(ran.result.samples_us) if ran.result else []
+    if rival is not None:
+        report(f"calling it and {rival[0]} in turn")
+        document["comparison"] = _compare(request, subject, inputs, rival)
+    return document
+
+
+def _read(folder: Path) -> Document:
+    """Return the manifest of an artifact whose files are as it lists them."""
+    from exporter import store
+
+    manifest = store.read_manifest(folder)
+    if manifest["target"] not in TARGETS:
+        raise ArtifactError(f"{folder}: made for the target {manifest['target']!r}, which is not known here")
+    changed = store.changed_file(folder, manifest)
+    if changed:
+        raise ArtifactError(f"{folder}: {changed}; export the artifact again")
+    return manifest
+
+
+def _one_case(folder: Path, manifest: Document) -> tuple[Any, dict[str, Any]]:
+    """Return the artifact to run and its first golden case."""
+    from exporter import judge, store
+
+    golden, _ = store.read_golden(folder)
+    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]])
+    missing = [row["name"] for row in manifest["inputs"] if row["name"] not in golden]
+    if missing:
+        raise ArtifactError(f"{folder}: golden.npz has no {missing[0]!r}; export the artifact again")
+    return subject, {row["name"]: golden[row["name"]][:1] for row in manifest["inputs"]}
+
+
+def _compare(
+    request: ProfileRequest, subject: Any, inputs: Mapping[str, Any], rival: tuple[Path, Document]
+) -> Document:
+    """Call two artifacts in turn; null and the reason where one of them cannot run here."""
+    from exporter import figures, judge
+
+    other, others = _one_case(*rival)
+    try:
+        times = judge.compare_times((subject, inputs), (other, others), _WARMUP, request.iterations)
+    except CocorrError as error:
+        return {"first": str(request.artifact), "second": str(rival[0]), "ratio": None, "reason": str(error)}
+    return figures.comparison(str(request.artifact), str(rival[0]), times)
+
+
+def _growth(request: ProfileRequest, manifest: Document, counted: Document, report: growth.Report) -> Document:
+    """Return the figures at several lengths and the lines through them; null and the reason where there are none."""
+    from exporter import figures
+    from exporter.measure.growth import LENGTHS
+
+    try:
+        source = _source(request, manifest)
+    except CocorrError as error:
+        return {"points": [], "lines": None, "module_hook_macs_per_token": None, "reason": str(error)}
+    hooks = source.module_hook_macs()
+    if not source.reads_history:
+        reason = "no input of this program has the length of the history"
+        return {"points": [], "lines": None, "module_hook_macs_per_token": hooks, "reason": reason}
+    own = source.checkpoint.history_length
+    points = [figures.point(own, counted, manifest["memory"], manifest["latency"])]
+    lowering = growth.Lowering(manifest["target"], manifest["precision"], manifest["options"])
+    lengths = [length for length in LENGTHS if length != own]
+    longer = growth.lengthened(source, max(lengths))
+    points += growth.points(longer, lowering, lengths, (_WARMUP, request.iterations), manifest["threads"], report)
+    return {**figures.growth(points), "module_hook_macs_per_token": hooks, "reason": None}
+
+
+def _source(request: ProfileRequest, manifest: Document) -> "Source":
+    """Return the program as it was lowered, from the checkpoint that the manifest names by its hash."""
+    from exporter.pipeline import source as sources
+
+    model, program = manifest["model"], manifest["program"]
+    if model not in MODELS or program not in load_spec(model).programs:
+        raise ArtifactError(f"{model}/{program} is not known here")
+    source = sources.load(
+        ExportRequest(
+            model=model,
+            target=manifest["target"],
+            program=program,
+            profile=manifest["profile"],
+            checkpoint=request.checkpoint,
+            precision=manifest["precision"],
+            output=request.artifact,
+            structure=(manifest.get("selection") or {}).get("structure"),
+        )
+    )
+    if source.checkpoint.sha256 != manifest["source"].get("checkpoint_sha256"):
+        raise BadInputError(f"{source.checkpoint.folder} is not the checkpoint of this artifact; give it: --checkpoint")
+    return source
+
+
+def _per_token(manifest: Document, total: int) -> Document:
+    """Return the FLOPs of one more click."""
+    found = manifest["growth"]
+    if manifest["program"] == "step":
+        return {"per_token": total, "per_token_method": "one call is one click", "per_token_reason": None}
+    if found["lines"] is None:
+        return {"per_token": None, "per_token_method": None, "per_token_reason": found["reason"]}
+    lengths = ", ".join(str(point["tokens"]) for point in found["points"])
+    return {
+        "per_token": found["lines"]["flops"]["per_token"],
+        "per_token_method": f"least-squares slope over lengths {lengths} of the lowered graph's FLOPs",
+        "per_token_reason": None,
+    }
+
+
+def _network(manifest: Document) -> Document | None:
+    """Return the program's exchange with the other side, or None where it has none."""
+    from exporter import figures
+
+    exchange = manifest.get("exchange") or {"up": [], "down": []}
+    if not exchange["up"] and not exchange["down"]:
+        return None
+    tensors = [*manifest["inputs"], *manifest["outputs"], *(manifest.get("external") or {}).get("tensors", ())]
+    sizes = {row["name"]: 4 * math.prod(row["shape"]) for row in tensors}  # int32 and float32 alone cross the border
+    up, down = ({name: sizes[name] for name in exchange[way]} for way in ("up", "down"))
+    return figures.network(up, down, manifest.get("links") or [], manifest["latency"]["p50_us"])

@@ -1,0 +1,27 @@
+"""Numbers with their units, as a person reads them; a dash for what is not known."""
+
+MISSING = "-"
+
+
+def bytes_(number: float | None) -> str:
+    """Return bytes in B, kB or MB, powers of ten."""
+    return _scaled(number, (("MB", 1e6, 2), ("kB", 1e3, 2)), " B")
+
+
+def count(number: float | None) -> str:
+    """Return a count in k, M or G."""
+    return _scaled(number, (("G", 1e9, 3), ("M", 1e6, 3), ("k", 1e3, 3)), "")
+
+
+def microseconds(number: float | None) -> str:
+    """Return microseconds."""
+    return MISSING if number is None else f"{number:,.1f} us"
+
+
+def _scaled(number: float | None, units: tuple[tuple[str, float, int], ...], plain: str) -> str:
+    if number is None:
+        return MISSING
+    for unit, divisor, digits in units:
+        if abs(number) >= divisor:
+            return f"{number / divisor:,.{digits}f} {unit}"
+    return f"{number:.0f}{plain}"
