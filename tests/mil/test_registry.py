@@ -1,5 +1,6 @@
 """The interpreter's table of operations against coremltools' own registry, and the room's README against both."""
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ LEFT_OUT = {"_const_symbolic"}
 # Constants are read by the loader; `coreml_update_state` is written into packages as write_state and read_state.
 ELSEWHERE = {"const"}
 ONLY_IN_PACKAGES = {"write_state"}
+# Operations that are more than a function of arrays; test_functions.py has them in programs, all others have cases.
+TESTED_AS_PROGRAMS = {
+    *("cond", "while_loop", "read_state", "write_state", "classify", "non_maximum_suppression"),
+    *("make_list", "list_length", "list_read", "list_write", "list_gather", "list_scatter"),
+    *("random_bernoulli", "random_categorical", "random_normal", "random_uniform"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +57,18 @@ def test_kernels_take_exactly_the_inputs_of_the_registered_versions(registry, co
         for key, required in accepted.items():
             if required:
                 assert all(key in spec and not spec[key].optional for spec in specs), f"{name}.{key} is optional"
+
+
+def test_every_operation_has_cases_at_every_release_that_has_it(registry, coremltools):
+    judged = {}
+    for file in Path(__file__).parent.glob("cases/test_*.py"):
+        for case in runpy.run_path(str(file))["CASES"]:
+            judged.setdefault(case.op, set()).update(case.opsets())
+    assert set(KERNELS) - set(judged) == TESTED_AS_PROGRAMS
+    for name, releases in judged.items():
+        first = min(registry.core_ops[name], key=lambda target: target.value).value
+        having = {release for release in (15, 16, 17, 18) if coremltools.target[f"iOS{release}"].value >= first}
+        assert having == releases, name
 
 
 def test_the_readme_lists_what_is_left_out(registry):

@@ -231,6 +231,39 @@ def _boxes(x):
     every = {"x": x, "roi": boxes[:, None, :, None, None]}
     constants = {"target_height": np.int32(3), "target_width": np.int32(2), "sampling_mode": "ALIGN_CORNERS"}
     yield Case("crop_resize-every", "crop_resize", every, constants, _every, until=16, half=False, tolerance=1e-4)
+    # Boxes of shares of the image; points beyond it are padded.
+    beyond = np.float32([[0.1, 0.3, 1.3, 1.0], [0.5, 1.8, 1.0, 0.3], [-0.2, 0.0, 0.6, 0.7]])
+    constants = constants | {"normalized_coordinates": np.bool_(True), "pad_value": np.float32(10)}
+    yield Case(
+        "crop_resize-beyond",
+        "crop_resize",
+        {"x": x, "boxes": beyond, "box_indices": images},
+        constants,
+        _padded,
+        since=17,
+        half=False,
+        tolerance=1e-4,
+    )
+    first = np.zeros(3, np.int32)
+    roi = np.concatenate([first[:, None], beyond], 1).astype(np.float32)[:, None, :, None, None]
+    yield Case(
+        "crop_resize-roi-beyond",
+        "crop_resize",
+        {"x": x[1:]},
+        {**constants, "roi": roi},
+        lambda x: _padded(x, beyond, first)[:, None],
+        since=16,
+        until=16,
+        half=False,
+        tolerance=1e-4,
+    )
+
+
+def _padded(x, boxes, images):
+    import torch
+
+    boxes = torch.as_tensor(boxes) * torch.tensor([3.0, 4.0, 3.0, 4.0])
+    return _cropped(x, boxes, images, "ALIGN_CORNERS", pad=10.0)
 
 
 def _every(x, roi):
@@ -241,7 +274,7 @@ def _every(x, roi):
     return torch.stack([_cropped(x, boxes, image, "ALIGN_CORNERS") for image in images], 1)
 
 
-def _cropped(x, boxes, images, mode):
+def _cropped(x, boxes, images, mode, pad=0.0):
     """Sample every box at the points of its interval with torch's grid_sample."""
     import torch
 
@@ -253,7 +286,7 @@ def _cropped(x, boxes, images, mode):
             x[image : image + 1], torch.from_numpy(grid)[None], align_corners=True, padding_mode="border"
         )
         outside = ((rows < 0) | (rows > 3))[:, None] | ((columns < 0) | (columns > 4))[None]
-        crops.append(torch.where(torch.from_numpy(outside), torch.tensor(0.0), crop[0]))
+        crops.append(torch.where(torch.from_numpy(outside), torch.tensor(pad), crop[0]))
     return torch.stack(crops)
 
 
