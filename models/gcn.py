@@ -6,14 +6,24 @@ hidden H. Sizes are those of models/scn.py.
 
 # mypy: allow-subclassing-any
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import GRU, last_position
-from models.scn import SCN, Correction
+from models.layers import EPS, GRU, read
 
 INITIAL_BIAS_WEIGHT = 0.25
+
+
+class Correction(NamedTuple):
+    """What the cloud sends for one mini-batch of b tokens, and the learned scalars P and Q that weigh it (eq. 15)."""
+
+    attention: Tensor  # K_A before it is moved to the statistics of A, [B, h, b, b]
+    bias: Tensor  # K_c before it is moved to the statistics of c, [B, h, b, d]
+    attention_weight: Tensor  # P
+    bias_weight: Tensor  # Q
 
 
 class CorrectionNet(nn.Module):
@@ -27,9 +37,9 @@ class CorrectionNet(nn.Module):
         self.fc2 = nn.Linear(dimension, dimension, bias=False)
         self.fc3 = nn.Linear(dimension, shape[0] * shape[1] * shape[2], bias=False)
 
-    def forward(self, hidden: Tensor, last: Tensor) -> Tensor:
-        """Map H [B, N, D] and the mask [B, N] of last valid positions to [B, *shape]."""
-        state = (self.gru(hidden) * last[:, :, None]).sum(1)  # [B, N, D] -> [B, D]
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map H [B, N, D] to [B, *shape]."""
+        state = read(self.gru(hidden), last_row(hidden))
         state = functional.leaky_relu(self.fc1(state))
         state = functional.leaky_relu(self.fc2(state))
         return self.fc3(state).reshape(-1, *self.shape)
@@ -45,22 +55,27 @@ class GCN(nn.Module):
         self.attention_weight = nn.Parameter(torch.zeros(1))
         self.bias_weight = nn.Parameter(torch.full((1,), INITIAL_BIAS_WEIGHT))
 
-    def forward(self, hidden: Tensor, last: Tensor) -> Correction:
-        """Return the correction for a device's H [B, b, D] whose last valid positions `last` [B, b] marks with 1."""
-        attention, bias = self.attention(hidden, last), self.bias(hidden, last)
-        return Correction(attention, bias, self.attention_weight, self.bias_weight)
+    def forward(self, hidden: Tensor) -> Correction:
+        """Return the correction for a device's H [B, b, D], which is all that the cloud knows of a history."""
+        return Correction(self.attention(hidden), self.bias(hidden), self.attention_weight, self.bias_weight)
 
 
-class CorrectedSCN(nn.Module):
-    """Device and cloud together: an SCN whose A and c a GCN corrects; with P = Q = 0 the SCN alone (eqs. 14-15)."""
+def last_row(hidden: Tensor) -> Tensor:
+    """Return [B, N] with 1 at the last row of H [B, N, D] that is not zero, as padding is, and 0 elsewhere."""
+    known = (torch.abs(hidden).sum(-1) > 0).to(hidden.dtype)
+    positions = torch.arange(hidden.shape[1], dtype=hidden.dtype, device=hidden.device)
+    return (positions == (known * positions).amax(-1, keepdim=True)).to(hidden.dtype)
 
-    def __init__(self, scn: SCN, gcn: GCN) -> None:
-        super().__init__()
-        self.scn, self.gcn = scn, gcn
 
-    def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
-        """Return scores [B, C] of candidate ids [B, C] after histories [B, b]; raises ValueError for another length."""
-        hidden = self.scn.hidden_state(item_ids)
-        last = last_position(item_ids, hidden.dtype)
-        user = self.scn.user_state(hidden, last, self.gcn(hidden, last))
-        return self.scn.score(user, self.scn.items(candidate_ids))
+def fuse(own: Tensor, correction: Tensor, weight: Tensor) -> Tensor:
+    """Move `correction` to the statistics of `own` along the last axis (eq. 14) and add it with `weight` (eq. 15)."""
+    centred = correction - correction.mean(-1, keepdim=True)
+    scale = _deviation(own) / (_deviation(correction) + EPS)
+    return own + weight * (centred * scale + own.mean(-1, keepdim=True))
+
+
+def _deviation(x: Tensor) -> Tensor:
+    """Return the unbiased standard deviation along the last axis, from simple operations that every target has."""
+    centred = x - x.mean(-1, keepdim=True)
+    # A padding row has no variance: without the tiny term its gradient would be 0 * inf in training.
+    return torch.sqrt((centred * centred).sum(-1, keepdim=True) / (x.shape[-1] - 1) + 1e-24)

@@ -9,7 +9,6 @@ Sizes: batch B, history N, candidates C, vocabulary V, dimension D, heads h, hea
 # mypy: allow-subclassing-any
 
 import copy
-from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -17,39 +16,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.inputs import CACHED_EMBEDDINGS, ITEM_IDS, RERANK, cached_embeddings, histories_only
+from models.gcn import GCN, Correction, fuse
 from models.layers import (
-    EPS,
     ItemEmbedding,
     LayerNorm,
     RMSNorm,
     cut,
     initialise,
-    last_of,
     last_position,
     normalise,
     tower_product,
 )
-from models.spec import ModelSpec, ProgramSpec
 
 ROPE_BASE = 10_000.0
 INITIAL_STD = 0.02
+WITHOUT_GCN = "this checkpoint has no GCN, which computes corrections; train one with cocorr-train scn --gcn"
 
 
-class Correction(NamedTuple):
-    """What the cloud sends for one mini-batch of b tokens, and the learned scalars P and Q that weigh it (eq. 15)."""
+class State(NamedTuple):
+    """What a device remembers between clicks; all zero before the first one.
 
-    attention: Tensor  # K_A before it is moved to the statistics of A, [B, h, b, b]
-    bias: Tensor  # K_c before it is moved to the statistics of c, [B, h, b, d]
-    attention_weight: Tensor  # P
-    bias_weight: Tensor  # Q
+    The learned W0 and c0 stay in the model, so that their changes start at zero, as everything else does.
+    """
 
-
-def fuse(own: Tensor, correction: Tensor, weight: Tensor) -> Tensor:
-    """Move `correction` to the statistics of `own` along the last axis (eq. 14) and add it with `weight` (eq. 15)."""
-    centred = correction - correction.mean(-1, keepdim=True)
-    scale = _deviation(own) / (_deviation(correction) + EPS)
-    return own + weight * (centred * scale + own.mean(-1, keepdim=True))
+    weight_change: Tensor  # W - W0 at the start of the mini-batch, [B, h, d, d]
+    bias_change: Tensor  # c - c0 at the start of the mini-batch, [B, h, 1, d]
+    weight_gradient: Tensor  # sum of lr_j K_j^T G_j over the mini-batch so far, [B, h, d, d]
+    bias_gradient: Tensor  # sum of lr_j G_j over the mini-batch so far, [B, h, 1, d]
+    position: Tensor  # of the next click in its mini-batch, from 0 to b - 1, [B, 1]
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
@@ -58,20 +52,15 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left.flatten(0, 1), right.flatten(0, 1)).reshape(batch, heads, rows, right.shape[3])
 
 
-def _deviation(x: Tensor) -> Tensor:
-    """Return the unbiased standard deviation along the last axis, from simple operations that every target has."""
-    centred = x - x.mean(-1, keepdim=True)
-    # A padding row has no variance: without the tiny term its gradient would be 0 * inf in training.
-    return torch.sqrt((centred * centred).sum(-1, keepdim=True) / (x.shape[-1] - 1) + 1e-24)
-
-
 class SCN(nn.Module):
     """Score candidates for a history of item ids; id 0 is padding on the right, an unknown id a zero embedding."""
 
-    def __init__(self, vocabulary: int, dimension: int, heads: int, mini_batch: int) -> None:
+    def __init__(self, vocabulary: int, dimension: int, heads: int, mini_batch: int, gcn: int = 0) -> None:
         super().__init__()
         if dimension % (2 * heads):
             raise ValueError(f"dimension {dimension} must be a multiple of 2 * heads = {2 * heads}")
+        if gcn not in (0, 1) or (gcn and mini_batch < 2):
+            raise ValueError("gcn, which is 1 or left out, corrects mini-batches of at least 2")
         width = dimension // heads
         self.heads, self.width, self.mini_batch = heads, width, mini_batch
         self.items = ItemEmbedding(vocabulary, dimension)
@@ -96,18 +85,34 @@ class SCN(nn.Module):
         self.register_buffer("rope_neighbour", torch.arange(width) ^ 1, persistent=False)
         self.register_buffer("token_scale", 1.0 / torch.arange(1, mini_batch + 1), persistent=False)
         self.register_buffer("causal", torch.ones(mini_batch, mini_batch).tril(), persistent=False)
+        self.gcn: GCN | None = None
         self.reset()
+        if gcn:
+            self.gcn = GCN(dimension, heads, mini_batch)
 
     def reset(self, std: float = INITIAL_STD) -> None:
         """Draw all matrices from N(0, std); biases and offsets start at zero and norms at one."""
         self.items.reset(std)
         nn.init.normal_(self.initial_weight, std=std)
-        initialise(self, partial(nn.init.normal_, std=std))
+        initialise(self.without("gcn"), partial(nn.init.normal_, std=std))
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
         hidden = self.hidden_state(item_ids)
         user = self.user_state(hidden, last_position(item_ids, hidden.dtype))
+        return self.score(user, self.items(candidate_ids))
+
+    def corrected(self, item_ids: Tensor, candidate_ids: Tensor, correction: Correction | None = None) -> Tensor:
+        """Return the scores [B, C] after histories [B, b] with the cloud's correction, by default that of the own GCN.
+
+        Raises ValueError for a history of another length than b, and where there is no GCN.
+        """
+        hidden = self.hidden_state(item_ids)
+        if correction is None:
+            if self.gcn is None:
+                raise ValueError(WITHOUT_GCN)
+            correction = self.gcn(hidden)
+        user = self.user_state(hidden, last_position(item_ids, hidden.dtype), correction)
         return self.score(user, self.items(candidate_ids))
 
     def hidden_state(self, item_ids: Tensor) -> Tensor:
@@ -121,6 +126,47 @@ class SCN(nn.Module):
         mixed = (self.mix(hidden, correction) * chosen).sum(2)  # [B, h, N, d] -> [B, h, d]
         mixed = mixed.reshape(hidden.shape[0], -1)  # heads side by side: [B, D]
         return self.output_norm(self.output(self.post_norm(mixed)))
+
+    def step(self, item_id: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return u [B, D] after one more click [B, 1] and the state after it, at a cost that no history changes.
+
+        This is the primal form of `mix`: W and c are there at each token, after its step of the inner learning.
+        """
+        hidden = self.hidden_state(item_id)
+        query, key, value = (self._split(linear(hidden)) for linear in (self.query, self.key, self.value))
+        here = (torch.arange(self.mini_batch, dtype=hidden.dtype) == state.position).to(hidden.dtype)  # [B, b]
+        angle = [torch.matmul(here, table)[:, None, None] for table in (self.rope_cosine, self.rope_sine)]
+        query, key = self._rotate(query, *angle), self._rotate(key, *angle)
+        weight, bias = self.initial_weight + state.weight_change, self.initial_bias + state.bias_change
+        gradient = self._gradient(product(key, weight) + bias, value - key)  # [B, h, 1, d]
+        inner_lr = self._inner_lr(hidden)  # [B, h, 1, 1]
+        weight_gradient = state.weight_gradient + product((inner_lr * key).transpose(2, 3), gradient)
+        bias_gradient = state.bias_gradient + inner_lr * gradient
+        scale = torch.matmul(here, self._scale()[:, None])[:, :, None, None]  # [B, 1, 1, 1]
+        mixed = product(query, weight - scale * weight_gradient) + bias - scale * bias_gradient
+        mixed = query + normalise(mixed)[0] * self.inner_norm_weight + self.inner_norm_bias
+        user = self.output_norm(self.output(self.post_norm(mixed.transpose(1, 2).flatten(1))))
+        full = here[:, -1:, None, None]  # [B, 1, 1, 1]: 1 at the border between two mini-batches
+        rest = 1 - full
+        return user, State(
+            state.weight_change - full * scale * weight_gradient,
+            state.bias_change - full * scale * bias_gradient,
+            rest * weight_gradient,
+            rest * bias_gradient,
+            rest[:, :, 0, 0] * (state.position + 1),
+        )
+
+    def start(self, batch: int) -> State:
+        """Return the state before the first click, zeros, for B sessions."""
+        heads, width = self.heads, self.width
+        weight, bias = (torch.zeros(batch, heads, rows, width) for rows in (width, 1))
+        return State(weight, bias, weight, bias, torch.zeros(batch, 1))
+
+    def without(self, part: str) -> "SCN":
+        """Return the same model without one of its modules, so that the weights of that get into no artifact."""
+        rest = copy.copy(self)
+        rest._modules = {**self._modules, part: None}  # its own, so that the copy alone loses the module
+        return rest
 
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return Y [B, N, D] of histories [B, N] at every position, as the published code computes it."""
@@ -137,17 +183,16 @@ class SCN(nn.Module):
         if correction is not None and length != self.mini_batch:
             raise ValueError(f"a correction is for {self.mini_batch} tokens, this history has {length}")
         query, key, value = (self._split(linear(hidden)) for linear in (self.query, self.key, self.value))
-        # Not as a call of the module: the published code has bare parameters here, which its counter did not see.
-        inner_lr = torch.sigmoid(functional.linear(hidden, self.inner_lr.weight, self.inner_lr.bias)) / self.width
-        inner_lr = inner_lr.transpose(1, 2)[:, :, None]  # [B, N, h] -> [B, h, 1, N]
+        inner_lr = self._inner_lr(hidden)
         weight = self.initial_weight.expand(hidden.shape[0], -1, -1, -1)  # [B, h, d, d]
         bias = self.initial_bias.expand(hidden.shape[0], -1, -1, -1)  # [B, h, 1, d]
         outputs = []
         for start in range(0, length, self.mini_batch):
             stop = min(start + self.mini_batch, length)
             q, k, v = (cut(x, 2, start, stop) for x in (query, key, value))
-            q, k = self._rotate(q), self._rotate(k)
-            scale = cut(torch.relu(self.token_scale + self.token_scale_offset), 0, 0, stop - start)
+            angle = [cut(table, 0, 0, stop - start) for table in (self.rope_cosine, self.rope_sine)]
+            q, k = self._rotate(q, *angle), self._rotate(k, *angle)
+            scale = cut(self._scale(), 0, 0, stop - start)
             step_size = scale[:, None] * cut(inner_lr, 3, start, stop)  # [B, h, b, b]
             gradient = self._gradient(product(k, weight) + bias, v - k)
             causal = cut(cut(self.causal, 0, 0, stop - start), 1, 0, stop - start)
@@ -168,9 +213,18 @@ class SCN(nn.Module):
         """Cut [B, N, D] into heads [B, h, N, d]."""
         return x.reshape(x.shape[0], x.shape[1], self.heads, self.width).transpose(1, 2)
 
-    def _rotate(self, x: Tensor) -> Tensor:
-        """Apply RoPE (eq. 10) to one mini-batch [B, h, b, d] whose first token is at angle 0."""
-        cosine, sine = cut(self.rope_cosine, 0, 0, x.shape[2]), cut(self.rope_sine, 0, 0, x.shape[2])
+    def _inner_lr(self, hidden: Tensor) -> Tensor:
+        """Return lr [B, h, 1, N] of the tokens of H [B, N, D]."""
+        # Not as a call of the module: the published code has bare parameters here, which its counter did not see.
+        logits = functional.linear(hidden, self.inner_lr.weight, self.inner_lr.bias)
+        return (torch.sigmoid(logits) / self.width).transpose(1, 2)[:, :, None]
+
+    def _scale(self) -> Tensor:
+        """Return tau [b]."""
+        return torch.relu(self.token_scale + self.token_scale_offset)
+
+    def _rotate(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        """Apply RoPE (eq. 10) to [B, h, b, d] with the angles' cosines and signed sines, [b, d] or [B, 1, 1, d]."""
         return x * cosine + x.index_select(-1, self.rope_neighbour) * sine
 
     def _gradient(self, z: Tensor, target: Tensor) -> Tensor:
@@ -186,70 +240,3 @@ def rope_tables(length: int, width: int) -> tuple[Tensor, Tensor]:
     angle = (torch.arange(length, dtype=torch.float64)[:, None] * frequency).repeat_interleave(2, -1)
     sign = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(width // 2)
     return angle.cos().float(), (angle.sin() * sign).float()
-
-
-class HiddenState(nn.Module):
-    """The program `hidden_state`; it holds only what H needs, so that no other weight gets into its artifact."""
-
-    def __init__(self, model: SCN) -> None:
-        super().__init__()
-        self.items, self.input_norm = model.items, model.input_norm
-
-    def forward(self, item_ids: Tensor) -> Tensor:
-        """Map histories [1, N] to H [1, N, D]."""
-        return self.input_norm(self.items(item_ids))
-
-
-class CachedRerank(nn.Module):
-    """The program `rerank_cached`: SCN on embeddings that the device keeps for a session, without the catalogue."""
-
-    def __init__(self, model: SCN) -> None:
-        super().__init__()
-        self.model = copy.copy(model)
-        self.model._modules = dict(model._modules)  # its own, so that the copy alone loses its table
-        del self.model.items
-
-    def forward(self, history_embeddings: Tensor, history_length: Tensor, candidate_embeddings: Tensor) -> Tensor:
-        """Map embeddings [1, N, D] of a history, its count of clicks [1, 1] and embeddings [1, C, D] to [1, C]."""
-        hidden = self.model.input_norm(history_embeddings)
-        last = last_of(history_length.to(hidden.dtype), hidden.shape[1])
-        return self.model.score(self.model.user_state(hidden, last), candidate_embeddings)
-
-
-def build(architecture: Mapping[str, int]) -> SCN:
-    """Return an untrained SCN; raises TypeError or ValueError for an architecture that is none."""
-    return SCN(**architecture)
-
-
-SPEC = ModelSpec(
-    name="scn",
-    description="Self-correction network of CoCorrRec: test-time training on the device, one mini-batch at a time",
-    build=build,
-    architecture={"dimension": 64, "heads": 4, "mini_batch": 10},
-    programs={
-        "rerank": RERANK,
-        "rerank_cached": ProgramSpec(
-            name="rerank_cached",
-            description="Score candidates from embeddings that the device keeps, so that no catalogue ships",
-            runs_on="device",
-            inputs=CACHED_EMBEDDINGS,
-            outputs=("scores",),
-            ranking="scores",
-            build=lambda model, _selection=None: CachedRerank(model),
-            cases=cached_embeddings,
-        ),
-        "hidden_state": ProgramSpec(
-            name="hidden_state",
-            description="Compute H, which the device uploads for a correction by the cloud",
-            runs_on="device",
-            inputs=(ITEM_IDS,),
-            outputs=("hidden_state",),
-            sends=("hidden_state",),
-            ranking=None,
-            build=lambda model, _selection=None: HiddenState(model),
-            cases=histories_only,
-        ),
-    },
-    default_program="rerank",
-    encode=lambda model, item_ids: model.encode(item_ids),
-)

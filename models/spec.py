@@ -1,7 +1,7 @@
 """How a model is built and which deployable programs it has."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class ProgramSpec:
 
     `ranking` names the output that holds candidate scores, whose order parity must keep; None where there is none.
     `sends` are outputs that go to the other side, device or cloud, and `receives` inputs that come from there.
+    `state` names for an output the input that takes it with the next click; all such inputs are zero at the start.
     """
 
     name: str
@@ -95,6 +96,7 @@ class ProgramSpec:
     external: External | None = None
     sends: tuple[str, ...] = ()
     receives: tuple[str, ...] = ()
+    state: Mapping[str, str] = field(default_factory=dict)
 
 
 def table_weights(architecture: Mapping[str, Any]) -> int:

@@ -19,7 +19,7 @@ def test_an_architecture_without_weights_has_costs_and_parity(
     assert source["architecture"] == {"vocabulary": 30_000, "dimension": 64}
     assert document["parameters"] == 1_965_760  # Table 4: 1.97 M
     scores = store.read_golden(Path(document["artifact"]))[1]["scores"]
-    assert scores.std() > 1000 * document["parity"]["tolerance"]["max_abs_error"]  # errors would show
+    assert scores.std() > 0.1  # a thousand times the error that fp32 allows
     again = run_here(capfd, "parity", document["artifact"])
     assert (again.code, "untrained: weights and histories are drawn" in again.out) == (0, True), again.err
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from models.inputs import RERANK
 from models.layers import GRU, ItemEmbedding, initialise, last_position, read, tower_product
-from models.spec import ModelSpec
+from models.spec import InputSpec, ModelSpec
+from models.streaming import step_program
 
 
 class GRU4Rec(nn.Module):
@@ -35,10 +36,36 @@ class GRU4Rec(nn.Module):
         """Return the GRU's states [B, N, D] after each click of histories [B, N]."""
         return self.gru(torch.tanh(self.input(self.items(item_ids))))
 
+    def step(self, item_id: Tensor, state: Tensor) -> Tensor:
+        """Return the GRU's state [B, D] after one more click [B, 1]."""
+        return self.gru.step(torch.tanh(self.input(self.items(item_id[:, 0]))), state)
+
     def score(self, state: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] for the GRU's state [B, D]."""
         user = self.user_output(torch.tanh(self.user_hidden(state)))
         return tower_product(user, self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+
+
+class Step(nn.Module):
+    """The program `step`: one click in, scores out, the GRU's state in and out."""
+
+    def __init__(self, model: GRU4Rec) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, item_id: Tensor, candidate_ids: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a click [1, 1], candidates [1, C] and a state [1, D] to scores [1, C] and the next state."""
+        hidden = self.model.step(item_id, hidden)
+        return self.model.score(hidden, candidate_ids), hidden
+
+    def start(self, sessions: int) -> tuple[Tensor, ...]:
+        """Return the state before the first click."""
+        return (torch.zeros(sessions, self.model.gru.hidden_size),)
+
+
+STATE = (
+    InputSpec("hidden", "float32", lambda architecture, _history, _candidates: (1, int(architecture["dimension"]))),
+)
 
 
 def build(architecture: Mapping[str, int]) -> GRU4Rec:
@@ -51,7 +78,7 @@ SPEC = ModelSpec(
     description="GRU4Rec: a recurrent network over the clicks",
     build=build,
     architecture={"dimension": 64},
-    programs={"rerank": RERANK},
+    programs={"rerank": RERANK, "step": step_program(Step, STATE)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )

@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from models.inputs import RERANK
 from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, read, until
-from models.spec import ModelSpec
+from models.spec import InputSpec, ModelSpec
+from models.streaming import step_program
 
 NORM_EPS = 1e-12
 DROPOUT = 0.2
@@ -190,6 +191,54 @@ class Mamba4Rec(nn.Module):
         return x
 
 
+class Step(nn.Module):
+    """The program `step`: one click in, scores out, what the convolutions and scans remember in and out."""
+
+    def __init__(self, model: Mamba4Rec) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, item_id: Tensor, candidate_ids: Tensor, convolution: Tensor, scan: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map a click [1, 1], candidates [1, C] and states to scores [1, C] and the next states.
+
+        The states of all L blocks are [1, L, TAPS - 1, I] for the convolutions and [1, L, I, S] for the scans.
+        """
+        x = self.model.embed(item_id[:, 0])
+        following = []
+        for index, block in enumerate(self.model.blocks):
+            x, state = block.step(x, State(convolution[:, index], scan[:, index]))
+            following.append(state)
+        scores = inner_product(x, self.model.items(candidate_ids))
+        convolutions, scans = zip(*following, strict=True)
+        return scores, torch.stack(convolutions, 1), torch.stack(scans, 1)
+
+    def start(self, sessions: int) -> tuple[Tensor, ...]:
+        """Return the states before the first click."""
+        blocks, mixer = len(self.model.blocks), self.model.blocks[0].mixer
+        inner = mixer.D.shape[0]
+        shapes = (blocks, TAPS - 1, inner), (blocks, inner, mixer.state)
+        return tuple(torch.zeros(sessions, *shape) for shape in shapes)
+
+
+def _sizes(architecture: Mapping[str, int]) -> tuple[int, int, int]:
+    """Return L, I and S."""
+    return architecture["blocks"], EXPAND * architecture["dimension"], architecture["state"]
+
+
+def _convolution_shape(architecture: Mapping[str, int], _history: int, _candidates: int) -> tuple[int, ...]:
+    blocks, inner, _ = _sizes(architecture)
+    return (1, blocks, TAPS - 1, inner)
+
+
+def _scan_shape(architecture: Mapping[str, int], _history: int, _candidates: int) -> tuple[int, ...]:
+    return (1, *_sizes(architecture))
+
+
+STATE = (InputSpec("convolution", "float32", _convolution_shape), InputSpec("scan", "float32", _scan_shape))
+
+
 def build(architecture: Mapping[str, int]) -> Mamba4Rec:
     """Return an untrained Mamba4Rec; raises TypeError for an architecture that is none."""
     return Mamba4Rec(**architecture)
@@ -200,7 +249,7 @@ SPEC = ModelSpec(
     description="Mamba4Rec: blocks of a selective state-space model over the clicks",
     build=build,
     architecture={"dimension": 64, "blocks": 2, "state": 32},
-    programs={"rerank": RERANK},
+    programs={"rerank": RERANK, "step": step_program(Step, STATE)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from models.scn import SCN, SPEC, build
+from models.scn import SCN
+from models.scn_programs import SPEC, build
 
 ARCHITECTURE = {"vocabulary": 20, "dimension": 8, "heads": 2, "mini_batch": 4}
 
 
-def random_scn(seed: int, mini_batch: int = 4) -> SCN:
-    model = SCN(vocabulary=20, dimension=8, heads=2, mini_batch=mini_batch)
+def random_scn(seed: int, mini_batch: int = 4, gcn: int = 0) -> SCN:
+    model = SCN(vocabulary=20, dimension=8, heads=2, mini_batch=mini_batch, gcn=gcn)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -106,16 +107,23 @@ def test_parameter_count_is_the_published_one():
     assert f"{count / 1e6:.2f}" == "1.95"
 
 
-@pytest.mark.parametrize("length", [1, 4, 7])
-@pytest.mark.parametrize("name", SPEC.programs)
-def test_programs_export_with_their_declared_inputs_and_keep_their_answer(name, length):
-    program, model = SPEC.programs[name], random_scn(1)
+CORRECTED = ("correct", "rerank_corrected")  # these are for one mini-batch, and for two tokens or more
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "mini_batch"),
+    [(name, length, 4) for name in SPEC.programs if name not in CORRECTED for length in (1, 4, 7)]
+    + [(name, length, length) for name in CORRECTED for length in (2, 4)],
+)
+def test_programs_export_with_their_declared_inputs_and_keep_their_answer(name, length, mini_batch):
+    program, model = SPEC.programs[name], random_scn(1, mini_batch, gcn=1)
+    architecture = {**ARCHITECTURE, "mini_batch": mini_batch}
     module = program.build(model).eval()
     rng = np.random.default_rng(2)
     sizes = {"item_ids": length, "candidate_ids": 6}
     golden = {ids: rng.integers(-2, 25, (2, size), dtype=np.int32) for ids, size in sizes.items()}
     cases = program.cases(model, golden)
-    declared = [(spec.name, spec.shape(ARCHITECTURE, length, 6), spec.dtype) for spec in program.inputs]
+    declared = [(spec.name, spec.shape(architecture, length, 6), spec.dtype) for spec in program.inputs]
     assert [(key, array.shape[1:], array.dtype.name) for key, array in cases.items()] == declared
     inputs = tuple(torch.from_numpy(array[0].copy()) for array in cases.values())
     exported = torch.export.export(module, inputs).run_decompositions({})
@@ -148,7 +156,9 @@ def test_training_keeps_the_padding_row_zero_and_all_gradients_finite():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"heads": 3}, {"dimension": 12, "heads": 4}, {"layers": 2}], ids=["heads", "odd head width", "unknown"]
+    "wrong",
+    [{"heads": 3}, {"dimension": 12, "heads": 4}, {"layers": 2}, {"mini_batch": 1, "gcn": 1}, {"gcn": 2}],
+    ids=["heads", "odd head width", "unknown", "a GCN for single clicks", "two GCNs"],
 )
 def test_an_impossible_architecture_is_refused(wrong):
     with pytest.raises((TypeError, ValueError)):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from models import checkpoint
 from models.forward_ofa.supernet import BACKBONES, METHODS, Supernet
-from models.scn import SPEC
+from models.scn_programs import SPEC
 from models.training import cli, metrics, next_item
 from models.training.cli import app
 from models.training.data import DataError, Interactions, histories, leave_one_out, read_interactions

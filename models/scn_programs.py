@@ -1,0 +1,210 @@
+"""The model `scn`: its programs on the device, and that of its GCN in the cloud."""
+
+# mypy: allow-subclassing-any
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.gcn import GCN, Correction
+from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, RERANK, cached_embeddings, histories_only
+from models.layers import last_of
+from models.scn import SCN, WITHOUT_GCN, State
+from models.spec import Arrays, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
+from models.streaming import step_program
+
+
+class HiddenState(nn.Module):
+    """The program `hidden_state`; it holds only what H needs, so that no other weight gets into its artifact."""
+
+    def __init__(self, model: SCN) -> None:
+        super().__init__()
+        self.items, self.input_norm = model.items, model.input_norm
+
+    def forward(self, item_ids: Tensor) -> Tensor:
+        """Map histories [1, N] to H [1, N, D]."""
+        return self.input_norm(self.items(item_ids))
+
+
+class CachedRerank(nn.Module):
+    """The program `rerank_cached`: SCN on embeddings that the device keeps for a session, without the catalogue."""
+
+    def __init__(self, model: SCN) -> None:
+        super().__init__()
+        self.model = model.without("gcn").without("items")
+
+    def forward(self, history_embeddings: Tensor, history_length: Tensor, candidate_embeddings: Tensor) -> Tensor:
+        """Map embeddings [1, N, D] of a history, its count of clicks [1, 1] and embeddings [1, C, D] to [1, C]."""
+        hidden = self.model.input_norm(history_embeddings)
+        last = last_of(history_length.to(hidden.dtype), hidden.shape[1])
+        return self.model.score(self.model.user_state(hidden, last), candidate_embeddings)
+
+
+class Correct(nn.Module):
+    """The program `correct`: the cloud's two nets."""
+
+    def __init__(self, model: SCN) -> None:
+        super().__init__()
+        gcn = _gcn(model)
+        self.attention, self.bias = gcn.attention, gcn.bias
+
+    def forward(self, hidden_state: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a device's H [1, b, D] to K_A [1, h, b, b] and K_c [1, h, b, d]."""
+        return self.attention(hidden_state), self.bias(hidden_state)
+
+
+class CorrectedRerank(nn.Module):
+    """The program `rerank_corrected`: SCN with what the cloud sent; P and Q are on the device."""
+
+    def __init__(self, model: SCN) -> None:
+        super().__init__()
+        gcn = _gcn(model)
+        self.model = model.without("gcn")
+        self.attention_weight, self.bias_weight = gcn.attention_weight, gcn.bias_weight
+
+    def forward(
+        self, item_ids: Tensor, candidate_ids: Tensor, attention_correction: Tensor, bias_correction: Tensor
+    ) -> Tensor:
+        """Map ids [1, b] and [1, C], K_A [1, h, b, b] and K_c [1, h, b, d] to scores [1, C]."""
+        correction = Correction(attention_correction, bias_correction, self.attention_weight, self.bias_weight)
+        return self.model.corrected(item_ids, candidate_ids, correction)
+
+
+class Step(nn.Module):
+    """The program `step`: one click in, scores out, the state in and out."""
+
+    def __init__(self, model: SCN) -> None:
+        super().__init__()
+        self.model = model.without("gcn")
+
+    def forward(self, item_id: Tensor, candidate_ids: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Map a click [1, 1], candidates [1, C] and the parts of a State to scores [1, C] and the next state."""
+        user, following = self.model.step(item_id, State(*state))
+        return self.model.score(user, self.model.items(candidate_ids)), *following
+
+    def start(self, sessions: int) -> tuple[Tensor, ...]:
+        """Return the state before the first click."""
+        return self.model.start(sessions)
+
+
+def _gcn(model: SCN) -> GCN:
+    if model.gcn is None:
+        raise ValueError(WITHOUT_GCN)
+    return model.gcn
+
+
+def _hidden(model: SCN, golden: Arrays) -> Tensor:
+    """Return H [cases, 1, b, D] of the golden histories; raises ValueError where they are no mini-batch."""
+    length = golden["item_ids"].shape[1]
+    if length != model.mini_batch:
+        raise ValueError(f"corrections are for histories of {model.mini_batch} clicks, these have {length}")
+    return model.hidden_state(torch.from_numpy(golden["item_ids"]))[:, None]
+
+
+def _correct_cases(model: nn.Module, golden: Arrays, _selection: Selection | None = None) -> Arrays:
+    with torch.no_grad():
+        return {"hidden_state": _hidden(model, golden).numpy()}
+
+
+def _corrected_cases(model: nn.Module, golden: Arrays, _selection: Selection | None = None) -> Arrays:
+    """Return the golden ids and what the GCN sends for each history."""
+    correct = Correct(model)
+    with torch.no_grad():
+        sent = [correct(hidden) for hidden in _hidden(model, golden)]
+    parts = zip(CORRECTIONS, zip(*sent, strict=True), strict=True)
+    return {**golden_ids(model, golden), **{spec.name: torch.stack(values).numpy() for spec, values in parts}}
+
+
+def _per_head(name: str, rows: str | None, columns: str | None) -> InputSpec:
+    """Return an input [1, h, rows, columns]; None stands for the head width, and rows of "" for a single one."""
+
+    def shape(architecture: Mapping[str, Any], _history: int, _candidates: int) -> tuple[int, ...]:
+        heads, width = int(architecture["heads"]), int(architecture["dimension"]) // int(architecture["heads"])
+        sizes = {None: width, "": 1, "mini_batch": int(architecture["mini_batch"])}
+        return (1, heads, sizes[rows], sizes[columns])
+
+    return InputSpec(name, "float32", shape)
+
+
+HIDDEN_STATE = InputSpec(
+    "hidden_state",
+    "float32",
+    lambda architecture, history, _candidates: (1, history, int(architecture["dimension"])),
+)
+CORRECTIONS = (
+    _per_head("attention_correction", "mini_batch", "mini_batch"),
+    _per_head("bias_correction", "mini_batch", None),
+)
+STATE = (
+    _per_head("weight_change", None, None),
+    _per_head("bias_change", "", None),
+    _per_head("weight_gradient", None, None),
+    _per_head("bias_gradient", "", None),
+    InputSpec("position", "float32", lambda _architecture, _history, _candidates: (1, 1)),
+)
+
+
+def build(architecture: Mapping[str, int]) -> SCN:
+    """Return an untrained SCN; raises TypeError or ValueError for an architecture that is none."""
+    return SCN(**architecture)
+
+
+SPEC = ModelSpec(
+    name="scn",
+    description="Self-correction network of CoCorrRec: test-time training on the device, one mini-batch at a time",
+    build=build,
+    architecture={"dimension": 64, "heads": 4, "mini_batch": 10},
+    programs={
+        "rerank": replace(RERANK, build=lambda model, _selection=None: model.without("gcn")),
+        "rerank_cached": ProgramSpec(
+            name="rerank_cached",
+            description="Score candidates from embeddings that the device keeps, so that no catalogue ships",
+            runs_on="device",
+            inputs=CACHED_EMBEDDINGS,
+            outputs=("scores",),
+            ranking="scores",
+            build=lambda model, _selection=None: CachedRerank(model),
+            cases=cached_embeddings,
+        ),
+        "step": step_program(Step, STATE),
+        "hidden_state": ProgramSpec(
+            name="hidden_state",
+            description="Compute H, which the device uploads for a correction by the cloud",
+            runs_on="device",
+            inputs=(ITEM_IDS,),
+            outputs=("hidden_state",),
+            sends=("hidden_state",),
+            ranking=None,
+            build=lambda model, _selection=None: HiddenState(model),
+            cases=histories_only,
+        ),
+        "correct": ProgramSpec(
+            name="correct",
+            description="Compute the corrections for what a device uploads",
+            runs_on="cloud",
+            inputs=(HIDDEN_STATE,),
+            outputs=tuple(spec.name for spec in CORRECTIONS),
+            receives=("hidden_state",),
+            sends=tuple(spec.name for spec in CORRECTIONS),
+            ranking=None,
+            build=lambda model, _selection=None: Correct(model),
+            cases=_correct_cases,
+        ),
+        "rerank_corrected": ProgramSpec(
+            name="rerank_corrected",
+            description="Score the candidates for a history with the cloud's corrections",
+            runs_on="device",
+            inputs=(ITEM_IDS, CANDIDATE_IDS, *CORRECTIONS),
+            outputs=("scores",),
+            receives=tuple(spec.name for spec in CORRECTIONS),
+            ranking="scores",
+            build=lambda model, _selection=None: CorrectedRerank(model),
+            cases=_corrected_cases,
+        ),
+    },
+    default_program="rerank",
+    encode=lambda model, item_ids: model.encode(item_ids),
+)

@@ -1,0 +1,62 @@
+"""The program `step`, which takes in one click at a time, and its golden cases: a click and the state before it."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.inputs import CANDIDATE_IDS
+from models.spec import Arrays, InputSpec, ProgramSpec
+
+ITEM_ID = InputSpec("item_id", "int32", lambda _architecture, _history, _candidates: (1, 1))
+
+
+class Recurrent(Protocol):
+    """A program's module: `start` gives the state before the first click, calls give scores and the next state."""
+
+    def start(self, sessions: int) -> tuple[Tensor, ...]:
+        """Return zeros of each state's shape, with as many sessions on the first axis."""
+        ...
+
+    def __call__(self, item_id: Tensor, candidate_ids: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Map clicks [B, 1], candidates [B, C] and a state to scores [B, C] and the parts of the next state."""
+        ...
+
+
+def step_program(wrap: Callable[[nn.Module], Recurrent], state: Sequence[InputSpec]) -> ProgramSpec:
+    """Return the program `step` of a model that `wrap` makes recurrent; its next_x is the x of the next click."""
+    following = {f"next_{spec.name}": spec.name for spec in state}
+    return ProgramSpec(
+        name="step",
+        description="Take in one click and score the candidates; the state comes in and goes out",
+        runs_on="device",
+        inputs=(ITEM_ID, CANDIDATE_IDS, *state),
+        outputs=("scores", *following),
+        state=following,
+        ranking="scores",
+        build=lambda model, _selection=None: wrap(model),
+        cases=lambda model, golden, _selection=None: step_cases(wrap(model), golden, tuple(following.values())),
+    )
+
+
+def step_cases(module: Recurrent, golden: Arrays, state: Sequence[str]) -> Arrays:
+    """Return for each golden history its last click, its candidates and the state that its earlier clicks leave.
+
+    An empty history is one click on padding, as it is for the programs that take in whole histories.
+    """
+    item_ids, candidate_ids = (torch.from_numpy(golden[name]) for name in ("item_ids", "candidate_ids"))
+    last = (item_ids != 0).sum(1).clamp(min=1) - 1
+    values = module.start(len(item_ids))
+    with torch.no_grad():
+        for step in range(int(last.max())):
+            following = module(item_ids[:, step : step + 1], candidate_ids, *values)[1:]
+            goes_on = step < last
+            values = tuple(
+                torch.where(goes_on.reshape(-1, *[1] * (old.dim() - 1)), new, old)
+                for old, new in zip(values, following, strict=True)
+            )
+    cases = {"item_id": item_ids.gather(1, last[:, None]), "candidate_ids": candidate_ids}
+    cases |= dict(zip(state, values, strict=True))
+    return {name: np.ascontiguousarray(value[:, None].numpy()) for name, value in cases.items()}
