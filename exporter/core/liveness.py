@@ -53,11 +53,21 @@ def peak_live_bytes(lifetimes: Sequence[Lifetime]) -> int:
 def arena_offsets(lifetimes: Sequence[Lifetime], alignment: int = 64) -> list[int]:
     """Place every activation at an aligned offset, largest first, each in the tightest gap that is free while it lives.
 
-    This is the greedy-by-size planning of Pisarchyk and Lee (2020, arXiv:2001.03288, section 5.2).
+    This is the greedy-by-size planning of Pisarchyk and Lee (2020, arXiv:2001.03288, section 5.2). As in TFLite, what
+    lives from the first step to the last comes before all others, in the order given.
     """
     offsets = [0] * len(lifetimes)
     placed: list[int] = []
-    for index in sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].size, lifetimes[i].first, i)):
+    start = min((life.first for life in lifetimes), default=0)
+    end = max((life.last for life in lifetimes), default=0)
+
+    def turn(index: int) -> tuple[bool, int, int, int]:
+        life = lifetimes[index]
+        if (life.first, life.last) == (start, end):
+            return False, 0, 0, index
+        return True, -life.size, life.first, index
+
+    for index in sorted(range(len(lifetimes)), key=turn):
         life = lifetimes[index]
         offset = 0
         best: tuple[int, int] | None = None

@@ -35,14 +35,13 @@ def count(model: "nn.Module", call: Callable[[], Any]) -> HookCount:
     without_rule: Counter[str] = Counter()
 
     def seen(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        kind = type(module).__name__
-        rule = _RULES.get(kind)
-        if rule is None:
-            without_rule[kind] += 1
+        kind = _kind(module)
+        if kind is None:
+            without_rule[type(module).__name__] += 1
         else:
-            macs[kind] += rule(module, inputs, output)
+            macs[kind] += _RULES[kind](module, inputs, output)
 
-    leaves = [module for module in model.modules() if type(module).__name__ in _RULES or not any(module.children())]
+    leaves = [module for module in model.modules() if _kind(module) or not any(module.children())]
     handles = [module.register_forward_hook(seen) for module in leaves]
     try:
         with torch.no_grad():
@@ -51,6 +50,11 @@ def count(model: "nn.Module", call: Callable[[], Any]) -> HookCount:
         for handle in handles:
             handle.remove()
     return HookCount(sum(macs.values()), dict(macs), dict(without_rule))
+
+
+def _kind(module: Any) -> str | None:
+    """Return the name of the class with a rule that a module is of."""
+    return next((base.__name__ for base in type(module).__mro__ if base.__name__ in _RULES), None)
 
 
 def _linear(module: Any, _inputs: Any, output: Any) -> int:

@@ -275,7 +275,10 @@ def _load(model_file: Path) -> Any:
     onnx = require("onnx", "onnx")
     try:
         # External weights stay where they are: their sizes are in the model, and their names are not to be followed.
-        return onnx.shape_inference.infer_shapes(onnx.load(model_file, load_external_data=False), data_prop=True)
+        model = onnx.shape_inference.infer_shapes(onnx.load(model_file, load_external_data=False), data_prop=True)
+        if not model.graph.node:  # an empty file is an empty message
+            raise ValueError("no nodes")
+        return model
     except Exception as error:  # protobuf and onnx share no base class
         raise ArtifactError(f"{model_file}: not a readable ONNX model; export it again") from error
 

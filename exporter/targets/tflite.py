@@ -9,9 +9,10 @@ from typing import Any, Literal
 from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
-from exporter.core.liveness import arena_bytes, lifetimes_of
+from exporter.core.liveness import arena_bytes
 from exporter.core.types import Captured, Constant, DataFile, Lowered, MemoryPlan, Operation, Precision, stored_bytes
 from exporter.targets.coreml import NOISE as TORCHAO_NOISE
+from exporter.targets.tflite_plan import Step, lifetimes, shape_of
 
 _NOISE = (
     *TORCHAO_NOISE,
@@ -94,8 +95,8 @@ _KINDS = {
     "SHAPE": kinds.SHAPE,
 }
 _PLAN = (
-    "greedy-by-size arena over the tensors' lifetimes, 64-byte aligned, as TFLite plans it; workspace of the XNNPACK"
-    " delegate is not in it"
+    "greedy-by-size arena over the tensors' lifetimes, 64-byte aligned, as LiteRT plans it for its own kernels, their"
+    " scratch included; workspace of the XNNPACK delegate is not in it"
 )
 _FUSED = {1: kinds.RELU, 4: kinds.TANH}  # ActivationFunctionType of the schema
 _ITEM_BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1, "INT16": 2, "BOOL": 1}
@@ -159,17 +160,11 @@ def _lowered(utils: Any, model: Any, graph: Any) -> Lowered:
         if data is not None and len(data):
             content = bytes(data)
             sha256, place = hashlib.sha256(content).hexdigest(), f"buffer {tensor.buffer}"
-            constants[index] = Constant(_name(index), _shape(tensor), len(content), sha256, place)
+            constants[index] = Constant(_name(index), shape_of(tensor), len(content), sha256, place)
         elif types[index] not in _ITEM_BYTES:
             unknown = f"tensor type {types[index]} has no known size"
         else:
-            sizes[index] = math.prod(_shape(tensor)) * _ITEM_BYTES[types[index]]
-    lifetimes = lifetimes_of(
-        steps=[(map(int, operator.inputs), map(int, operator.outputs)) for operator in graph.operators],
-        given=map(int, graph.inputs),
-        results=map(int, graph.outputs),
-        sizes=sizes,
-    )
+            sizes[index] = math.prod(shape_of(tensor)) * _ITEM_BYTES[types[index]]
     constant_bytes = stored_bytes(constants.values())
     return Lowered(
         operations=tuple(
@@ -180,15 +175,23 @@ def _lowered(utils: Any, model: Any, graph: Any) -> Lowered:
         inputs=tuple(_inputs(model, graph)),
         memory_plan=MemoryPlan(constant_bytes, None, "", unknown)
         if unknown
-        else MemoryPlan(constant_bytes, arena_bytes(lifetimes), _PLAN),
+        else MemoryPlan(constant_bytes, arena_bytes(lifetimes(_steps(utils, model, graph), graph, sizes)), _PLAN),
     )
+
+
+def _steps(utils: Any, model: Any, graph: Any) -> list[Step]:
+    """Return the operators in order: name, inputs and outputs."""
+    return [
+        (str(utils.opcode_to_name(model, one.opcodeIndex)), [int(i) for i in one.inputs], [int(i) for i in one.outputs])
+        for one in graph.operators
+    ]
 
 
 def _operation(native: str, number: int, operator: Any, graph: Any, types: Sequence[str]) -> Operation:
     read = [int(index) for index in operator.inputs if index >= 0]
     written = [int(index) for index in operator.outputs]
-    inputs = [_shape(graph.tensors[index]) for index in read]
-    outputs = [_shape(graph.tensors[index]) for index in written]
+    inputs = [shape_of(graph.tensors[index]) for index in read]
+    outputs = [shape_of(graph.tensors[index]) for index in written]
     options = operator.builtinOptions
     kind = _KINDS.get(native)
     attributes: dict[str, Any] = {}
@@ -265,7 +268,3 @@ def _read(model_file: Path) -> tuple[Any, Any, Any]:
     except Exception as error:  # the flatbuffer reader has no error class of its own
         raise ArtifactError(f"{model_file}: not a readable TFLite model with one subgraph; export it again") from error
     return utils, model, graph
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return () if tensor.shape is None else tuple(int(extent) for extent in tensor.shape)

@@ -1,0 +1,28 @@
+"""Lower a torch module for a target, without checkpoint and command."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from exporter.capture import capture
+from exporter.core.types import Lowered
+from exporter.targets import TARGETS
+
+OPTIONS = {
+    "executorch": {"delegate": "xnnpack"},
+    "coreml": {"deployment_target": "iOS17"},
+    "onnx": {"opset": 20},
+    "tflite": {},
+}
+
+
+def lower(target: str, module: nn.Module, examples: dict[str, np.ndarray], folder: Path, **options: object) -> Path:
+    """Return the model file of a module with one output, "y"."""
+    captured = capture("test", "piece", module.eval(), examples, ("y",))
+    return TARGETS[target].lower(captured, "fp32", {**OPTIONS[target], **options}, folder)
+
+
+def read(target: str, module: nn.Module, examples: dict[str, np.ndarray], folder: Path, **options: object) -> Lowered:
+    """Return what the target reads from the file of a module with one output, "y"."""
+    return TARGETS[target].read(lower(target, module, examples, folder, **options))
