@@ -1,6 +1,7 @@
 """What is read from artifacts' own files, against the vendors' readers and runtimes; and files that are none."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,23 @@ from torch import Tensor, nn
 from exporter.capture import capture
 from exporter.core.errors import ArtifactError, ProgramError
 from exporter.core.types import stored_bytes
+from exporter.measure.flops import count
 from exporter.measure.memory import parts
 from exporter.targets import TARGETS
 from exporter.targets.executorch_delegates import READERS
 from exporter.targets.executorch_file import decompile
 
 MODEL_FILES = {"executorch": "model.pte", "coreml": "model.mlpackage", "onnx": "model.onnx", "tflite": "model.tflite"}
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_counting_takes_less_than_two_seconds(target: str, artifacts: dict[str, Path]) -> None:
+    file = artifacts[target] / MODEL_FILES[target]
+    TARGETS[target].read(file)  # the vendor's package is imported now
+    start = time.monotonic()
+    lowered = TARGETS[target].read(file)
+    assert count(lowered.operations).total > 1e6 and parts(lowered, list(IDS)).embedding_bytes > 3e6
+    assert time.monotonic() - start < 2
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
