@@ -157,6 +157,7 @@ SPEC = ModelSpec(
     description="Self-correction network of CoCorrRec: test-time training on the device, one mini-batch at a time",
     build=build,
     architecture={"dimension": 64, "heads": 4, "mini_batch": 10},
+    optional={"gcn": 1},
     programs={
         "rerank": replace(RERANK, build=lambda model, _selection=None: model.without("gcn")),
         "rerank_cached": ProgramSpec(

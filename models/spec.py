@@ -109,10 +109,11 @@ class ModelSpec:
     """A model: `build` takes the `architecture` part of a checkpoint's config.json and returns it untrained.
 
     Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of golden.npz. `architecture` has
-    the default sizes, all but the vocabulary's; a history_length in it stands for that of the data. `weights` is a
-    lower bound on the number of its weights, known before memory is taken; `select` is None for a model that has only
-    one network. `encode` computes all that the model computes for each click of histories [B, N] and nothing else:
-    what module hooks see of it is the per-token cost that Table 4 of the CoCorrRec paper states.
+    the default sizes, all but the vocabulary's; a history_length in it stands for that of the data. `optional` adds the
+    parts that a checkpoint may lack. `weights` is a lower bound on the number of its weights, known before memory is
+    taken; `select` is None for a model that has only one network. `encode` computes all that the model computes for
+    each click of histories [B, N] and nothing else: what module hooks see of it is the per-token cost that Table 4 of
+    the CoCorrRec paper states.
     """
 
     name: str
@@ -124,6 +125,7 @@ class ModelSpec:
     weights: Callable[[Mapping[str, Any]], int] = table_weights
     select: Select | None = None
     encode: Callable[["nn.Module", "Tensor"], Any] | None = None
+    optional: Mapping[str, Any] = field(default_factory=dict)
 
     def sized(self, vocabulary: int, history_length: int) -> dict[str, Any]:
         """Return the architecture that is trained by default, for V items with padding and histories of N clicks."""

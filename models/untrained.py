@@ -20,11 +20,11 @@ SEED = 0
 def untrained(spec: ModelSpec, history_length: int | None, candidates: int | None) -> tuple[nn.Module, Checkpoint]:
     """Return an untrained model in eval mode and a checkpoint with golden cases for it, which has no sha256.
 
-    The cases have 1, 2, ... N clicks in turn. Item embeddings are drawn with a standard deviation of 0.5, about that of
-    trained ones, so that scores are far larger than the errors that parity allows.
+    All optional parts are there. The cases have 1, 2, ... N clicks in turn. Item embeddings are drawn with a standard
+    deviation of 0.5, about that of trained ones, so that scores are far larger than the errors that parity allows.
     """
     length, count = history_length or HISTORY_LENGTH, candidates or CANDIDATES
-    architecture = spec.sized(VOCABULARY, length)
+    architecture = {**spec.sized(VOCABULARY, length), **spec.optional}
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         model = spec.build(architecture).eval()

@@ -154,6 +154,7 @@ class _Job:
             "inputs": [row(spec) for spec in source.specs if spec.name not in in_file],
             "outputs": [row(spec) for spec in captured.outputs],
             "ranking": program.ranking,
+            "state": dict(program.state),
             "external": None
             if source.external is None
             else {

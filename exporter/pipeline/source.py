@@ -196,9 +196,11 @@ def load(request: ExportRequest, history_length: int | None = None, candidates: 
         _check_scores(model, checkpoint)
     try:
         selection = _selection(request, spec, program, model, checkpoint, history)
+        source = Source(model, program, _cut(checkpoint, history_length, candidates), selection)
+        _ = source.module, source.inputs  # a program may want what this checkpoint has not
     except ValueError as error:
         raise BadInputError(str(error)) from error
-    return Source(model, program, _cut(checkpoint, history_length, candidates), selection)
+    return source
 
 
 def _folder(request: ExportRequest) -> Path:

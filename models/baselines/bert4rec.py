@@ -2,12 +2,12 @@
 
 # mypy: allow-subclassing-any
 
+import math
 from collections.abc import Mapping
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models.inputs import RERANK
 from models.layers import EPS, ItemEmbedding, attend, cut, initialise, inner_product, last_position, read
@@ -58,8 +58,13 @@ class Block(nn.Module):
         tokens, own = (x, normal) if last is None else (read(x, last)[:, None], read(normal, last)[:, None])
         mixed = attend(self.query(own), self.key(normal), self.value(normal), self.heads, known)
         tokens = tokens + self.dropout(self.output(mixed))
-        inner = functional.gelu(self.inner(self.feed_forward_norm(tokens)), approximate="tanh")
+        inner = _gelu(self.inner(self.feed_forward_norm(tokens)))
         return tokens + self.dropout(self.outer(self.dropout(inner)))
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """Return GELU in its tanh form; written out, because XNNPACK computes the other form for torch's own operation."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
 
 
 class BERT4Rec(nn.Module):

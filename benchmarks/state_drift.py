@@ -1,0 +1,101 @@
+"""State drift of the recurrent programs: an artifact and torch step side by side, each with its own state.
+
+    python benchmarks/state_drift.py [--models scn,gru4rec,mamba4rec] [--targets onnx,...] [--precisions fp32,fp16]
+                                     [--steps 50] [--sessions 8]
+
+Errors are the largest over all sessions and candidates after each click. A rank diverges where the two order the
+candidates differently. SCN has its shipped weights; of the others none ship, so they are untrained. Sessions are clicks
+of the golden histories, one history after another, so that they reach over several mini-batches.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from exporter import pipeline, session
+from exporter.parity.drift import drift
+from exporter.pipeline import source as sources
+from exporter.targets import TARGETS
+from models.spec import ProgramSpec
+
+
+def clicks_of(item_ids: np.ndarray, steps: int, sessions: int) -> np.ndarray:
+    """Return clicks [steps, sessions] from golden histories [cases, N], padding left out."""
+    pool = item_ids[item_ids != 0]
+    return np.resize(pool, steps * sessions).reshape(sessions, steps).T.astype(np.int32)
+
+
+def play_torch(module: torch.nn.Module, clicks: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return torch's scores [steps, sessions, C] for clicks [steps, sessions] and candidates [sessions, C]."""
+    state, seen = module.start(clicks.shape[1]), []
+    with torch.no_grad():
+        for ids in clicks:
+            scores, *state = module(torch.from_numpy(ids[:, None].copy()), torch.from_numpy(candidates), *state)
+            seen.append(scores.numpy())
+    return np.stack(seen)
+
+
+def play_artifact(artifact: Path, program: ProgramSpec, states: dict, clicks: np.ndarray, candidates: np.ndarray):
+    """Return an artifact's scores [steps, sessions, C]; each session's state goes from call to call."""
+    seen = []
+    for ids in clicks:
+        inputs = {"item_id": ids[:, None, None], "candidate_ids": candidates[:, None], **states}
+        outputs = session.run(artifact, inputs).outputs
+        states = {given: outputs[name] for name, given in program.state.items()}
+        seen.append(outputs["scores"][:, 0])
+    return np.stack(seen)
+
+
+def main() -> None:
+    """Print a table in Markdown, a row for each model, target and precision."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default="scn,gru4rec,mamba4rec")
+    parser.add_argument("--targets", default=",".join(TARGETS))
+    parser.add_argument("--precisions", default="fp32,fp16")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--sessions", type=int, default=8)
+    arguments = parser.parse_args()
+    shown = sorted({1, 10, 20, 30, 40, arguments.steps} & set(range(1, arguments.steps + 1)))
+    print(
+        f"{arguments.sessions} sessions of {arguments.steps} clicks; errors after click " + ", ".join(map(str, shown))
+    )
+    heads = " | ".join(f"after {step}" for step in shown)
+    print(f"\n| model | target | precision | {heads} | largest score | first divergent rank |")
+    print("|---" * (len(shown) + 5) + "|")
+    with tempfile.TemporaryDirectory() as temporary:
+        for model in arguments.models.split(","):
+            for precision in arguments.precisions.split(","):
+                for target in arguments.targets.split(","):
+                    row = measure(model, target, precision, Path(temporary), arguments.steps, arguments.sessions)
+                    errors = " | ".join(f"{row.max_abs_error[step - 1]:.2e}" for step in shown)
+                    where = "none"
+                    if row.first_step is not None:
+                        where = f"rank {row.first_rank[row.first_step - 1]} after click {row.first_step}"
+                    print(f"| {model} | {target} | {precision} | {errors} | {row.scale:.2f} | {where} |", flush=True)
+
+
+def measure(model: str, target: str, precision: str, output: Path, steps: int, sessions: int):
+    """Export one step program and play it beside torch."""
+    trained = (sources.PRETRAINED / model).exists()
+    request = pipeline.ExportRequest(
+        model, target, "step", "generic", None, precision, output / precision, untrained=not trained
+    )
+    (document,) = pipeline.export(request, lambda _: None)
+    if document.get("parity", {}).get("verdict") != "pass":
+        raise SystemExit(f"{model} on {target}: {document.get('error') or document['parity']['reason']}")
+    source = sources.load(request)
+    golden = source.checkpoint.golden
+    clicks = clicks_of(golden["item_ids"], steps, sessions)
+    candidates = golden["candidate_ids"][:sessions]
+    names = list(source.program.state.values())
+    start = {name: part.numpy()[:, None] for name, part in zip(names, source.module.start(sessions), strict=True)}
+    expected = play_torch(source.module, clicks, candidates)
+    actual = play_artifact(Path(document["artifact"]), source.program, start, clicks, candidates)
+    return drift(expected, actual)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Every program of every model x every target, on small models of random weights; and SCN's exchange with its cloud."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from commands import run_here
+
+from exporter import pipeline, session
+from exporter.targets import TARGETS
+from models import checkpoint
+from models.zoo import load_spec
+
+PAIRS = [(model, program) for model in tiny_models.SIZES for program in load_spec(model).programs]
+
+
+def export(model: str, program: str, folder: Path, output: Path, target: str = "all") -> dict[str, dict]:
+    request = pipeline.ExportRequest(model, target, program, "generic", folder, None, output)
+    documents = pipeline.export(request, lambda _: None)
+    assert not [document["error"] for document in documents if "error" in document]
+    return {document["target"]: document for document in documents}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small checkpoint of each model."""
+    place = tmp_path_factory.mktemp("checkpoints")
+    return {name: tiny_models.write(name, place / name) for name in tiny_models.SIZES}
+
+
+@pytest.mark.parametrize(("model", "program"), PAIRS)
+def test_every_program_passes_on_every_target(
+    model: str, program: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    documents = export(model, program, folders[model], tmp_path)
+    assert set(documents) == set(TARGETS)
+    spec = load_spec(model).programs[program]
+    for target, document in documents.items():
+        parity = document["parity"]
+        assert (target, parity["verdict"], parity["cases"]) == (target, "pass", tiny_models.CASES), parity["reason"]
+        assert parity["max_abs_error"] <= 1e-4
+        assert parity["top10_overlap"] == (None if spec.ranking is None else 1.0)
+        assert document["flops"]["uncounted"] == []
+        assert document["state"] == dict(spec.state)
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SCN of the paper's sizes but for the catalogue, with a GCN."""
+    place = tmp_path_factory.mktemp("full") / "scn"
+    return tiny_models.write("scn", place, length=10, dimension=64, heads=4, mini_batch=10)
+
+
+@pytest.fixture(scope="module")
+def cloud(full_size: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cloud's artifact, in ONNX."""
+    output = tmp_path_factory.mktemp("cloud")
+    return Path(export("scn", "correct", full_size, output, "onnx")["onnx"]["artifact"])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_device_and_its_cloud_score_as_torch_does(target: str, full_size: Path, cloud: Path, tmp_path: Path) -> None:
+    device = {
+        program: Path(export("scn", program, full_size, tmp_path, target)[target]["artifact"])
+        for program in ("hidden_state", "rerank_corrected")
+    }
+    saved = checkpoint.read(full_size)
+    ids = {name: saved.golden[name][:, None] for name in ("item_ids", "candidate_ids")}
+    hidden = session.run(device["hidden_state"], {"item_ids": ids["item_ids"]}).outputs["hidden_state"]
+    up = [one.tobytes() for one in hidden]
+    received = np.stack([np.frombuffer(data, "<f4").reshape(1, 10, 64) for data in up])
+    corrections = session.run(cloud, {"hidden_state": received}).outputs
+    down = [one.tobytes() + two.tobytes() for one, two in zip(*corrections.values(), strict=True)]
+    assert ({len(data) for data in up}, {len(data) for data in down}) == ({2_560}, {4_160})  # Table 5
+    scores = session.run(device["rerank_corrected"], {**ids, **corrections}).outputs["scores"]
+    model = checkpoint.build(saved, load_spec("scn"))
+    with torch.no_grad():
+        pairs = [(torch.from_numpy(i), torch.from_numpy(c)) for i, c in zip(*ids.values(), strict=True)]
+        expected = np.stack([model.corrected(*pair).numpy() for pair in pairs])
+        alone = np.stack([model(*pair).numpy() for pair in pairs])
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+    assert np.abs(expected - alone).max() > 0.01  # the correction matters
+
+
+@pytest.mark.parametrize("program", ["correct", "rerank_corrected"])
+def test_programs_say_what_their_checkpoint_lacks(
+    program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    without = checkpoint.read(tiny_models.write("scn", tmp_path / "with"))
+    config = {**without.config, "architecture": {k: v for k, v in without.architecture.items() if k != "gcn"}}
+    state = {name: tensor for name, tensor in without.state.items() if not name.startswith("gcn.")}
+    checkpoint.write(tmp_path / "without", config, state, without.golden)
+    arguments = ["--program", program, "--target", "onnx", "--output", tmp_path / "out", "--checkpoint"]
+    ended = run_here(capfd, "scn", *arguments, tmp_path / "without")
+    assert (ended.code, "no GCN" in ended.error_line()) == (2, True), ended.err
+    tiny_models.write("scn", tmp_path / "long", length=9)
+    ended = run_here(capfd, "scn", *arguments, tmp_path / "long")
+    assert (ended.code, "for histories of 6 clicks, these have 9" in ended.error_line()) == (2, True), ended.err
+    assert not (tmp_path / "out").exists()
