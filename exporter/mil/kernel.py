@@ -32,6 +32,8 @@ class Kernel:
     An `arithmetic` kernel makes new numbers: its float16 inputs are widened under the `wide` policy, its results are
     rounded back and watched for infinities and NaN. The others only move values. `lists` names the inputs that take
     several values; a kernel with `blocks` is handed its nested blocks, and one with `env` the run that it belongs to.
+    A constant given to an input in `mixes` may be of integers beside floats or the other way round; it takes the kind
+    of the result.
     """
 
     run: Callable[..., Any]
@@ -39,6 +41,7 @@ class Kernel:
     lists: frozenset[str] = frozenset()
     blocks: bool = False
     env: bool = False
+    mixes: frozenset[str] = frozenset()
 
 
 def kernel(run: Callable[..., Any], arithmetic: bool, lists: Sequence[str] = (), blocks: bool = False) -> Kernel:

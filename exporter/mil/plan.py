@@ -211,7 +211,17 @@ class _Binder:
             )
         blocks = tuple(self.bind(block, types, constants, computed) for block in node.blocks)
         half = half and kernel.arithmetic
+        for key in kernel.mixes & fixed.keys():
+            fixed[key] = _of_kind(fixed[key], node.outputs[0].type if node.outputs else None)
         return Step(node, kernel, fixed, tuple(reads), tuple(lists), node.outputs, blocks, half)
+
+
+def _of_kind(value: Any, declared: ValueType | None) -> Any:
+    """Return an integer array as floats where a float is declared, and the other way round; others as they are."""
+    if not isinstance(declared, TensorType) or not isinstance(value, np.ndarray):
+        return value
+    kinds = {value.dtype.kind, declared.numpy.kind}
+    return KERNELS["cast"].run(x=value, dtype=declared.dtype) if kinds in ({"f", "i"}, {"f", "u"}) else value
 
 
 def _is_half(type_: ValueType | None) -> bool:

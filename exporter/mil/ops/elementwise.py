@@ -109,7 +109,7 @@ def _to_integer(x: np.ndarray, target: np.dtype) -> np.ndarray:
     bounds = np.iinfo(target)
     if not x.size:
         return x.astype(target)
-    low, high = x.min(), x.max()
+    low, high = float(x.min()), float(x.max())
     if low >= bounds.min and high < bounds.max:
         return x.astype(target)
     wide = np.nan_to_num(np.trunc(x.astype(np.float64)), nan=0.0, posinf=bounds.max, neginf=bounds.min)

@@ -1,5 +1,6 @@
 """Matrix products (MIL linear)."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def _pattern(equation: str) -> tuple[tuple[int, ...], ...]:
 
 
 LINEAR: dict[str, Kernel] = {
-    "linear": arithmetic(linear),
-    "matmul": arithmetic(matmul),
+    "linear": replace(arithmetic(linear), mixes=frozenset({"weight", "bias"})),
+    "matmul": replace(arithmetic(matmul), mixes=frozenset({"x", "y"})),
     "einsum": arithmetic(einsum, "values"),
 }

@@ -50,6 +50,19 @@ def _cases():
         lambda x: x @ x.new_tensor(floats(4, 2)),
         half=False,
     )
+    # Since iOS 17 a constant may be of integers beside floats, and the other way round.
+    weight, bias = ints(4, 5, seed=1), ints(4, seed=2)
+    constants = {"weight": weight, "bias": bias}
+    yield Case("linear-mixed", "linear", {"x": floats(3, 5)}, constants, _linear(weight, bias), since=17, folds=False)
+    yield Case(
+        "matmul-mixed",
+        "matmul",
+        {"y": ints(5, 2)},
+        {"x": weight.astype(np.float32)},
+        lambda y: y.new_tensor(weight) @ y,
+        since=17,
+        folds=False,
+    )
     pairs = [
         ("nchw,nwhu->nchu", (2, 3, 4, 5), (2, 5, 4, 6)),
         ("abcd,adce->abce", (1, 3, 4, 5), (2, 5, 4, 6)),
@@ -91,7 +104,7 @@ def _linear(weight, bias):
     def run(x):
         import torch
 
-        return torch.nn.functional.linear(x, torch.from_numpy(weight), None if bias is None else torch.from_numpy(bias))
+        return torch.nn.functional.linear(x, x.new_tensor(weight), None if bias is None else x.new_tensor(bias))
 
     return run
 
