@@ -45,6 +45,9 @@ app = typer.Typer(
 )
 
 
+Over = Annotated[
+    str, typer.Option("--connection", help="host, emulator, or the device profile (name or file) whose device runs it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
@@ -131,10 +134,11 @@ for _model in pipeline.model_names():
 @app.command("parity")
 def parity(
     artifact: Annotated[Path, typer.Argument(help="The folder of an exported artifact.")],
+    connection: Over = "host",
     as_json: Json = False,
 ) -> None:
     """Run an artifact's golden cases again and judge it, from its folder alone."""
-    document = pipeline.parity(artifact, _progress)
+    document = pipeline.parity(artifact, _progress, connection)
     _finish([document], document, as_json)
 
 
@@ -150,10 +154,11 @@ def profile(
     ] = None,
     samples: Annotated[bool, typer.Option("--samples", help="Put the time of every call into the document.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation could not be counted.")] = False,
+    connection: Over = "host",
     as_json: Json = False,
 ) -> None:
     """Count, measure and time an artifact; the figures go into its manifest.json."""
-    request = pipeline.ProfileRequest(artifact, iterations, samples, against, checkpoint)
+    request = pipeline.ProfileRequest(artifact, iterations, samples, against, checkpoint, connection)
     document = pipeline.profile(request, _progress)
     if as_json:
         typer.echo(json.dumps(document, indent=2, allow_nan=False))
@@ -202,14 +207,31 @@ def list_names(what: Annotated[pipeline.Listing, typer.Argument()], as_json: Jso
 
 @app.command("doctor")
 def doctor(as_json: Json = False) -> None:
-    """Say which targets can be lowered and run here, and how to get what is missing."""
-    rows = pipeline.doctor()
+    """Say which targets can be lowered and run here, which devices can be reached, and how to get what is missing."""
+    found = pipeline.doctor()
     if as_json:
-        typer.echo(json.dumps({"schema_version": 1, "targets": rows}, indent=2))
+        typer.echo(json.dumps({"schema_version": 1, **found}, indent=2))
     else:
         from exporter.report.console import print_rows
 
-        print_rows(rows)
+        for rows in found.values():
+            print_rows(rows)
+
+
+emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_args_is_help=True)
+app.add_typer(emulator, name="emulator")
+
+
+@emulator.command("install")
+def emulator_install() -> None:
+    """Fetch and build what runs ARM64 artifacts here, into the cache folder, without root."""
+    typer.echo(pipeline.install_emulator(_progress))
+
+
+@emulator.command("remove")
+def emulator_remove() -> None:
+    """Remove all of it from the cache folder."""
+    typer.echo("removed" if pipeline.remove_emulator() else "nothing was installed")
 
 
 def _terminate(*_: object) -> None:

@@ -79,14 +79,23 @@ def memory(lowered: Lowered, inputs: Sequence[str], result: RunResult | None, re
 
 
 def latency(result: RunResult | None, reason: str | None, warmup: int) -> Section:
-    """Give percentiles of the timed calls, load and first call apart; null and a reason where nothing was timed."""
+    """Give percentiles of the timed calls, load and first call apart; null and a reason where nothing was timed.
+
+    `instructions` are the processor's for one call, where it is an emulated one; `conditions` what the device said of
+    its state while it was timed.
+    """
     keys = ("connection", "threads", "warmup", "iterations", "load_ms", "first_us", "p50_us", "p90_us", "p99_us")
+    told = {
+        "instructions": result.instructions if result else None,
+        "conditions": dict(result.conditions) if result else {},
+    }
     if result is None or not result.samples_us:
-        return {**dict.fromkeys(keys), "reason": reason if result is None else result.reason}
+        return {**dict.fromkeys(keys), **told, "reason": reason if result is None else result.reason}
     percentiles = statistics.summarize(result.samples_us)
-    values = ("host", result.threads, warmup, len(result.samples_us), result.load_ms, result.first_us)
+    values = (result.connection, result.threads, warmup, len(result.samples_us), result.load_ms, result.first_us)
     return {
         **dict(zip(keys, (*values, percentiles.p50, percentiles.p90, percentiles.p99), strict=True)),
+        **told,
         "reason": result.reason,
     }
 
@@ -100,6 +109,7 @@ def point(tokens: int, counted: Section, measured: Section, timed: Section) -> S
         "planned_activation_bytes": measured.get("planned_activation_bytes"),
         "artifact_rss_bytes": measured.get("artifact_rss_bytes"),
         "p50_us": timed.get("p50_us"),
+        "reason": timed.get("reason"),
     }
 
 

@@ -4,7 +4,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from exporter import mil
 from exporter.connections.host import HostConnection
 from exporter.core.errors import ProgramError, RuntimeFailureError, RuntimeMissingError, UnsupportedOperationError
-from exporter.core.protocols import Target
+from exporter.core.protocols import Connection, Target
 from exporter.core.types import Arrays, DataFile, PairedTimes, Precision, RunRequest, RunResult, TensorSpec, Verdict
 from exporter.parity.compare import compare, ranking_figures
 from exporter.parity.verdict import judge
@@ -38,10 +38,13 @@ class Subject:
     ranking: str | None
     threads: int
     data: DataFile | None = None
+    connection: Connection = field(default_factory=HostConnection)
 
     @classmethod
-    def of(cls, folder: Path, manifest: Mapping[str, Any], target: Target) -> "Subject":
-        """Return what the artifact in `folder` says of itself."""
+    def of(
+        cls, folder: Path, manifest: Mapping[str, Any], target: Target, connection: Connection | None = None
+    ) -> "Subject":
+        """Return what the artifact in `folder` says of itself, to run over `connection` or on this host."""
         entry = (manifest.get("external") or {}).get("data_file")
         return cls(
             target=target,
@@ -52,6 +55,7 @@ class Subject:
             ranking=manifest["ranking"],
             threads=manifest["threads"],
             data=None if entry is None else DataFile(entry["name"], {k: tuple(v) for k, v in entry["tensors"].items()}),
+            connection=connection or HostConnection(),
         )
 
 
@@ -70,14 +74,17 @@ class Ran:
 
 
 def run(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> Ran:
-    """Compute all cases and time case 0, in the runtime of this host or, for Core ML off macOS, the interpreter."""
+    """Compute all cases and time case 0 over the subject's connection.
+
+    Core ML is interpreted where no Mac can be in reach: off macOS, and not over ssh.
+    """
     reason = subject.target.unverifiable(subject.options)
     if reason is not None:
         return Ran(None, "unverified", reason)
     try:
-        if subject.target.name == "coreml" and sys.platform != "darwin":
+        if subject.target.name == "coreml" and sys.platform != "darwin" and subject.connection.name != "ssh":
             return Ran(_interpret(subject, inputs), "pass")
-        return Ran(HostConnection().run(_request(subject, inputs, warmup, iterations)), "pass")
+        return Ran(subject.connection.run(_request(subject, inputs, warmup, iterations)), "pass")
     except (RuntimeMissingError, UnsupportedOperationError) as error:
         return Ran(None, "unverified", str(error))
     except (RuntimeFailureError, ProgramError) as error:
@@ -93,7 +100,7 @@ def compare_times(
         if reason is not None:
             raise RuntimeMissingError(reason)
     requests = [_request(subject, inputs, warmup, iterations) for subject, inputs in (first, second)]
-    return HostConnection().compare(*requests)
+    return first[0].connection.compare(*requests)
 
 
 def _request(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> RunRequest:
@@ -106,6 +113,7 @@ def _request(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> 
         iterations=iterations,
         threads=subject.threads,
         data=subject.data,
+        compute_units=subject.options.get("compute_units", "ALL"),
     )
 
 

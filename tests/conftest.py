@@ -12,10 +12,16 @@ from models.forward_ofa.supernet import Supernet
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Ended:
-    """`cocorr-export scn --target all --json` on the shipped checkpoint, once for all test processes."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all test processes of one session share."""
     folder = tmp_path_factory.getbasetemp()
-    folder = folder if worker_id == "master" else folder.parent
+    return folder if worker_id == "master" else folder.parent
+
+
+@pytest.fixture(scope="session")
+def exported(shared_folder: Path) -> Ended:
+    """`cocorr-export scn --target all --json` on the shipped checkpoint, once for all test processes."""
+    folder = shared_folder
     record = folder / "exported.json"
     with FileLock(f"{record}.lock"):
         if not record.exists():

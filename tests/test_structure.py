@@ -26,8 +26,8 @@ MAY_IMPORT = {
     "exporter.figures": {"exporter.core", "exporter.measure"},
     "exporter.session": {"exporter.core", "exporter.judge", "exporter.store", "exporter.targets"},
     "exporter.pipeline": {
-        *("exporter." + room for room in ("core", "capture", "passes", "targets", "measure", "profiles", "store", "judge")),
-        *("exporter." + room for room in ("environment", "figures", "interpret")),
+        *("exporter." + room for room in ("core", "capture", "passes", "targets", "profiles", "store", "judge")),
+        *("exporter." + room for room in ("connections", "environment", "figures", "interpret", "measure")),
         "models.zoo",
         "models.spec",
         "models.checkpoint",

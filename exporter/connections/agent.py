@@ -27,6 +27,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 # log.txt is where the other side may send what the runtime prints.
 EXCHANGED = (
@@ -49,6 +50,9 @@ SWAPPED = "swapped"
 OUT_OF_MEMORY = re.compile(
     r"bad_alloc|(failed|unable|not enough memory) to allocate|out of memory|error:? 0x:?21\b", re.I
 )
+
+# The process group that nobody has, by which `mark` is known.
+MARKER = 0x5CA1AB1E
 
 ONNX_DTYPES = {"float": "float32", "double": "float64", "bool": "bool"}
 # torch's ScalarType numbers, which ExecuTorch uses in a method's metadata.
@@ -79,7 +83,7 @@ class Model:
     """A loaded artifact: `prepare` makes the runtime's own inputs, `run` is what is timed, `collect` copies out.
 
     `outputs` names what `collect` returns, in its order, or is None where the runtime's outputs have no names; `owner`
-    is what must live as long as the model.
+    is what must live as long as the model. `run_marked` runs between its own markers, see `run_between_markers`.
     """
 
     inputs: list[Input]
@@ -88,6 +92,11 @@ class Model:
     run: Callable[[Any], Any]
     collect: Callable[[Any], list[np.ndarray]]
     owner: Any = None
+    run_marked: Callable[[Any], Any] | None = None
+
+
+class Owner:
+    """Stands for memory that is freed when it is."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +204,12 @@ def executorch(threads: int) -> Runtime:
     """ExecuTorch's runtime; its inputs and outputs have positions, not names.
 
     The extension module is imported by itself: executorch.runtime would import the exporter with it, 5 s and 140 MB
-    that are not the artifact's. It needs torch's libraries loaded first.
+    that are not the artifact's. It needs torch's libraries loaded first. In the ARM64 bundle, which sets
+    COCORR_EXECUTORCH to its version, a runner of our own does without torch.
     """
+    native = os.environ.get("COCORR_EXECUTORCH")
+    if native:
+        return native_executorch(threads, native)
     import torch
     from executorch.extension.pybindings import _portable_lib as lib
 
@@ -228,14 +241,93 @@ def executorch(threads: int) -> Runtime:
     return Runtime(f"ExecuTorch {version_of('executorch')}", lib._threadpool_get_thread_count(), load)
 
 
-def core_ml(threads: int) -> Runtime:  # noqa: ARG001 - Core ML offers no such setting
-    """Core ML through coremltools, on macOS; it chooses processor and threads by itself."""
+def native_executorch(threads: int, version: str) -> Runtime:
+    """ExecuTorch's runtime behind the C interface of runner.cpp; the libraries are the bundle's."""
+    import ctypes
+
+    process = ctypes.CDLL(None)
+    process.dlopen.restype = ctypes.c_void_p
+    # ctypes itself would bind every symbol at once, and those of torch are not there.
+    if not process.dlopen(b"libexecutorch.so", os.RTLD_LAZY | os.RTLD_GLOBAL):
+        process.dlerror.restype = ctypes.c_char_p
+        raise RefusalError("runtime", f"ExecuTorch cannot be loaded: {process.dlerror().decode()}")
+    lib = ctypes.CDLL("libcocorr_executorch.so")
+    size, pointer = ctypes.c_size_t, ctypes.c_void_p
+    lib.cocorr_last_error.restype = ctypes.c_char_p
+    lib.cocorr_load.argtypes, lib.cocorr_load.restype = [ctypes.c_char_p, size], pointer
+    lib.cocorr_free.argtypes = [pointer]
+    lib.cocorr_count.argtypes, lib.cocorr_count.restype = [pointer, ctypes.c_int], size
+    lib.cocorr_tensor.argtypes = [pointer, ctypes.c_int, size, pointer, pointer]
+    lib.cocorr_set_input.argtypes = [pointer, size, pointer, size]
+    lib.cocorr_execute.argtypes = lib.cocorr_execute_marked.argtypes = [pointer]
+    lib.cocorr_output.argtypes, lib.cocorr_output.restype = [pointer, size, ctypes.POINTER(size)], pointer
+    used = lib.cocorr_start(threads)
+
+    def check(failed: int) -> None:
+        if failed:
+            raise RefusalError("runtime", lib.cocorr_last_error().decode())
+
+    def describe(model: int, outputs: bool) -> list[Input]:
+        found = []
+        for index in range(lib.cocorr_count(model, outputs)):
+            dtype, sizes = ctypes.c_int32(), (ctypes.c_int64 * 16)()
+            rank = lib.cocorr_tensor(model, outputs, index, ctypes.byref(dtype), sizes)
+            name = EXECUTORCH_DTYPES.get(dtype.value)
+            if rank < 0 or name is None:
+                side = "output" if outputs else "input"
+                raise RefusalError(
+                    "signature", f"{side} {index} is no tensor of a known type (ScalarType {dtype.value})"
+                )
+            found.append(Input(None, list(sizes[:rank]), name))
+        return found
+
+    def load(path: Path, data: Path | None) -> Model:
+        if data is not None:
+            raise RefusalError("no_runtime", "the runner for ExecuTorch on ARM64 reads no data file")
+        program = path.read_bytes()
+        model = lib.cocorr_load(program, len(program))
+        if not model:
+            words = lib.cocorr_last_error().decode()
+            raise RefusalError("memory" if OUT_OF_MEMORY.search(words) else "runtime", words)
+        weakref.finalize(owner := Owner(), lib.cocorr_free, model)
+        outputs = describe(model, True)
+
+        def prepare(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+            given = list(arrays.values())
+            for index, array in enumerate(given):
+                check(lib.cocorr_set_input(model, index, array.ctypes.data, array.nbytes))
+            return given  # the runner reads inputs where they lie
+
+        def collect(_: Any) -> list[np.ndarray]:
+            arrays = []
+            for index, output in enumerate(outputs):
+                count = size()
+                start = lib.cocorr_output(model, index, ctypes.byref(count))
+                shape = [extent for extent in output.shape if extent is not None]
+                arrays.append(np.frombuffer(ctypes.string_at(start, count.value), output.dtype).reshape(shape))
+            return arrays
+
+        return Model(
+            describe(model, False),
+            None,
+            prepare,
+            lambda _: check(lib.cocorr_execute(model)),
+            collect,
+            owner,
+            lambda _: check(lib.cocorr_execute_marked(model)),
+        )
+
+    return Runtime(f"ExecuTorch {version} (native runner)", used, load)
+
+
+def core_ml(threads: int, compute_units: str = "ALL") -> Runtime:  # noqa: ARG001 - Core ML offers no such setting
+    """Core ML through coremltools, on macOS; it chooses threads by itself, and a processor among those allowed."""
     if platform.system() != "Darwin":
         raise RefusalError("no_runtime", f"Core ML runs on macOS only, this is {platform.system()}")
     import coremltools
 
     def load(path: Path, data: Path | None) -> Model:  # noqa: ARG001 - external weights are inputs here
-        model = coremltools.models.MLModel(str(path))
+        model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit[compute_units])
         description = model.get_spec().description
         inputs = []
         for value in description.input:
@@ -250,11 +342,11 @@ def core_ml(threads: int) -> Runtime:  # noqa: ARG001 - Core ML offers no such s
             lambda result: [np.asarray(result[name]) for name in names],
         )
 
-    return Runtime(f"Core ML (coremltools {coremltools.__version__}, compute units ALL)", None, load)
+    return Runtime(f"Core ML (coremltools {coremltools.__version__}, compute units {compute_units})", None, load)
 
 
 # target -> how to start its runtime, and the package that a user installs to have it
-RUNTIMES: dict[str, tuple[Callable[[int], Runtime], str]] = {
+RUNTIMES: dict[str, tuple[Callable[..., Runtime], str]] = {
     "onnx": (onnx_runtime, "onnxruntime"),
     "tflite": (litert, "ai-edge-litert"),
     "executorch": (executorch, "executorch"),
@@ -278,13 +370,16 @@ def version_of(package: str) -> str:
         return "of unknown version"
 
 
-def start_runtime(target: str, threads: int) -> Runtime:
-    """Import the runtime of a target; a package that is not installed becomes a refusal that names it."""
+def start_runtime(target: str, threads: int, compute_units: str = "ALL") -> Runtime:
+    """Import the runtime of a target; a package that is not installed becomes a refusal that names it.
+
+    `compute_units` are Core ML's.
+    """
     if target not in RUNTIMES:
         raise RefusalError("request", f"unknown target {target!r}; this agent knows {sorted(RUNTIMES)}")
     start, package = RUNTIMES[target]
     try:
-        return start(threads)
+        return start(threads, compute_units) if target == "coreml" else start(threads)
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing in (package.replace("-", "_"), "torch"):
@@ -324,6 +419,24 @@ def output_order(names: list[str] | None, wanted: list[dict[str, Any]]) -> list[
     if sorted(names) != sorted(expected):
         raise RefusalError("signature", f"the model's outputs are {sorted(names)}, not {sorted(expected)}")
     return [names.index(name) for name in expected]
+
+
+def mark() -> None:
+    """Make a system call that does nothing; an emulator that counts instructions stops at it."""
+    with contextlib.suppress(OSError):
+        os.getpgid(MARKER)
+
+
+def run_between_markers(model: Model, feed: Any) -> None:
+    """Make two markers with nothing between them, then one before and one after a call of the model."""
+    if model.run_marked is not None:
+        model.run_marked(feed)
+        return
+    mark()
+    mark()
+    mark()
+    model.run(feed)
+    mark()
 
 
 def keep_case(
@@ -383,6 +496,19 @@ def guard(folder: Path, request: dict[str, Any]) -> None:
         threading.Thread(target=end_with_stdin, args=(folder,), daemon=True).start()
 
 
+def hold(path: Path) -> Any:
+    """Lock a file until this process ends, so that two runs do not take each other's time; refuses where one does."""
+    import fcntl
+
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        message = "another run is at work on the device; start this one again when it has ended"
+        raise RefusalError("busy", message) from error
+    return file
+
+
 def data_limit() -> float:
     """The private memory that this process may have, in bytes."""
     import resource
@@ -406,6 +532,63 @@ def end_with_stdin(folder: Path) -> None:
     os._exit(3)
 
 
+def pin(threads: int) -> list[int] | None:
+    """Keep this process on as many cores as it has threads, the fastest there are; the cores it has then, if known.
+
+    Phones have fast and slow cores, and where a thread lands would decide its time. Linux says how fast a core is, in
+    cpu_capacity or as its highest frequency.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    allowed = sorted(os.sched_getaffinity(0))
+
+    def speed(core: int) -> int:
+        folder = Path(f"/sys/devices/system/cpu/cpu{core}")
+        found = (read_line(folder / name) for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"))
+        return next((int(value) for value in found if value is not None and value.isdigit()), 0)
+
+    fastest = sorted(allowed, key=speed, reverse=True)[:threads]
+    with contextlib.suppress(OSError):  # some devices keep that to themselves
+        os.sched_setaffinity(0, fastest)
+    return sorted(os.sched_getaffinity(0))
+
+
+def read_line(path: Path) -> str | None:
+    """The first line of a file of the system's, or None where it does not let itself be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip()[:80]
+    except (OSError, IndexError):
+        return None
+
+
+def governors(cores: list[int]) -> str | None:
+    """The names of the governors that set the frequencies of these cores."""
+    paths = [Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor") for core in cores]
+    return ", ".join(sorted({name for name in map(read_line, paths) if name})) or None
+
+
+def hottest() -> float | None:
+    """The highest temperature of the thermal zones that can be read, in degrees Celsius."""
+    found = [read_line(zone / "temp") for zone in Path("/sys/class/thermal").glob("thermal_zone*")]
+    # Zones that are switched off tell nonsense.
+    degrees = [int(value) / 1000 for value in found if value is not None and re.fullmatch(r"-?\d{1,9}", value)]
+    return max((value for value in degrees if 0 < value < 150), default=None)
+
+
+def conditions(cores: list[int] | None, before: float | None) -> dict[str, str]:
+    """What the times were taken under, as far as it is known: cores, their governor, temperatures before and after."""
+    told: dict[str, str] = {}
+    if cores is not None:
+        told["cores"] = f"{', '.join(map(str, cores))} of {os.cpu_count()}"
+        governor = governors(cores)
+        if governor is not None:
+            told["governor"] = governor
+    after = hottest()
+    if before is not None and after is not None:
+        told["hottest_c"] = f"{before:.1f} before, {after:.1f} after"
+    return told
+
+
 def read_inputs(path: Path, request: dict[str, Any]) -> tuple[dict[str, np.ndarray], int]:
     """The input arrays by name, in the order of the request, and the number of cases they all have."""
     with np.load(path, allow_pickle=False) as stored:
@@ -425,7 +608,9 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
     weights = {name: inputs.pop(name) for name in list(inputs) if data and name in data.tensors}
     # Written to now, so that their pages are in the baseline and not in the artifact's peak.
     kept = [np.full((cases, *entry["shape"]), 0, entry["dtype"]) for entry in wanted]
-    runtime = start_runtime(request["target"], request["threads"])
+    # Before the runtime starts its threads, which then stay there too.
+    cores = pin(request["threads"]) if request["pin"] else None
+    runtime = start_runtime(request["target"], request["threads"], request["compute_units"])
     gc.collect()
     forget_peak()
     baseline = resident_bytes("VmRSS")
@@ -457,6 +642,7 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
     feed = model.prepare({name: array[0] for name, array in inputs.items()})
     gc.collect()
     gc.disable()  # a collection in the middle of a call would be counted as the runtime's time
+    before = hottest()
     samples_us = []
     for _ in range(request["warmup"]):
         model.run(feed)
@@ -466,6 +652,8 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
         samples_us.append((time.perf_counter_ns() - start) / 1e3)
 
     peak = resident_bytes("VmHWM")
+    if request["mark"]:
+        run_between_markers(model, feed)
     reasons = ["the runtime chooses its own threads"] if runtime.threads is None else []
     if baseline is None or peak is None:
         reasons.append("this system does not tell the resident set of a process")
@@ -479,6 +667,7 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
         "baseline_rss_bytes": baseline,
         "threads": runtime.threads,
         "reason": "; ".join(reasons) or None,
+        "conditions": conditions(cores, before),
     }
     return response, kept
 
@@ -489,7 +678,7 @@ def compare(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     for one, file in ((request, "inputs.npz"), (request["rival"], "rival.npz")):
         inputs, _ = read_inputs(folder / file, one)
         data = DataFile.of(folder, one)
-        runtime = start_runtime(one["target"], request["threads"])
+        runtime = start_runtime(one["target"], request["threads"], request["compute_units"])
         model = runtime.load(folder / one["model_file"], None if data is None else data.path)
         inputs = {name: array for name, array in inputs.items() if data is None or name not in data.tensors}
         check_inputs(model.inputs, inputs)
@@ -545,6 +734,7 @@ def main(folder: Path) -> int:
             given = request.get("protocol")
             raise RefusalError("protocol", f"the agent speaks protocol {PROTOCOL}, the request {given!r}")
         guard(folder, request)
+        held = None if request["lock"] is None else hold(folder / request["lock"])  # noqa: F841 - until the end
         if request["rival"] is not None:
             answer = compare(folder, request)
         else:

@@ -19,6 +19,7 @@ from exporter.core.errors import (
     ArtifactError,
     BadInputError,
     CocorrError,
+    DeviceError,
     MissingExtraError,
     RuntimeCrashError,
     RuntimeMemoryError,
@@ -28,6 +29,7 @@ from exporter.core.types import Arrays, PairedTimes, RunRequest, RunResult, Tens
 
 MAX_RESPONSE_BYTES = 64 * 2**20
 LOG_TAIL_BYTES = 4096
+MAX_CONDITIONS = 16
 
 
 def write_request(
@@ -37,10 +39,15 @@ def write_request(
     memory_limit_bytes: int | None,
     watch_stdin: bool,
     rival: tuple[RunRequest, str] | None = None,
+    mark: bool = False,
+    pin: bool = False,
+    lock: str | None = None,
 ) -> None:
     """Write request.json and inputs.npz; `model_file` is the path there, absolute or relative to the folder.
 
     A `rival` is the other artifact of a comparison and its path there; counts, threads and limits are `request`'s.
+    `mark` asks for one more call of case 0, between markers that whoever counts instructions stops at; `pin` for the
+    fastest cores only; `lock` names a file there that only one run may hold.
     Raises BadInputError for a request that no runtime could serve.
     """
     document = {
@@ -54,6 +61,10 @@ def write_request(
         "time_limit_s": request.time_limit_s,
         "memory_limit_bytes": memory_limit_bytes,
         "watch_stdin": watch_stdin,
+        "mark": mark,
+        "pin": pin,
+        "lock": lock,
+        "compute_units": request.compute_units,
     }
     (folder / "request.json").write_text(json.dumps(document), encoding="utf-8")
 
@@ -121,6 +132,7 @@ def read_response(folder: Path, request: RunRequest) -> RunResult:
         threads=count_or_none(response, "threads"),
         reason=None if reason is None else text(response, "reason"),
         swap_ms=tuple(number(sample, "swap_ms") for sample in swaps),
+        conditions=conditions_of(response),
     )
 
 
@@ -133,6 +145,14 @@ def read_comparison(folder: Path, request: RunRequest) -> PairedTimes:
         second_us=samples_of(response, "rival_samples_us", request.iterations),
         threads=(count_or_none(response, "threads"), count_or_none(response, "rival_threads")),
     )
+
+
+def conditions_of(response: Mapping[str, Any]) -> dict[str, str]:
+    """What the device told of itself, a few short words by name."""
+    told = response.get("conditions")
+    if not isinstance(told, dict) or len(told) > MAX_CONDITIONS:
+        unusable(f"conditions must be at most {MAX_CONDITIONS} strings by name")
+    return {printable(str(name)): text(told, name) for name in told}
 
 
 def answer(folder: Path, request: RunRequest) -> dict[str, Any]:
@@ -181,6 +201,7 @@ def raise_reported(response: Mapping[str, Any], request: RunRequest, tail: str) 
     errors: dict[str, CocorrError] = {
         "no_runtime": RuntimeMissingError(words),
         "request": BadInputError(words),
+        "busy": DeviceError(words),
         "protocol": BadInputError(f"{words}; put the same version on both sides"),
         "signature": ArtifactError(f"the {name} model does not fit its manifest: {words}; export it again"),
         "memory": RuntimeMemoryError(f"the {name} runtime ran out of memory: {words}{tail}"),

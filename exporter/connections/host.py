@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,20 +56,21 @@ class HostConnection:
             files = [str(path.resolve()) for path in paths]
             other = None if rival is None else (rival, files[1])
             write_request(folder, request, files[0], self._memory_limit_bytes, watch_stdin=True, rival=other)
-            status = run_agent(folder, request)
+            # -P: the folder of agent.py must not shadow packages.
+            command = [sys.executable, "-P", str(Path(agent.__file__)), str(folder)]
+            status = run_agent(command, environment(request.threads), folder, request)
             if (folder / "response.json").exists() and status in (0, 1):
                 return read(folder, request)
             raise death(status, request, log_tail(folder))
 
 
-def run_agent(folder: Path, request: RunRequest) -> int:
-    """Start the agent, wait for its end and return its exit status, negative for a signal.
+def run_agent(command: Sequence[str], variables: Mapping[str, str], folder: Path, request: RunRequest) -> int:
+    """Start the agent by `command`, wait for its end and return its exit status, negative for a signal.
 
     It leads a process group of its own, so that a Ctrl-C in the terminal reaches this process only, and this one ends
     the whole group. Its standard input is a pipe from here: when this process is killed, the agent sees it close.
     """
-    # -P: the folder of agent.py must not shadow packages. Standard streams of the runtime go to a file in the folder.
-    command = [sys.executable, "-P", str(Path(agent.__file__)), str(folder)]
+    # Standard streams of the runtime go to a file in the folder.
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -77,7 +78,7 @@ def run_agent(folder: Path, request: RunRequest) -> int:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=environment(request.threads),
+            env=variables,
             start_new_session=True,
         )
         try:

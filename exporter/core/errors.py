@@ -52,6 +52,14 @@ class MissingExtraError(BadInputError):
         super().__init__(f"{package} is not installed; get it with: pip install 'cocorr-export[{extra}]'")
 
 
+class SetupError(BadInputError):
+    """Something that the project fetches or builds on this machine cannot be had; the message says what is missing."""
+
+
+class DeviceError(BadInputError):
+    """The device cannot be reached, or does not let itself be used; nothing is said about the artifact."""
+
+
 class LoweringError(CocorrError):
     """A vendor's converter refused the program."""
 

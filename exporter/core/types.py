@@ -125,6 +125,7 @@ class RunRequest:
     Each case is computed once for the outputs; case 0 is then timed: `warmup` calls unmeasured, `iterations` measured.
     `data` describes the data file beside the model file. Inputs named after its tensors are written into it, case by
     case, and the model is loaded again; the timed calls and a request without such inputs use the file as it is.
+    `compute_units` are the processors that Core ML may use.
     """
 
     target: str
@@ -136,13 +137,16 @@ class RunRequest:
     threads: int = 1
     time_limit_s: float = 120.0
     data: DataFile | None = None
+    compute_units: str = "ALL"
 
 
 @dataclass(frozen=True)
 class RunResult:
     """What came back: outputs [cases, *output shape], timings and memory of the process; None where not measured.
 
-    `swap_ms` is the time of each case to write its weights and load the model again, where cases had weights.
+    `instructions` are those of the processor for one call of case 0, where the place can count them; `conditions` say
+    under what the times were taken, as far as the device tells. `swap_ms` is the time of each case to write its weights
+    and load the model again, where cases had weights.
     """
 
     outputs: Arrays
@@ -155,6 +159,9 @@ class RunResult:
     threads: int | None
     reason: str | None = None
     swap_ms: tuple[float, ...] = ()
+    instructions: int | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    connection: str = "host"
 
 
 @dataclass(frozen=True)

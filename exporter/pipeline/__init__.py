@@ -7,6 +7,7 @@ from exporter.pipeline.artifact import parity, run_package, swap
 from exporter.pipeline.export import export
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
 from exporter.pipeline.profile import ProfileRequest, profile
+from exporter.pipeline.reach import install_emulator, remove_emulator
 from exporter.pipeline.request import Embeddings, ExportRequest
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "ProfileRequest",
     "doctor",
     "export",
+    "install_emulator",
     "listing",
     "model_names",
     "parity",
     "profile",
+    "remove_emulator",
     "run_package",
     "swap",
 ]

@@ -2,23 +2,32 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.core.errors import ArtifactError, BadInputError
 from exporter.core.types import ExternalWeights
 from exporter.pipeline.export import Document, Report
 from exporter.targets import TARGETS
 
+if TYPE_CHECKING:
+    from exporter.core.protocols import Connection
 
-def parity(folder: Path, report: Report) -> Document:
-    """Judge an artifact again from its folder alone; return its document with the new verdict. Raises ArtifactError."""
+
+def parity(folder: Path, report: Report, connection: str = "host") -> Document:
+    """Judge an artifact again from its folder alone; return its document with the new verdict.
+
+    `connection` is one that needs no more than its name, or a profile whose device shall run it: an artifact may come
+    from anywhere, so it does not choose. Raises ArtifactError.
+    """
     from exporter import judge, store
+    from exporter.pipeline.reach import reach
 
+    way = reach(connection)
     manifest = store.read_manifest(folder)
     _check_target(folder, manifest)
     report("comparing the files with the manifest")
     changed = store.changed_file(folder, manifest)
-    verdict = judge.unjudged("fail", changed) if changed else _judge(folder, manifest, report)
+    verdict = judge.unjudged("fail", changed) if changed else _judge(folder, manifest, report, way)
     return {**manifest, "artifact": str(folder), "parity": verdict}
 
 
@@ -63,12 +72,12 @@ def run_package(package: Path, inputs: Path, outputs: Path, intermediates: bool)
     return interpret.run_package(package, inputs, outputs, intermediates)
 
 
-def _judge(folder: Path, manifest: dict[str, Any], report: Report) -> Document:
+def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "Connection | None" = None) -> Document:
     """Run the golden cases and return the parity section."""
     from exporter import judge, store
 
     inputs, outputs = store.read_golden(folder)
-    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]])
+    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]], connection)
     specs = {side: judge.specs(manifest[side]) for side in ("inputs", "outputs")}
     if subject.data is not None:
         specs["inputs"] += judge.specs(manifest["external"]["tensors"])

@@ -112,6 +112,7 @@ class _Job:
     def _make(self, source: "Source", folder: Path) -> Document:
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
         from exporter import figures, judge, store
+        from exporter.connections import connect
         from exporter.core import package
         from exporter.environment import versions
 
@@ -133,6 +134,7 @@ class _Job:
             ranking=program.ranking,
             threads=self.profile.threads,
             data=data,
+            connection=connect(*self.profile.connection.chosen()),
         )
         ran = judge.run(subject, source.inputs, _WARMUP, _ITERATIONS)
         in_file = {} if data is None else data.tensors
@@ -162,6 +164,8 @@ class _Job:
                 "tensors": [row(spec) for spec in source.specs if spec.name in source.external.tensors],
                 "data_file": None if data is None else {"name": data.name, "tensors": dict(data.tensors)},
             },
+            "history_length": source.checkpoint.history_length,
+            "candidates": source.checkpoint.golden["candidate_ids"].shape[1],
             "exchange": _exchange(source),
             "links": [link.model_dump() for link in self.profile.links],
             "source": {

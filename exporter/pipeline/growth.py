@@ -10,6 +10,7 @@ from exporter.core.types import Captured, Precision
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
+    from exporter.core.protocols import Connection
     from exporter.pipeline.source import Source
 
 Section = dict[str, Any]
@@ -38,9 +39,14 @@ def points(
     timed: tuple[int, int] | None,
     threads: int,
     report: Report,
+    connection: "Connection | None" = None,
 ) -> list[Section]:
-    """Return the figures of the program at each length; `timed` are the calls to warm up and to measure, or None."""
+    """Return the figures of the program at each length; `timed` are the calls to warm up and to measure, or None.
+
+    They run over `connection`, or on this host.
+    """
     from exporter import figures, judge
+    from exporter.connections.host import HostConnection
 
     target = TARGETS[lowering.target]
     found = []
@@ -53,6 +59,7 @@ def points(
             ran = judge.Ran(None, "unverified", "not run")
             if timed is not None:
                 subject = judge.Subject(
+                    connection=connection or HostConnection(),
                     target=target,
                     model_file=model_file,
                     options=lowering.options,

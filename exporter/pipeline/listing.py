@@ -35,8 +35,9 @@ def listing(what: Listing) -> list[Document]:
     ]
 
 
-def doctor() -> list[Document]:
-    """Return one row per target: its packages, whether it is ready, and the command that installs what is missing."""
+def doctor() -> dict[str, list[Document]]:
+    """Return one row per target and connection: its packages, whether it is ready, how to install what is missing."""
+    from exporter.connections import ways
     from exporter.environment import survey
 
-    return survey(TARGETS)
+    return {"targets": survey(TARGETS), "connections": ways()}

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.pipeline import budgets, growth
+from exporter.pipeline.reach import reach
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
 from models.zoo import MODELS, load_spec
 
 if TYPE_CHECKING:
+    from exporter.core.protocols import Connection
     from exporter.pipeline.source import Source
 
 Document = dict[str, Any]
@@ -25,6 +27,8 @@ _LEAST_PAIRS = 20
 class ProfileRequest:
     """What `cocorr-export profile` was asked for; `against` is another artifact to be compared with.
 
+    `connection` is the name of one, or of a profile whose device runs it.
+
     `checkpoint` is where the artifact comes from, None for the one that ships; other lengths are lowered from it.
     """
 
@@ -33,6 +37,7 @@ class ProfileRequest:
     samples: bool = False
     against: Path | None = None
     checkpoint: Path | None = None
+    connection: str = "host"
 
 
 def profile(request: ProfileRequest, report: growth.Report) -> Document:
@@ -51,7 +56,7 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     report("counting the operations of the file")
     lowered = target.read(folder / manifest["model_file"])
     report(f"running {request.iterations} times in a process of its own")
-    subject, inputs = _one_case(folder, manifest)
+    subject, inputs = _one_case(folder, manifest, reach(request.connection))
     ran = judge.run(subject, inputs, _WARMUP, request.iterations)
     counted = figures.flops(lowered)
     manifest["memory"] = figures.memory(lowered, [row["name"] for row in manifest["inputs"]], ran.result, ran.reason)
@@ -84,12 +89,12 @@ def _read(folder: Path) -> Document:
     return manifest
 
 
-def _one_case(folder: Path, manifest: Document) -> tuple[Any, dict[str, Any]]:
-    """Return the artifact to run and its first golden case."""
+def _one_case(folder: Path, manifest: Document, connection: "Connection | None" = None) -> tuple[Any, dict[str, Any]]:
+    """Return the artifact to run over `connection`, or on this host, and its first golden case."""
     from exporter import judge, store
 
     golden, _ = store.read_golden(folder)
-    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]])
+    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]], connection)
     missing = [row["name"] for row in manifest["inputs"] if row["name"] not in golden]
     if missing:
         raise ArtifactError(f"{folder}: golden.npz has no {missing[0]!r}; export the artifact again")
@@ -128,7 +133,9 @@ def _growth(request: ProfileRequest, manifest: Document, counted: Document, repo
     lowering = growth.Lowering(manifest["target"], manifest["precision"], manifest["options"])
     lengths = [length for length in LENGTHS if length != own]
     longer = growth.lengthened(source, max(lengths))
-    points += growth.points(longer, lowering, lengths, (_WARMUP, request.iterations), manifest["threads"], report)
+    timed = _WARMUP, request.iterations
+    way = reach(request.connection)
+    points += growth.points(longer, lowering, lengths, timed, manifest["threads"], report, way)
     return {**figures.growth(points), "module_hook_macs_per_token": hooks, "reason": None}
 
 
@@ -149,7 +156,10 @@ def _source(request: ProfileRequest, manifest: Document) -> "Source":
             precision=manifest["precision"],
             output=request.artifact,
             structure=(manifest.get("selection") or {}).get("structure"),
-        )
+            untrained=manifest["source"].get("untrained") is True,
+        ),
+        manifest.get("history_length"),
+        manifest.get("candidates"),
     )
     if source.checkpoint.sha256 != manifest["source"].get("checkpoint_sha256"):
         raise BadInputError(f"{source.checkpoint.folder} is not the checkpoint of this artifact; give it: --checkpoint")

@@ -12,6 +12,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # What is handed to ssh and adb: no word of a profile can be an option of theirs, or several words.
 _HOST = r"^[A-Za-z0-9_]([A-Za-z0-9._:%-]{0,252}[A-Za-z0-9_])?$"
 _USER = r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$"
+_FOLDER = r"^[A-Za-z0-9._/][A-Za-z0-9._/ -]{0,255}$"
 _SERIAL = r"^[A-Za-z0-9]([A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?$"
 
 # The processors whose kernels the runtimes choose between; names of qemu's.
@@ -98,19 +99,25 @@ class EmulatorOptions(_Strict):
 class SshOptions(_Strict):
     """A host that the system's ssh reaches; keys and everything else come from its own configuration.
 
-    `config` is an ssh configuration file in place of the user's.
+    `config` is an ssh configuration file in place of the user's; `folder` is where things go there, below the user's
+    home unless it begins with a slash.
     """
 
     host: str = Field(pattern=_HOST)
     port: int | None = Field(default=None, ge=1, le=65535)
     user: str | None = Field(default=None, pattern=_USER)
     config: str | None = Field(default=None, min_length=1, pattern=r"^[^\x00-\x1f]+$")
+    folder: str = Field(default=".cache/cocorr-export", pattern=_FOLDER)
 
 
 class AdbOptions(_Strict):
-    """An Android device that adb knows; without a serial number it must be the only one."""
+    """An Android device that adb knows; without a serial number it must be the only one.
+
+    `folder` is where things go there; its files must be allowed to run.
+    """
 
     serial: str | None = Field(default=None, pattern=_SERIAL)
+    folder: str = Field(default="/data/local/tmp", pattern=_FOLDER)
 
 
 class Connection(_Strict):
@@ -131,6 +138,11 @@ class Connection(_Strict):
         if len(value) != 1:
             raise ValueError(f"give exactly one of {', '.join(cls.model_fields)}")
         return {name: {} if options is None else options for name, options in value.items()}
+
+    def chosen(self) -> tuple[str, dict[str, Any]]:
+        """Return the name of the way and its options."""
+        ((name, options),) = self.model_dump(exclude_none=True).items()
+        return name, options
 
 
 def _unique(links: tuple[Link, ...]) -> tuple[Link, ...]:

@@ -1,6 +1,7 @@
 """Tiny artifacts for every runtime, made once per test process, and fake runtimes that fail on demand."""
 
 import importlib.util
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -206,3 +207,14 @@ def fake_onnxruntime(tmp_path, monkeypatch):
         return model
 
     return install
+
+
+@pytest.fixture
+def own_temporary_folder(tmp_path, monkeypatch):
+    """Every run's folder goes into this one, which must be empty at the end of each test."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield folder
+    assert list(folder.iterdir()) == []

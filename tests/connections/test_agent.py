@@ -62,7 +62,7 @@ def test_refuses_another_protocol(tmp_path, make_request, tiny_onnx):
     assert start(tmp_path).returncode == 1
     response = json.loads((tmp_path / "response.json").read_text())
     assert response["kind"] == "protocol"
-    assert response["message"] == "the agent speaks protocol 2, the request 99"
+    assert response["message"] == "the agent speaks protocol 3, the request 99"
     assert not (tmp_path / "outputs.npz").exists()
 
 

@@ -23,6 +23,7 @@ GOOD = {
     "baseline_rss_bytes": None,
     "threads": 1,
     "reason": None,
+    "conditions": {"governor": "performance\x1b[2J"},
 }
 OUTPUT = np.arange(60, dtype=np.float32).reshape(3, 1, 20)
 
@@ -54,12 +55,13 @@ def test_reads_a_good_answer(answer):
     assert result.outputs["scores"].flags.writeable
     assert (result.load_ms, result.first_us, result.samples_us) == (1.5, 2.0, (1.0, 2.0, 3.0, 4.0, 5.0))
     assert (result.peak_rss_bytes, result.baseline_rss_bytes, result.threads) == (7, None, 1)
+    assert result.conditions == {"governor": "performance"}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"protocol": 1}, "speaks protocol 1, this side 2; put the same version on both sides"),
+        ({"protocol": 1}, "speaks protocol 1, this side 3; put the same version on both sides"),
         ({"protocol": None}, "speaks protocol None"),
         ({"status": "perhaps"}, "no status"),
         ({"executed_on": 3}, "executed_on must be a string"),
@@ -74,6 +76,8 @@ def test_reads_a_good_answer(answer):
         ({"peak_rss_bytes": 1.5}, "peak_rss_bytes must be a whole number"),
         ({"threads": -1}, "threads must be a whole number"),
         ({"reason": []}, "reason must be a string"),
+        ({"conditions": {"governor": 3}}, "governor must be a string"),
+        ({"conditions": {str(n): "" for n in range(17)}}, "conditions must be at most 16 strings"),
     ],
 )
 def test_refuses_wrong_fields(answer, change, words):

@@ -5,7 +5,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,15 +20,7 @@ GIB = 2**30
 WRITE_PID = "import os, pathlib\npathlib.Path({path!r}).write_text(str(os.getpid()))\n"
 
 
-@pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path, monkeypatch):
-    """Every run's folder goes into this one, which must be empty at the end of each test."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    yield folder
-    assert list(folder.iterdir()) == []
+pytestmark = pytest.mark.usefixtures("own_temporary_folder")
 
 
 def ended(pid: int) -> bool:

@@ -1,0 +1,61 @@
+"""The `emulator` connection: ARM64 code on an emulated processor of this machine, out of the installed bundle."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from exporter.connections import agent, bundle
+from exporter.connections.exchange import log_tail, read_response, write_request
+from exporter.connections.host import death, run_agent
+from exporter.core.errors import ArtifactError, RuntimeMissingError
+from exporter.core.types import PairedTimes, RunRequest, RunResult
+
+_REASON = "an emulated processor's time and memory say nothing about a real one"
+
+
+class EmulatorConnection:
+    """Starts the agent in the bundle's Python, on a processor model `cpu` of qemu's."""
+
+    name = "emulator"
+
+    def __init__(self, cpu: str) -> None:
+        self._cpu = cpu
+
+    def run(self, request: RunRequest) -> RunResult:
+        """Run the request and return its outputs; times and memory are None. Nothing stays behind, whatever happens.
+
+        Raises what HostConnection.run raises, and RuntimeMissingError where the bundle is not installed.
+        """
+        installed = bundle.find()
+        if not request.model_file.exists():
+            raise ArtifactError(f"{request.model_file} does not exist; export the artifact again")
+        request = replace(request, warmup=0, iterations=0)
+        with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            write_request(folder, request, str(request.model_file.resolve()), None, watch_stdin=True)
+            command = self._command(installed, folder)
+            status = run_agent(command, bundle.environment(str(installed.root), request.threads), folder, request)
+            if not (folder / "response.json").exists() or status not in (0, 1):
+                raise death(status, request, log_tail(folder))
+            result = read_response(folder, request)
+        version = installed.versions["qemu-user"].split(":")[-1].split("+")[0]
+        return replace(
+            result,
+            executed_on=f"{result.executed_on}, {self._cpu} emulated by qemu {version}",
+            load_ms=None,
+            first_us=None,
+            peak_rss_bytes=None,
+            baseline_rss_bytes=None,
+            reason=_REASON,
+            connection=self.name,
+            conditions={},
+        )
+
+    def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
+        """Raise RuntimeMissingError: there is no time here to compare."""
+        raise RuntimeMissingError(f"{_REASON}; compare on a device, or by instructions")
+
+    def _command(self, installed: bundle.Bundle, folder: Path) -> list[str]:
+        # The seed fixes the random bytes that a process is given at its start, and so the addresses that hang on them.
+        emulate = [str(installed.qemu), "-cpu", self._cpu, "-seed", "1"]
+        return [*emulate, *bundle.launch(str(installed.root), [str(Path(agent.__file__)), str(folder)])]

@@ -1,0 +1,237 @@
+// Runs ExecuTorch programs behind a C interface, where Python's own binding cannot be imported for want of torch.
+//
+// The bundle's Python loads the ExecuTorch wheel's library first, with lazy binding and for everybody: it brings the
+// executor, the portable kernels and XNNPACK. What of torch the library's data refers to comes from torch_symbols.c;
+// its functions are never called. Sizes of 0 and null pointers in the answers mean failure; `last_error` says which.
+
+#include <executorch/runtime/executor/method.h>
+#include <executorch/runtime/executor/program.h>
+#include <executorch/runtime/platform/runtime.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <memory>
+#include <vector>
+
+namespace executorch::extension::threadpool {
+class ThreadPool {
+ public:
+  bool _unsafe_reset_threadpool(uint32_t);
+  size_t get_thread_count() const;
+};
+ThreadPool* get_threadpool();
+}  // namespace executorch::extension::threadpool
+
+using namespace executorch::runtime;
+using executorch::aten::Tensor;
+using executorch::aten::TensorImpl;
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+constexpr size_t kMethodPool = 64 << 20;
+constexpr size_t kTemporaryPool = 32 << 20;
+// A system call that does nothing; whoever counts instructions stops at it.
+constexpr pid_t kMarker = 0x5ca1ab1e;
+
+char g_error[256] = "";
+
+#define FAIL(...) snprintf(g_error, sizeof g_error, __VA_ARGS__)
+
+struct Free {
+  void operator()(void* memory) const { free(memory); }
+};
+using Memory = std::unique_ptr<uint8_t, Free>;
+
+Memory allocate(size_t size) {
+  size_t whole = (size + kAlignment - 1) / kAlignment * kAlignment;
+  return Memory(static_cast<uint8_t*>(aligned_alloc(kAlignment, whole ? whole : kAlignment)));
+}
+
+// The program as it lies in memory; its weights are read in place.
+class BufferLoader final : public DataLoader {
+ public:
+  BufferLoader(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+
+  Result<FreeableBuffer> load(size_t offset, size_t size, const SegmentInfo&) const override {
+    if (offset > size_ || size > size_ - offset) return Error::InvalidArgument;
+    return FreeableBuffer(data_ + offset, size, nullptr);
+  }
+  Error load_into(size_t offset, size_t size, const SegmentInfo&, void* to) const override {
+    if (offset > size_ || size > size_ - offset) return Error::InvalidArgument;
+    memcpy(to, data_ + offset, size);
+    return Error::Ok;
+  }
+  Result<size_t> size() const override { return size_; }
+
+ private:
+  const uint8_t* data_;
+  size_t size_;
+};
+
+// A tensor over memory of the caller's, for an input that the plan gives no memory.
+struct Feed {
+  std::vector<int32_t> sizes, strides;
+  std::vector<uint8_t> order;
+  std::unique_ptr<TensorImpl> tensor;
+};
+
+struct Model {
+  Memory file, method_pool, temporary_pool;
+  std::unique_ptr<BufferLoader> loader;
+  std::unique_ptr<Program> program;
+  std::vector<Memory> planned;
+  std::vector<Span<uint8_t>> spans;
+  std::unique_ptr<HierarchicalAllocator> hierarchical;
+  std::unique_ptr<MemoryAllocator> method_allocator, temporary_allocator;
+  std::unique_ptr<MemoryManager> manager;
+  std::unique_ptr<Method> method;
+  std::vector<Feed> feeds;
+};
+
+const char* method_name(const Program& program) {
+  if (program.num_methods() != 1) {
+    FAIL("the model has %zu methods, exactly one is expected", program.num_methods());
+    return nullptr;
+  }
+  auto name = program.get_method_name(0);
+  return name.ok() ? *name : nullptr;
+}
+
+bool load(Model& model, const uint8_t* content, size_t size) {
+  model.file = allocate(size);
+  model.method_pool = allocate(kMethodPool);
+  model.temporary_pool = allocate(kTemporaryPool);
+  if (!model.file || !model.method_pool || !model.temporary_pool) {
+    FAIL("failed to allocate memory for the program");
+    return false;
+  }
+  memcpy(model.file.get(), content, size);
+  model.loader = std::make_unique<BufferLoader>(model.file.get(), size);
+  auto program = Program::load(model.loader.get(), Program::Verification::InternalConsistency);
+  if (!program.ok()) {
+    FAIL("error 0x%x: this is no program that this ExecuTorch can load", static_cast<unsigned>(program.error()));
+    return false;
+  }
+  model.program = std::make_unique<Program>(std::move(program.get()));
+  const char* name = method_name(*model.program);
+  if (!name) return false;
+  auto meta = model.program->method_meta(name);
+  if (!meta.ok()) {
+    FAIL("error 0x%x: the method %s cannot be read", static_cast<unsigned>(meta.error()), name);
+    return false;
+  }
+  for (size_t index = 0; index < meta->num_memory_planned_buffers(); index++) {
+    auto bytes = meta->memory_planned_buffer_size(index);
+    if (!bytes.ok() || *bytes < 0) {
+      FAIL("the memory plan cannot be read");
+      return false;
+    }
+    model.planned.push_back(allocate(*bytes));
+    if (!model.planned.back()) {
+      FAIL("failed to allocate %lld bytes of planned memory", static_cast<long long>(*bytes));
+      return false;
+    }
+    model.spans.emplace_back(model.planned.back().get(), *bytes);
+  }
+  model.hierarchical =
+      std::make_unique<HierarchicalAllocator>(Span<Span<uint8_t>>(model.spans.data(), model.spans.size()));
+  model.method_allocator = std::make_unique<MemoryAllocator>(kMethodPool, model.method_pool.get());
+  model.temporary_allocator = std::make_unique<MemoryAllocator>(kTemporaryPool, model.temporary_pool.get());
+  model.manager = std::make_unique<MemoryManager>(
+      model.method_allocator.get(), model.hierarchical.get(), model.temporary_allocator.get());
+  auto method = model.program->load_method(name, model.manager.get());
+  if (!method.ok()) {
+    FAIL("error 0x%x: the method %s cannot be loaded", static_cast<unsigned>(method.error()), name);
+    return false;
+  }
+  model.method = std::make_unique<Method>(std::move(method.get()));
+  model.feeds.resize(model.method->inputs_size());
+  return true;
+}
+
+// The shape of a tensor of at most 16 dimensions; returns its rank, or -1.
+int describe(const Tensor& tensor, int32_t* dtype, int64_t* sizes) {
+  if (tensor.dim() > 16) return -1;
+  *dtype = static_cast<int32_t>(tensor.scalar_type());
+  for (int axis = 0; axis < tensor.dim(); axis++) sizes[axis] = tensor.size(axis);
+  return static_cast<int>(tensor.dim());
+}
+
+}  // namespace
+
+#define API extern "C" __attribute__((visibility("default")))
+
+API const char* cocorr_last_error() { return g_error; }
+
+// Fixes the threads of the process; returns how many there are.
+API uint32_t cocorr_start(uint32_t threads) {
+  runtime_init();
+  auto* pool = executorch::extension::threadpool::get_threadpool();
+  pool->_unsafe_reset_threadpool(threads);
+  return static_cast<uint32_t>(pool->get_thread_count());
+}
+
+API Model* cocorr_load(const uint8_t* content, size_t size) {
+  auto model = std::make_unique<Model>();
+  return load(*model, content, size) ? model.release() : nullptr;
+}
+
+API void cocorr_free(Model* model) { delete model; }
+
+API size_t cocorr_count(Model* model, int outputs) {
+  return outputs ? model->method->outputs_size() : model->method->inputs_size();
+}
+
+// Rank, dtype (torch's ScalarType) and sizes of an input or output; -1 where it is no tensor.
+API int cocorr_tensor(Model* model, int outputs, size_t index, int32_t* dtype, int64_t* sizes) {
+  const EValue& value = outputs ? model->method->get_output(index) : model->method->get_input(index);
+  return value.isTensor() ? describe(value.toTensor(), dtype, sizes) : -1;
+}
+
+// Sets an input from `size` bytes, which stay the caller's and must live until the last execution.
+API int cocorr_set_input(Model* model, size_t index, uint8_t* data, size_t size) {
+  Tensor tensor = model->method->get_input(index).toTensor();
+  if (tensor.nbytes() != size) {
+    FAIL("input %zu has %zu bytes, not %zu", index, tensor.nbytes(), size);
+    return 1;
+  }
+  if (tensor.const_data_ptr()) {
+    memcpy(tensor.mutable_data_ptr(), data, size);
+    return 0;
+  }
+  Feed& feed = model->feeds[index];
+  feed.sizes.assign(tensor.sizes().begin(), tensor.sizes().end());
+  feed.strides.assign(tensor.strides().begin(), tensor.strides().end());
+  feed.order.assign(tensor.dim_order().begin(), tensor.dim_order().end());
+  feed.tensor = std::make_unique<TensorImpl>(
+      tensor.scalar_type(), tensor.dim(), feed.sizes.data(), data, feed.order.data(), feed.strides.data());
+  Error error = model->method->set_input(EValue(Tensor(feed.tensor.get())), index);
+  if (error != Error::Ok) FAIL("error 0x%x: input %zu was refused", static_cast<unsigned>(error), index);
+  return error != Error::Ok;
+}
+
+API int cocorr_execute(Model* model) {
+  Error error = model->method->execute();
+  if (error != Error::Ok) FAIL("error 0x%x: the method failed", static_cast<unsigned>(error));
+  return error != Error::Ok;
+}
+
+// The same between two markers, after two that have nothing between them.
+API int cocorr_execute_marked(Model* model) {
+  getpgid(kMarker);
+  getpgid(kMarker);
+  getpgid(kMarker);
+  int failed = cocorr_execute(model);
+  getpgid(kMarker);
+  return failed;
+}
+
+API const void* cocorr_output(Model* model, size_t index, size_t* size) {
+  const Tensor tensor = model->method->get_output(index).toTensor();
+  *size = tensor.nbytes();
+  return tensor.const_data_ptr();
+}

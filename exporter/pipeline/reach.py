@@ -1,0 +1,40 @@
+"""Which device runs an artifact: named by a profile, or by a connection that needs no more than its name."""
+
+from typing import TYPE_CHECKING
+
+from exporter.connections import connect
+from exporter.core.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.core.protocols import Connection
+
+
+def reach(name: str) -> "Connection":
+    """Return the connection `host` or `emulator`, or that of a profile; raises ProfileError or UnknownNameError."""
+    from exporter import profiles
+
+    simple = {"host", "emulator"}
+    if name in simple:
+        return connect(*profiles.Connection.model_validate(name).chosen())
+    try:
+        return connect(*profiles.load(name).connection.chosen())
+    except UnknownNameError as error:
+        raise UnknownNameError("connection", name, {*simple, *profiles.shipped()}) from error
+
+
+def install_emulator(report: "Callable[[str], None]") -> str:
+    """Install what the emulator needs; return what is there then, in words."""
+    from exporter.connections.install import install
+
+    bundle = install(report)
+    names = ("qemu-user", "numpy", "onnxruntime", "ai-edge-litert", "executorch")
+    return f"{bundle.folder}: " + ", ".join(f"{name} {bundle.versions[name]}" for name in names)
+
+
+def remove_emulator() -> bool:
+    """Remove what the emulator needs; return whether it was there."""
+    from exporter.connections.bundle import remove
+
+    return remove()
