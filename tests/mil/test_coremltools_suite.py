@@ -13,6 +13,7 @@ FILES = (
     "iOS15/test_image_resizing.py",
     "iOS16/test_image_resizing.py",
     "iOS17/test_image_resizing.py",
+    "iOS17/test_normalization.py",
     "iOS17/test_scatter_gather.py",
     "iOS18/test_compression.py",
     "iOS18/test_states.py",

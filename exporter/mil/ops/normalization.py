@@ -74,14 +74,13 @@ def local_response_norm(
     width, kind = int(size), x.dtype.type
     if width < 1 or x.ndim < 2:
         raise RefusedError(f"local_response_norm wants size >= 1 and rank >= 2, not {width} and {x.ndim}")
-    # An even window is that of the odd size below: coremltools' tests have such values, where torch reaches one further
-    # to the lower channels. Beyond the channels there are only zeros.
+    # As in torch, an even window reaches one further to the lower channels; beyond the channels there are only zeros.
     channels = x.shape[1]
-    reach = min((width - 1) // 2, channels)
-    squares = np.zeros((x.shape[0], channels + 2 * reach, *x.shape[2:]), x.dtype)
-    squares[:, reach : reach + channels] = np.square(x)
+    before, after = min(width // 2, channels), min((width - 1) // 2, channels)
+    squares = np.zeros((x.shape[0], before + channels + after, *x.shape[2:]), x.dtype)
+    squares[:, before : before + channels] = np.square(x)
     total = squares[:, :channels].copy()
-    for offset in range(1, 2 * reach + 1):
+    for offset in range(1, before + after + 1):
         total += squares[:, offset : offset + channels]
     return x / np.power(kind(k) + kind(alpha) / kind(width) * total, kind(beta))
 
