@@ -113,6 +113,9 @@ def _print_growth(console: Console, document: Document) -> None:
     console.print(table)
     between = ", ".join(count(step) for step in growth["lines"]["flops"]["steps"])
     console.print(f"FLOPs per click from point to point: {between}")
+    reasons = [f"N={point['tokens']}: {point['reason']}" for point in growth["points"] if point["p50_us"] is None]
+    if len(reasons) < len(growth["points"]):  # one for all is the latency's own, and stands there
+        _reason(console, "; ".join(reasons))
 
 
 def _print_network(console: Console, document: Document) -> None:
