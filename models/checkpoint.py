@@ -28,6 +28,8 @@ from models.spec import ModelSpec
 
 SCHEMA_VERSION = 1
 WEIGHTS, CONFIG, GOLDEN = FILES = ("model.safetensors", "config.json", "golden.npz")
+METRICS = "metrics.json"
+"""How the training went, for people and their plots; nothing here reads it."""
 MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20}
 MAX_ARRAY_BYTES = 64 << 20
 MAX_VOCABULARY = 10_000_000
@@ -124,9 +126,16 @@ def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
 
 
 def write(
-    folder: Path | str, config: Mapping[str, Any], state: Mapping[str, Tensor], golden: Mapping[str, np.ndarray]
+    folder: Path | str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    golden: Mapping[str, np.ndarray],
+    metrics: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """Write a whole checkpoint or nothing, check it as `read` does and put it in place; raises CheckpointError."""
+    """Write a whole checkpoint or nothing, check it as `read` does and put it in place; raises CheckpointError.
+
+    `metrics` is what metrics.json shall hold, if there shall be one.
+    """
     folder = Path(folder).resolve()
     check_destination(folder)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
@@ -137,6 +146,8 @@ def write(
         (temporary / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         np.savez_compressed(temporary / GOLDEN, allow_pickle=False, **golden)
+        if metrics is not None:
+            (temporary / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         read(temporary)
         try:
             if folder.exists():
@@ -161,7 +172,8 @@ def check_destination(folder: Path | str) -> None:
     folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; choose a folder for the checkpoint")
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in FILES) if folder.exists() else []
+    own = {*FILES, METRICS}
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in own) if folder.exists() else []
     if foreign:
         raise CheckpointError(
             f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; choose an empty or new folder"

@@ -1,33 +1,37 @@
-"""Interaction files and their chronological leave-one-out split.
+"""Interactions, filtered and sorted, and their chronological leave-one-out split."""
 
-A file is tab separated, optionally gzipped, with a header of `user`, `item` and `order` or `timestamp`; all cells
-are whole numbers.
-"""
-
-import gzip
-import hashlib
-import io
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-TIME_COLUMNS = ("order", "timestamp")
+from models.training.readers import DataError, Table, read_table
 
 
-class DataError(ValueError):
-    """An interaction file that cannot be trained on; the message is one line and names file and line."""
+@dataclass(frozen=True)
+class Filters:
+    """Which interactions to keep: ratings of at least this, then users and items with at least so many clicks each.
+
+    The last two hold together: what one of them takes away may bring others below the least number, which then go too.
+    """
+
+    min_rating: float | None = None
+    min_user_clicks: int = 1
+    min_item_clicks: int = 1
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """Clicks sorted by user and time: item ids 1..V-1 [n], and where each user's clicks start, then n, [U + 1]."""
+    """Clicks sorted by user and time: item ids 1..V-1 [n], and where each user's clicks start, then n, [U + 1].
+
+    `notes` says what of the file was left out, and why.
+    """
 
     items: np.ndarray
     starts: np.ndarray
     vocabulary: int
     sha256: str
+    notes: tuple[str, ...] = ()
 
     @property
     def users(self) -> int:
@@ -49,10 +53,14 @@ class Split:
     test: np.ndarray
 
 
-def read_interactions(path: Path, seed: int) -> Interactions:
-    """Read a .tsv or .tsv.gz; items become a seeded permutation of 1..V-1, which does not show the file's own ids."""
-    data = _read_bytes(path)
-    user, item, time = _parse(path, data)
+def read_interactions(path: Path, seed: int, filters: Filters = Filters()) -> Interactions:
+    """Read a file of any known layout; items become a seeded permutation of 1..V-1, which does not show its own ids.
+
+    Clicks of one user at one time keep the file's order. Raises DataError.
+    """
+    table = read_table(path)
+    kept, notes = _keep(path, table, filters)
+    user, item, time = table.user[kept], table.item[kept], table.time[kept]
     order = np.lexsort((time, user))  # stable: equal times keep the file's order
     _, counts = np.unique(user, return_counts=True)
     names, index = np.unique(item[order], return_inverse=True)
@@ -61,8 +69,37 @@ def read_interactions(path: Path, seed: int) -> Interactions:
         items=permutation[index].astype(np.int32),
         starts=np.concatenate([[0], np.cumsum(counts)]),
         vocabulary=len(names) + 1,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=table.sha256,
+        notes=notes,
     )
+
+
+def _keep(path: Path, table: Table, filters: Filters) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the positions of the rows that stay, in the file's order, and what was left out."""
+    notes = [f"{table.blank} blank lines skipped"] if table.blank else []
+    user, item = (np.unique(column, return_inverse=True)[1] for column in (table.user, table.item))
+    same = np.stack([user, item, table.time], 1)
+    kept = np.sort(np.unique(same, axis=0, return_index=True)[1])
+    if len(kept) < len(same):
+        notes.append(f"{len(same) - len(kept)} repetitions of a user, item and time skipped")
+    if filters.min_rating is not None:
+        if table.rating is None:
+            raise DataError(f"{path} has no ratings to compare with --min-rating; leave that out")
+        before, kept = len(kept), kept[table.rating[kept] >= filters.min_rating]
+        notes.append(f"{before - len(kept)} interactions rated below {filters.min_rating:g} left out")
+    before = len(kept)
+    while True:
+        enough = np.bincount(user[kept])[user[kept]] >= filters.min_user_clicks
+        enough &= np.bincount(item[kept])[item[kept]] >= filters.min_item_clicks
+        if enough.all():
+            break
+        kept = kept[enough]
+    if len(kept) < before:
+        least = f"{filters.min_user_clicks} clicks per user and {filters.min_item_clicks} per item"
+        notes.append(f"{before - len(kept)} interactions left out, so that there are at least {least}")
+    if not len(kept):
+        raise DataError(f"{path}: no interaction is left after the filters; lower them ({'; '.join(notes)})")
+    return kept, tuple(notes)
 
 
 def leave_one_out(interactions: Interactions) -> Split:
@@ -86,46 +123,3 @@ def histories(interactions: Interactions, targets: np.ndarray, length: int) -> n
     positions = begin[:, None] + np.arange(length)  # [targets, length]
     inside = positions < targets[:, None]
     return np.where(inside, interactions.items[np.where(inside, positions, 0)], 0).astype(np.int32)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give a .tsv or .tsv.gz with columns user, item, order") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _parse(path: Path, data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the columns user, item and time as int64."""
-    header, _, body = data.partition(b"\n")
-    names = header.decode(errors="replace").strip().split("\t")
-    time = next((name for name in TIME_COLUMNS if name in names), None)
-    if time is None or "user" not in names or "item" not in names:
-        found = ", ".join(names)[:80]
-        raise DataError(f"{path}, line 1: expected a header of user, item and order or timestamp, found {found!r}")
-    if not body.strip(b"\r\n"):
-        raise DataError(f"{path} has a header and no interactions")
-    try:
-        table = np.loadtxt(io.BytesIO(body), dtype=np.int64, delimiter="\t", comments=None, ndmin=2)
-    except (ValueError, OverflowError) as error:
-        raise DataError(f"{path}, {_first_fault(body, len(names))}") from error
-    if table.shape[1] != len(names):
-        raise DataError(f"{path}, line 2: expected {len(names)} columns, found {table.shape[1]}")
-    return table[:, names.index("user")], table[:, names.index("item")], table[:, names.index(time)]
-
-
-def _first_fault(body: bytes, columns: int) -> str:
-    """Say where the body stops being whole numbers; only called once the fast reader has refused it."""
-    for number, line in enumerate(body.splitlines(), start=2):
-        cells = line.decode(errors="replace").split("\t")
-        if len(cells) != columns:
-            return f"line {number}: expected {columns} columns, found {len(cells)}"
-        for cell in cells:
-            try:
-                np.int64(cell)
-            except (ValueError, OverflowError):
-                return f"line {number}: {cell[:40]!r} is not a whole number"
-    return "which is not a table of whole numbers"

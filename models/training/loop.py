@@ -1,5 +1,6 @@
 """Train a model by binary cross-entropy on one positive and sampled negatives, and measure it by leave-one-out."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.spec import ModelSpec
-from models.training.data import DataError, Interactions, histories, leave_one_out
+from models.training.data import Interactions, histories, leave_one_out
 from models.training.metrics import ndcg, ranks, summary
+from models.training.readers import DataError
+from models.training.resume import Progress, Resume
 from models.training.sampling import clicked, sample_negatives
 
 TRAIN_NEGATIVES = 4
@@ -20,7 +23,10 @@ SELECTION = "NDCG@10"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; equal settings, data, thread count and torch version give equal weights."""
+    """How to train; equal settings, data, thread count and torch version give equal weights.
+
+    Training ends early after `patience` epochs without a better one, where that is not None.
+    """
 
     seed: int
     epochs: int
@@ -28,6 +34,7 @@ class Settings:
     weight_decay: float
     batch_size: int
     history: int
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,15 +47,17 @@ class Cases:
 
 @dataclass(frozen=True)
 class Trained:
-    """The model with the weights of its best epoch, what was measured, and the test cases."""
+    """The model with the weights of its best epoch, what was measured, the test cases, and a row for each epoch."""
 
     model: nn.Module
     best_epoch: int
     metrics: Mapping[str, Mapping[str, float]]
     test: Cases
+    log: Sequence[Mapping[str, float]]
 
 
 Report = Callable[[int, int, str], None]
+Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def train(
@@ -57,10 +66,13 @@ def train(
     interactions: Interactions,
     settings: Settings,
     report: Report,
+    resume: Resume | None = None,
+    frozen: Mapping[str, Tensor] | None = None,
 ) -> Trained:
     """Train, keep the epoch of best validation NDCG@10 and test it; `report` gets batches done, all batches, a note.
 
-    Raises DataError where the data is too small to train on or to test with 100 negatives per user.
+    An SCN with a GCN is trained by its corrected scores, as the paper does. Weights in `frozen`, by name, stay as they
+    are given. Raises DataError where the data is too small to train on or to test with 100 negatives per user.
     """
     split = leave_one_out(interactions)
     if not len(split.train) or not len(split.test):
@@ -74,6 +86,11 @@ def train(
     rng = np.random.default_rng([settings.seed, 3])
     torch.manual_seed(settings.seed)
     model = spec.build(architecture)
+    if frozen is not None:
+        model.load_state_dict({**model.state_dict(), **frozen})
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+    score: Score = model.corrected if architecture.get("gcn") else model
     # Training must not know the held-out clicks, not even by sparing them as negatives.
     known = clicked(interactions, trained_on)
     users = interactions.owners[split.train]
@@ -82,19 +99,20 @@ def train(
     def start_epoch() -> Callable[[np.ndarray], Tensor]:
         negatives = sample_negatives(rng, known, users, TRAIN_NEGATIVES)
         candidate_ids = np.concatenate([interactions.items[split.train][:, None], negatives], axis=1)
-        return lambda chosen: _loss(model(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
+        return lambda chosen: _loss(score(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
 
     def validate() -> float:
-        return ndcg(ranks(score_cases(model, validation)), 10)
+        return ndcg(ranks(score_cases(score, validation)), 10)
 
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    best_epoch = fit(model, optimiser, settings, rng, len(users), start_epoch, validate, report)
-    metrics = {
-        "test": summary(score_cases(model, test)),
-        "validation": summary(score_cases(model, validation)),
-        "test_by_popularity": summary(_popularity(interactions, trained_on, test, settings.seed)),
-    }
-    return Trained(model.eval(), best_epoch, metrics, test)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    fitted = fit(model, optimiser, settings, rng, len(users), start_epoch, validate, report, resume)
+    metrics = {"test": summary(score_cases(model, test)), "validation": summary(score_cases(model, validation))}
+    if score is not model:
+        metrics["test_corrected"] = summary(score_cases(score, test))
+        metrics["validation_corrected"] = summary(score_cases(score, validation))
+    metrics["test_by_popularity"] = summary(_popularity(interactions, trained_on, test, settings.seed))
+    return Trained(model, fitted.best_epoch, metrics, test, fitted.log)
 
 
 def fit(
@@ -106,14 +124,22 @@ def fit(
     start_epoch: Callable[[], Callable[[np.ndarray], Tensor]],
     validate: Callable[[], float],
     report: Report,
-) -> int:
-    """Train, leave the model with the weights of its best epoch, in eval mode, and return that epoch.
+    resume: Resume | None,
+) -> Progress:
+    """Train, leave the model with the weights of its best epoch, in eval mode, and return how that went.
 
-    `start_epoch` returns what maps indices below `samples` to a loss; `validate` returns NDCG@10, more is better.
+    `start_epoch` returns what maps indices below `samples` to a loss; `validate` returns NDCG@10, more is better. Goes
+    on where `resume` has been saved, and saves it after every epoch.
     """
     batches = -(-samples // settings.batch_size)
-    best, best_epoch, best_state = -1.0, 0, model.state_dict()
-    for epoch in range(settings.epochs):
+    progress = resume.load(model, optimiser, rng) if resume else None
+    if progress is None:
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        progress = Progress(0, -1.0, 0, start, [])
+    else:
+        report(progress.epoch * batches, settings.epochs * batches, f"going on after epoch {progress.epoch}")
+    while progress.epoch < settings.epochs and not _patience_is_over(progress, settings.patience):
+        started = time.monotonic()
         loss_of = start_epoch()
         model.train()
         losses = []
@@ -123,17 +149,26 @@ def fit(
             loss.backward()
             optimiser.step()
             losses.append(loss.detach())
-            report(epoch * batches + batch, settings.epochs * batches, "")
+            report(progress.epoch * batches + batch, settings.epochs * batches, "")
         model.eval()
-        reached = validate()
-        if reached > best:
-            best, best_epoch = reached, epoch + 1
-            best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        note = f"epoch {epoch + 1}: loss {torch.stack(losses).mean():.4f}, validation {SELECTION} {reached:.4f}"
-        report((epoch + 1) * batches, settings.epochs * batches, note)
-    model.load_state_dict(best_state)
+        reached, loss_mean = validate(), float(torch.stack(losses).mean())
+        progress.epoch += 1
+        if reached > progress.best:
+            progress.best, progress.best_epoch = reached, progress.epoch
+            progress.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        seconds = round(time.monotonic() - started, 3)
+        progress.log.append({"epoch": progress.epoch, "loss": loss_mean, SELECTION: reached, "seconds": seconds})
+        if resume:
+            resume.save(progress, model, optimiser, rng)
+        note = f"epoch {progress.epoch}: loss {loss_mean:.4f}, validation {SELECTION} {reached:.4f}"
+        report(progress.epoch * batches, settings.epochs * batches, note)
+    model.load_state_dict(progress.best_state)
     model.eval()
-    return best_epoch
+    return progress
+
+
+def _patience_is_over(progress: Progress, patience: int | None) -> bool:
+    return patience is not None and progress.epoch - progress.best_epoch >= patience
 
 
 def ranking_cases(interactions: Interactions, targets: np.ndarray, history: int, seed: Sequence[int]) -> Cases:
@@ -145,15 +180,14 @@ def ranking_cases(interactions: Interactions, targets: np.ndarray, history: int,
     return Cases(histories(interactions, targets, history), np.concatenate([positives, negatives], axis=1))
 
 
-def score_cases(model: nn.Module, cases: Cases, batch_size: int = 1024) -> np.ndarray:
-    """Return the model's scores [U, 1 + negatives] for all cases."""
-    model.eval()
+def score_cases(score: Score, cases: Cases, batch_size: int = 1024) -> np.ndarray:
+    """Return the scores [U, 1 + negatives] of a model in eval mode, or of a part of it, for all cases."""
     scores = []
     with torch.no_grad():
         for start in range(0, len(cases.item_ids), batch_size):
             part = slice(start, start + batch_size)
             batch = torch.from_numpy(cases.item_ids[part]), torch.from_numpy(cases.candidate_ids[part])
-            scores.append(model(*batch).numpy())
+            scores.append(score(*batch).numpy())
     return np.concatenate(scores)
 
 

@@ -14,9 +14,11 @@ from torch.nn import functional
 
 from models.backbone import count
 from models.forward_ofa.supernet import Supernet
-from models.training.data import DataError, Interactions, Split, histories, leave_one_out
+from models.training.data import Interactions, Split, histories, leave_one_out
 from models.training.loop import Report, Settings, Trained, fit, popularity, ranking_cases
 from models.training.metrics import by_rank, ndcg
+from models.training.readers import DataError
+from models.training.resume import Resume
 
 VALIDATION_USERS = 4000
 RANKING_BATCH = 256
@@ -37,7 +39,12 @@ class NextItem:
 
 
 def train(
-    model: Supernet, interactions: Interactions, settings: Settings, options: NextItem, report: Report
+    model: Supernet,
+    interactions: Interactions,
+    settings: Settings,
+    options: NextItem,
+    report: Report,
+    resume: Resume | None = None,
 ) -> Trained:
     """Train, keep the epoch of best validation NDCG@10 and test it with its weights rounded to fp16, as they ship.
 
@@ -64,7 +71,7 @@ def train(
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
-    best_epoch = fit(
+    fitted = fit(
         model,
         optimiser,
         settings,
@@ -73,6 +80,7 @@ def train(
         start_epoch,
         lambda: ndcg(full_ranks(model, interactions, validation), 10),
         report,
+        resume,
     )
     model.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
     metrics = {
@@ -82,7 +90,7 @@ def train(
         "sub_networks": sub_networks(model, histories(interactions, split.test, settings.history)),
     }
     test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2])
-    return Trained(model, best_epoch, metrics, test)
+    return Trained(model, fitted.best_epoch, metrics, test, fitted.log)
 
 
 def loss(model: Supernet, item_ids: Tensor, targets: Tensor, options: NextItem) -> Tensor:

@@ -1,85 +1,123 @@
 """From an interaction file to a checkpoint folder: everything that cocorr-train does but talk."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
 
 from models import checkpoint
+from models.checkpoint import Checkpoint, CheckpointError
 from models.forward_ofa.supernet import Supernet
 from models.spec import ModelSpec
 from models.training import loop, next_item
-from models.training.data import read_interactions
+from models.training.data import Filters, read_interactions
 from models.training.golden import SHORTENED, golden_cases
 from models.training.loop import SELECTION, TEST_NEGATIVES, TRAIN_NEGATIVES, Report, Settings
 from models.training.next_item import NextItem
+from models.training.resume import Resume, describe
 from models.zoo import load_spec
 
 
-def run(
-    model: str,
-    architecture: dict[str, int | str],
-    data: Path,
-    output: Path,
-    settings: Settings,
-    report: Report,
-    next_item_options: NextItem | None = None,
-    start_from: Path | None = None,
-) -> checkpoint.Checkpoint:
-    """Train `model` on `data` and write its checkpoint to `output`; raises DataError or CheckpointError.
+@dataclass(frozen=True)
+class Request:
+    """What `cocorr-train MODEL` was asked for; `architecture` has the sizes and names that are not the default ones.
 
-    `architecture` has the sizes and names that are not the model's default ones.
-    With `next_item_options` it learns the next item among all, without it one positive among sampled negatives; the
-    first kind is for `ofa`, and its weights are written in fp16. `start_from` is a checkpoint of an `ofa` without a
-    mapper, trained on the same data with the same seed, that lends its embeddings and blocks. Raises ValueError for an
-    architecture that is none.
+    With `next_item` a model learns the next item among all, without it one positive among sampled negatives; the first
+    kind is for `ofa`, and its weights are written in fp16. `start_from` is a checkpoint that was trained on the same
+    data with the same seed: of an `ofa` without a mapper, which lends its embeddings and blocks, or of an SCN, which
+    stays as it is while its GCN learns.
     """
-    checkpoint.check_destination(output)  # before the hours of training, not after
-    interactions = read_interactions(data, settings.seed)
-    spec = load_spec(model)
-    architecture = spec.sized(interactions.vocabulary, settings.history) | architecture
+
+    model: str
+    architecture: Mapping[str, int | str]
+    data: Path
+    output: Path
+    settings: Settings
+    filters: Filters
+    next_item: NextItem | None = None
+    start_from: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """Return the command that repeats the run, with file names in place of paths."""
+        usual = asdict(Filters())
+        given: dict[str, object] = {
+            "data": self.data.name,
+            "output": self.output.name,
+            **asdict(self.settings),
+            **{name: value for name, value in asdict(self.filters).items() if value != usual[name]},
+            **{name: self.architecture.get(name) for name in ("backbone", "method", "kept_blocks")},
+            **(asdict(self.next_item) if self.next_item else {}),
+            "start_from": self.start_from and self.start_from.name,
+        }
+        options = "".join(f" --{name.replace('_', '-')} {v}" for name, v in given.items() if v is not None)
+        return f"cocorr-train {self.model}{options}{' --gcn' if self.architecture.get('gcn') else ''}"
+
+
+def run(request: Request, report: Report) -> Checkpoint:
+    """Train and write the checkpoint; a run that was interrupted goes on after its last whole epoch.
+
+    Raises DataError or CheckpointError, and ValueError for an architecture that is none.
+    """
+    checkpoint.check_destination(request.output)  # before the hours of training, not after
+    settings, options = request.settings, request.next_item
+    interactions = read_interactions(request.data, settings.seed, request.filters)
+    for note in interactions.notes:
+        report(0, 0, note)
+    spec = load_spec(request.model)
+    architecture = spec.sized(interactions.vocabulary, settings.history) | dict(request.architecture)
+    if architecture.get("gcn") and architecture["mini_batch"] != settings.history:
+        raise ValueError(f"a GCN corrects {architecture['mini_batch']} clicks: leave --history at that")
+    lender = None if request.start_from is None else _lender(request.start_from, interactions.sha256, settings.seed)
+    start = None if lender is None else _origin(lender)
+    facts = {"command": request.command, "data_sha256": interactions.sha256, "torch": torch.__version__, "start": start}
+    resume = Resume(request.output.with_name(f"{request.output.name}.resume"), describe(facts))
     kind: dict[str, object]
-    if next_item_options is None:
-        trained = loop.train(spec, architecture, interactions, settings, report)
+    if options is None:
+        frozen = None if lender is None else _frozen(lender, spec, architecture)
+        trained = loop.train(spec, architecture, interactions, settings, report, resume, frozen)
         kind = {"train_negatives": TRAIN_NEGATIVES, "test_negatives": TEST_NEGATIVES}
     else:
         torch.manual_seed(settings.seed)
         supernet = cast(Supernet, spec.build(architecture))
-        start = None if start_from is None else _start(supernet, spec, start_from, interactions.sha256, settings.seed)
-        trained = next_item.train(supernet, interactions, settings, next_item_options, report)
+        if lender is not None:
+            _lend(lender, spec, supernet)
+        trained = next_item.train(supernet, interactions, settings, options, report, resume)
         kind = {
-            **asdict(next_item_options),
+            **asdict(options),
             "validation_users": next_item.VALIDATION_USERS,
             "ranked_among": "all items",
             "autocast": "bfloat16",
-            "start_from": start,
         }
     golden = golden_cases(trained.model, trained.test, settings.seed)
     state = trained.model.state_dict()
-    if next_item_options is not None:
+    if options is not None:
         state = {name: tensor.half() for name, tensor in state.items()}
     config = {
         "schema_version": checkpoint.SCHEMA_VERSION,
-        "model": model,
+        "model": request.model,
         "architecture": architecture,
         "history_length": settings.history,
         "training": {
-            "command": _command(model, architecture, data, output, settings, next_item_options, start_from),
-            "data": data.name,
+            "command": request.command,
+            "data": request.data.name,
             "data_sha256": interactions.sha256,
+            "left_out": list(interactions.notes),
             "users": interactions.users,
             "items": interactions.vocabulary - 1,
             "interactions": len(interactions.items),
             "seed": settings.seed,
             "epochs": settings.epochs,
+            "epochs_run": len(trained.log),
             "best_epoch": trained.best_epoch,
             "selected_by": f"validation {SELECTION}",
             "learning_rate": settings.learning_rate,
             "weight_decay": settings.weight_decay,
             "batch_size": settings.batch_size,
             **kind,
+            "start_from": start,
             "test_users": len(trained.test.item_ids),
             "torch": torch.__version__,
             "golden_cases": len(golden["scores"]),
@@ -87,41 +125,41 @@ def run(
         },
         "metrics": trained.metrics,
     }
-    return checkpoint.write(output, config, state, golden)
+    metrics = {**trained.metrics, "command": request.command, "epochs": trained.log}
+    written = checkpoint.write(request.output, config, state, golden, metrics)
+    resume.remove()
+    return written
 
 
-def _start(supernet: Supernet, spec: ModelSpec, folder: Path, data_sha256: str, seed: int) -> dict[str, object]:
-    """Start from a checkpoint's weights and return how those were trained; raises CheckpointError."""
+def _lender(folder: Path, data_sha256: str, seed: int) -> Checkpoint:
+    """Return a checkpoint to start from; raises CheckpointError where its item ids are not those of this run."""
     lender = checkpoint.read(folder)
-    model = cast(Supernet, checkpoint.build(lender, spec))
     training = lender.config["training"]
     if (training.get("data_sha256"), training.get("seed")) != (data_sha256, seed):
-        raise checkpoint.CheckpointError(f"{folder} was trained on other data or with another seed: its ids differ")
-    try:
-        supernet.start_from(model)
-    except ValueError as error:
-        raise checkpoint.CheckpointError(f"{folder}: {error}") from error
+        raise CheckpointError(f"{folder} was trained on other data or with another seed: its ids differ")
+    return lender
+
+
+def _origin(lender: Checkpoint) -> dict[str, object]:
+    """Return how a checkpoint that is started from was trained itself."""
+    training = lender.config["training"]
     return {"command": training.get("command"), "best_epoch": training.get("best_epoch"), "sha256": lender.sha256}
 
 
-def _command(
-    model: str,
-    architecture: Mapping[str, int | str],
-    data: Path,
-    output: Path,
-    settings: Settings,
-    options: NextItem | None,
-    start_from: Path | None,
-) -> str:
-    """Return the command that repeats the run, with file names in place of paths."""
-    command = (
-        f"cocorr-train {model} --data {data.name} --output {output.name} --seed {settings.seed}"
-        f" --epochs {settings.epochs} --learning-rate {settings.learning_rate} --weight-decay {settings.weight_decay}"
-        f" --batch-size {settings.batch_size} --history {settings.history}"
-    )
-    if options is None:
-        return command
-    words = {name: architecture.get(name) for name in ("backbone", "method", "kept_blocks")} | asdict(options)
-    words["start_from"] = start_from and start_from.name
-    given = {name: value for name, value in words.items() if value is not None}
-    return command + "".join(f" --{name.replace('_', '-')} {value}" for name, value in given.items())
+def _lend(lender: Checkpoint, spec: ModelSpec, supernet: Supernet) -> None:
+    """Start from a plain backbone's weights; raises CheckpointError where they do not fit."""
+    try:
+        supernet.start_from(cast(Supernet, checkpoint.build(lender, spec)))
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{lender.folder}: {error}") from error
+
+
+def _frozen(lender: Checkpoint, spec: ModelSpec, architecture: Mapping[str, object]) -> dict[str, torch.Tensor]:
+    """Return the weights of an SCN that stay as they are; raises CheckpointError for one of other sizes."""
+    checkpoint.build(lender, spec)
+    theirs, ours = ({k: v for k, v in one.items() if k != "gcn"} for one in (lender.architecture, architecture))
+    if theirs != ours:
+        raise CheckpointError(f"{lender.folder} has other sizes than this run: {theirs}, not {ours}")
+    return {name: tensor for name, tensor in lender.state.items() if not name.startswith("gcn.")}

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.training.data import DataError, Interactions
+from models.training.data import Interactions
+from models.training.readers import DataError
 
 
 @dataclass(frozen=True)

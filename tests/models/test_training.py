@@ -14,10 +14,11 @@ from models.forward_ofa.supernet import BACKBONES, METHODS, Supernet
 from models.scn_programs import SPEC
 from models.training import cli, metrics, next_item
 from models.training.cli import app
-from models.training.data import DataError, Interactions, histories, leave_one_out, read_interactions
+from models.training.data import Filters, Interactions, histories, leave_one_out, read_interactions
 from models.training.loop import Settings
 from models.training.next_item import NextItem
-from models.training.run import run
+from models.training.readers import DataError
+from models.training.run import Request, run
 from models.training.sampling import clicked, sample_negatives
 from models.zoo import load_spec
 
@@ -165,7 +166,8 @@ def test_the_command_line_knows_the_methods_and_backbones_without_importing_torc
 
 def test_an_interrupted_run_keeps_what_was_there(clicks, tmp_path):
     output = tmp_path / "scn"
-    run("scn", {}, clicks, output, SETTINGS, lambda done, total, note: None)
+    request = Request("scn", {}, clicks, output, SETTINGS, Filters())
+    run(request, lambda done, total, note: None)
     before = checkpoint.read(output).sha256
 
     def interrupt(done, total, note):
@@ -173,23 +175,24 @@ def test_an_interrupted_run_keeps_what_was_there(clicks, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run("scn", {}, clicks, output, SETTINGS, interrupt)
+        run(request, interrupt)
     assert checkpoint.read(output).sha256 == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["scn"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["scn", "scn.resume"]
 
 
 HEADER = b"user\titem\torder\n"
 FAULTS = {
-    "no header": (b"1\t2\t3\n", "line 1: expected a header of user, item and order or timestamp"),
-    "a word": (HEADER + b"1\t2\t0\n1\tx\t1\n", "line 3: 'x' is not a whole number"),
-    "a fraction": (HEADER + b"1\t2\t0.5\n", "line 2: '0.5' is not a whole number"),
-    "too large": (HEADER + b"1\t2\t99999999999999999999\n", "line 2: '99999999999999999999' is not a whole number"),
+    "no header": (b"1\t2\t3\n", "line 1: no column for the user: expected a header with user, userId"),
+    "a word": (HEADER + b"1\t2\t0\n1\t2\tx\n", "line 3: 'x' is not a time"),
+    "no number": (HEADER + b"1\t2\tnan\n", "line 2: 'nan' is not a time"),
+    "no item": (HEADER + b"1\t \t3\n", "line 2: the item is empty"),
     "a column less": (HEADER + b"1\t2\t0\n1\t2\n", "line 3: expected 3 columns, found 2"),
     "a column more": (HEADER + b"1\t2\t0\t4\n", "line 2: expected 3 columns, found 4"),
-    "binary": (HEADER + b"\xff\xfe\x00\n", "line 2: expected 3 columns, found 1"),
+    "binary": (HEADER + b"\xff\xfe\x00\n", "line 2: 'utf-8' codec can't decode byte 0xff"),
     "nothing": (HEADER, "has a header and no interactions"),
     "blank lines": (HEADER + b"\r\n\n", "has a header and no interactions"),
     "short histories": (HEADER + b"1\t2\t0\n1\t3\t1\n", "no user has the four clicks"),
+    "one item": (HEADER + b"".join(b"1\t7\t%d\n" % i for i in range(9)), "of 1 items one user has clicked 1"),
     "few items": (HEADER + b"".join(b"1\t%d\t%d\n" % (i, i) for i in range(9)), "of 9 items one user has clicked 9"),
 }
 
@@ -214,7 +217,7 @@ def test_damaged_gzip_missing_file_and_unknown_model_end_with_2(clicks, tmp_path
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
     result = CliRunner().invoke(app, ["gnc", "--data", str(clicks), "--output", str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert "unknown model 'gnc'; known: scn" in result.stderr
+    assert "unknown model 'gnc'; known: scn, ofa, din" in result.stderr
     (tmp_path / "letters.txt").write_text("dear")
     assert train(clicks, tmp_path).exit_code == 2  # before any training
 

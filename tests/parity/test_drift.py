@@ -37,7 +37,7 @@ def test_an_artifact_that_is_fed_its_own_states_stays_with_torch(target: str, tm
     program = load_spec(model).programs["step"]
     rng = np.random.default_rng(3)
     clicks = rng.integers(1, tiny_models.VOCABULARY, (3, STEPS), dtype=np.int32)
-    candidates = np.tile(np.arange(1, 13, dtype=np.int32), (3, 1))
+    candidates = np.tile(np.arange(1, tiny_models.CANDIDATES + 1, dtype=np.int32), (3, 1))
     zeros = program.build(network).start(3)
     states = {name: part.numpy()[:, None] for name, part in zip(program.state.values(), zeros, strict=True)}
     expected, actual = [], []
