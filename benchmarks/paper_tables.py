@@ -1,18 +1,24 @@
-"""Table 4 of the CoCorrRec paper out of the code: its FLOPs next to what module hooks see and to true counts.
+"""Tables 4 and 5 of the CoCorrRec paper out of the code: its FLOPs next to true counts, its exchange with our times.
 
-Per token means per added click, over histories of 10, 15, 20 and 25 clicks (the paper's Figure 4), for models with
-64 dimensions and 30,000 items, untrained. The paper prints the count of a batch of 1,024. The columns:
+Table 4. Per token means per added click, over histories of 10, 15, 20 and 25 clicks (the paper's Figure 4), for
+untrained models with 64 dimensions and 30,000 items. The paper prints the count of a batch of 1,024. The columns:
 
 - published: the paper's Table 4.
 - hooks: MACs that hooks on torch modules see while every click is encoded once, times 1,024; the published figure.
 - products: MACs of all matrix products while every click is encoded, as torch.utils.flop_counter sees it, times 1,024.
 - artifact: MACs and FLOPs of the lowered `rerank` program, which computes for the last click alone what only it needs.
 
+Table 5. The device sends its hidden state up and gets the global correction down; the table has the bytes of both,
+their time over each link of the profile `paper-links`, the time of the cloud's program on this machine, and how often
+the device could rerank by itself meanwhile. Times are medians of this run, of untrained models in the target's runtime.
+
 Run it as: python benchmarks/paper_tables.py [--target onnx] [MODEL ...]
 """
 
 import argparse
+import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from exporter import figures
 from exporter.measure.growth import LENGTHS, line
-from exporter.pipeline import ExportRequest, growth
+from exporter.pipeline import ExportRequest, export, growth
 from exporter.pipeline import source as sources
 from exporter.profiles import load
 from models.zoo import load_spec
@@ -30,7 +36,7 @@ from models.zoo import load_spec
 BATCH = 1024
 PUBLISHED = {"din": 12.6, "gru4rec": 30.2, "sasrec": 38.3, "bert4rec": 101.0, "mamba4rec": 68.4, "scn": 17.0}
 LEFT_OUT = {
-    "din": "products of query and key, the softmax, everything elementwise; the MLP on the candidates is not per click",
+    "din": "attention of each of 100 candidates to each click, and everything elementwise",
     "gru4rec": "nothing of the products; the gates' activations are not MACs",
     "sasrec": "the attention: its projections run inside nn.MultiheadAttention",
     "bert4rec": "products of query, key and value; softmax, GELU and its own layer norm",
@@ -69,8 +75,38 @@ def products(source: sources.Source) -> float:
     return line(found).per_token
 
 
+def exchange(target: str) -> str:
+    """Return Table 5 in Markdown: SCN alone and with the correction of its GCN."""
+    with tempfile.TemporaryDirectory() as name:
+        made = {}
+        for program in ("rerank", "hidden_state", "correct", "rerank_corrected"):
+            request = ExportRequest("scn", target, program, "paper-links", None, "fp32", Path(name), untrained=True)
+            (made[program],) = export(request, lambda _message: None)
+    sizes = {
+        way: {one["name"]: 4 * math.prod(one["shape"]) for one in made["correct"][side] if one["name"] in names}
+        for way, side, names in (
+            ("up", "inputs", made["correct"]["exchange"]["up"]),
+            ("down", "outputs", made["correct"]["exchange"]["down"]),
+        )
+    }
+    times = {program: document["latency"]["p50_us"] for program, document in made.items()}
+    found = figures.network(sizes["up"], sizes["down"], made["rerank"]["links"], times["rerank"])
+    device = times["hidden_state"] + times["rerank_corrected"]
+    lines = [
+        f"up {found['up_bytes']:,} B, down {found['down_bytes']:,} B; `correct` takes the cloud {times['correct']:,.0f} us",
+        f"and the device {device:,.0f} us in two programs, where `rerank` alone takes {times['rerank']:,.0f} us:\n",
+        "| link | up, ms | down, ms | exchange with the cloud's time, ms | `rerank` runs meanwhile |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for link in found["links"]:
+        whole = link["total_ms"] + times["correct"] / 1e3
+        calls = 1e3 * whole / times["rerank"]
+        lines.append(f"| {link['link']} | {link['up_ms']:.3f} | {link['down_ms']:.3f} | {whole:.3f} | {calls:,.1f} |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Print the table in Markdown."""
+    """Print both tables in Markdown; the second only where all models were asked for, or SCN."""
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="*", default=list(PUBLISHED))
     parser.add_argument("--target", default="onnx")
@@ -87,6 +123,9 @@ def main(arguments: Sequence[str]) -> None:
     print("\nWhat the published count leaves out:\n")
     for name in chosen.models:
         print(f"- {name}: {LEFT_OUT[name]}")
+    if "scn" in chosen.models:
+        print("\nTable 5, the exchange of SCN with its GCN, of 10 clicks:\n")
+        print(exchange(chosen.target))
 
 
 if __name__ == "__main__":
