@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 
 from models import checkpoint
@@ -64,7 +65,9 @@ def run(request: Request, report: Report) -> Checkpoint:
     checkpoint.check_destination(request.output)  # before the hours of training, not after
     settings, options = request.settings, request.next_item
     interactions = read_interactions(request.data, settings.seed, request.filters)
-    for note in interactions.notes:
+    untested = int((np.diff(interactions.starts) < 3).sum())
+    notes = (*interactions.notes, *([f"{untested} users with fewer than 3 clicks are not tested"] if untested else []))
+    for note in notes:
         report(0, 0, note)
     spec = load_spec(request.model)
     architecture = spec.sized(interactions.vocabulary, settings.history) | dict(request.architecture)
@@ -104,7 +107,7 @@ def run(request: Request, report: Report) -> Checkpoint:
             "command": request.command,
             "data": request.data.name,
             "data_sha256": interactions.sha256,
-            "left_out": list(interactions.notes),
+            "left_out": list(notes),
             "users": interactions.users,
             "items": interactions.vocabulary - 1,
             "interactions": len(interactions.items),

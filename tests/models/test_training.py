@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import ndcg_score, roc_auc_score
+from sklearn.metrics import ndcg_score, roc_auc_score, top_k_accuracy_score
 from typer.testing import CliRunner
 
 from models import checkpoint
@@ -279,3 +279,5 @@ def test_metrics_agree_with_scikit_learn():
     )
     for cutoff in metrics.CUTOFFS:
         assert summary[f"NDCG@{cutoff}"] == pytest.approx(ndcg_score(labels, scores, k=cutoff), abs=1e-6)
+        hits = top_k_accuracy_score(np.zeros(len(scores)), scores, k=cutoff, labels=np.arange(scores.shape[1]))
+        assert summary[f"HitRate@{cutoff}"] == pytest.approx(hits, abs=1e-6)
