@@ -93,7 +93,7 @@ def exchange(target: str) -> str:
     found = figures.network(sizes["up"], sizes["down"], made["rerank"]["links"], times["rerank"])
     device = times["hidden_state"] + times["rerank_corrected"]
     lines = [
-        f"up {found['up_bytes']:,} B, down {found['down_bytes']:,} B; `correct` takes the cloud {times['correct']:,.0f} us",
+        f"up {found['up_bytes']:,} B, down {found['down_bytes']:,} B; `correct` takes {times['correct']:,.0f} us",
         f"and the device {device:,.0f} us in two programs, where `rerank` alone takes {times['rerank']:,.0f} us:\n",
         "| link | up, ms | down, ms | exchange with the cloud's time, ms | `rerank` runs meanwhile |",
         "|---|---:|---:|---:|---:|",
