@@ -48,4 +48,6 @@ def test_metrics_are_measured_again_on_the_real_data(folder):
     else:
         cases = ranking_cases(interactions, targets, read.history_length, [training["seed"], 2])
         measured = summary(score_cases(model, cases))
+        corrected = summary(score_cases(model.corrected, cases))
+        assert corrected == pytest.approx(read.config["metrics"]["test_corrected"], abs=1e-4)
     assert measured == pytest.approx(claimed, abs=1e-4)
