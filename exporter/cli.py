@@ -234,6 +234,16 @@ def emulator_remove() -> None:
     typer.echo("removed" if pipeline.remove_emulator() else "nothing was installed")
 
 
+device = typer.Typer(help="What this tool keeps on a device.", no_args_is_help=True)
+app.add_typer(device, name="device")
+
+
+@device.command("clean")
+def device_clean(profile: Annotated[str, typer.Argument(help="The device profile: its name, or a YAML file.")]) -> None:
+    """Remove all that this tool ever left on the device: the bundle, and what broken runs could not tidy up."""
+    typer.echo(f"removed everything from {pipeline.clean_device(profile)}")
+
+
 def _terminate(*_: object) -> None:
     raise KeyboardInterrupt  # so that a kill cleans up the way a Ctrl-C does
 

@@ -23,7 +23,7 @@ def installed(base: Path) -> Path:
     with (base / "bundle.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not record.exists():
-            ended = cocorr_export("emulator", "install", env={"XDG_CACHE_HOME": str(folder)})
+            ended = cocorr_export("emulator", "install", env={"XDG_CACHE_HOME": str(folder)}, limit_s=900)
             record.write_text(json.dumps([ended.code, ended.err]))
         code, errors = json.loads(record.read_text())
     words = errors.strip().splitlines()[-1] if errors.strip() else ""

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from exporter.connections import agent, bundle
+from exporter.connections.counting import CountingError, count
 from exporter.connections.exchange import log_tail, read_response, write_request
 from exporter.connections.host import death, run_agent
 from exporter.core.errors import ArtifactError, RuntimeMissingError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
 
+_SETTLED = 3  # calls after which runtimes have the memory that they will use
 _REASON = "an emulated processor's time and memory say nothing about a real one"
 
 
@@ -38,6 +40,7 @@ class EmulatorConnection:
             if not (folder / "response.json").exists() or status not in (0, 1):
                 raise death(status, request, log_tail(folder))
             result = read_response(folder, request)
+        instructions, why = self._instructions(installed, request)
         version = installed.versions["qemu-user"].split(":")[-1].split("+")[0]
         return replace(
             result,
@@ -46,7 +49,8 @@ class EmulatorConnection:
             first_us=None,
             peak_rss_bytes=None,
             baseline_rss_bytes=None,
-            reason=_REASON,
+            reason="; ".join(filter(None, (_REASON, why))),
+            instructions=instructions,
             connection=self.name,
             conditions={},
         )
@@ -54,6 +58,19 @@ class EmulatorConnection:
     def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
         """Raise RuntimeMissingError: there is no time here to compare."""
         raise RuntimeMissingError(f"{_REASON}; compare on a device, or by instructions")
+
+    def _instructions(self, installed: bundle.Bundle, request: RunRequest) -> tuple[int | None, str | None]:
+        """Count the instructions of one call of case 0, in a run of its own; None and the reason where that fails."""
+        one = {name: array[:1] for name, array in request.inputs.items()}
+        with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            request = replace(request, inputs=one, warmup=_SETTLED)
+            write_request(folder, request, str(request.model_file.resolve()), None, watch_stdin=False, mark=True)
+            variables = bundle.environment(str(installed.root), request.threads)
+            try:
+                return count(self._command(installed, folder), variables, folder), None
+            except CountingError as error:
+                return None, f"instructions were not counted: {error}"
 
     def _command(self, installed: bundle.Bundle, folder: Path) -> list[str]:
         # The seed fixes the random bytes that a process is given at its start, and so the addresses that hang on them.

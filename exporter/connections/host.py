@@ -95,10 +95,15 @@ def run_agent(command: Sequence[str], variables: Mapping[str, str], folder: Path
 
 
 def environment(threads: int) -> dict[str, str]:
-    """This process's environment with the runtimes' thread pools fixed and their logs down to errors."""
+    """This process's environment with `settings`."""
+    return {**os.environ, **settings(threads)}
+
+
+def settings(threads: int) -> dict[str, str]:
+    """The variables that fix the runtimes' thread pools and turn their logs down to errors."""
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"}
-    return {**os.environ, **dict.fromkeys(pools, str(threads)), **quiet}
+    return {**dict.fromkeys(pools, str(threads)), **quiet}
 
 
 def death(status: int, request: RunRequest, tail: str) -> RuntimeTimeoutError | RuntimeMemoryError | RuntimeCrashError:

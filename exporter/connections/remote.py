@@ -8,6 +8,7 @@ one. The shell removes the run's folder itself, also when the connection is lost
 import contextlib
 import io
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -22,7 +23,7 @@ from typing import IO, TypeVar
 
 from exporter.connections import agent, bundle
 from exporter.connections.exchange import log_tail, printable, read_comparison, read_response, write_request
-from exporter.connections.host import death, environment
+from exporter.connections.host import death, settings
 from exporter.core.errors import ArtifactError, DeviceError, RuntimeCrashError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
 
@@ -144,8 +145,8 @@ class RemoteConnection:
     def _start(self, device: Device, request: RunRequest) -> str:
         """Return the shell words that start the agent in the run's folder, with the bundle on the device if need be."""
         if device.has_runtime:
-            variables = {key: value for key, value in environment(request.threads).items() if key not in os.environ}
-            return shlex.join(["env", *(f"{k}={v}" for k, v in variables.items()), "python3", "-P", "agent.py", "."])
+            variables = settings(request.threads)
+            return shlex.join(["env", *(f"{k}={v}" for k, v in variables.items()), "python3", "agent.py", "."])
         if request.target == "coreml":
             raise DeviceError(
                 f"{self.where()} ({device.system}) has no Core ML for python3; on a Mac: pip install coremltools there"
@@ -204,10 +205,11 @@ class RemoteConnection:
         """Run the agent, fetch what it left, have the folder removed; return the exit status, negative for a signal."""
         token = secrets.token_hex(16)
         run = shlex.quote(remote)
+        # COPYFILE_DISABLE keeps a Mac from adding files of its own to a tar file.
         script = (
             f"cd {run} || exit 1; trap '' HUP PIPE; {start} >log.txt 2>&1; echo $? >status; "
             f'echo; echo {token}; for f in {" ".join(_ANSWERS)}; do test -e $f && set -- "$@" $f; done; '
-            f'tar -cf - "$@"; cd ..; rm -rf {run}'
+            f'COPYFILE_DISABLE=1 tar -cf - "$@"; cd ..; rm -rf {run}'
         )
         # The pipe stays open and silent: the agent ends when it closes, which it also does when this process is killed.
         process = self._open(script, subprocess.PIPE)
@@ -238,6 +240,9 @@ class RemoteConnection:
         if lost is not None:
             raise lost
         if process.returncode != 0:
+            if re.search(r"No space left|Wrote only|write error", errors.decode("utf-8", "replace")):
+                message = f"{self.where()} has no space left in {self._folder}; free some, or give another folder"
+                raise DeviceError(message)
             raise DeviceError(f"{self.where()}: {printable(_last(errors)) or f'exit status {process.returncode}'}")
         return output
 

@@ -7,7 +7,7 @@ from exporter.pipeline.artifact import parity, run_package, swap
 from exporter.pipeline.export import export
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
 from exporter.pipeline.profile import ProfileRequest, profile
-from exporter.pipeline.reach import install_emulator, remove_emulator
+from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
 from exporter.pipeline.request import Embeddings, ExportRequest
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ExportRequest",
     "Listing",
     "ProfileRequest",
+    "clean_device",
     "doctor",
     "export",
     "install_emulator",

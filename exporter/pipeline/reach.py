@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from exporter.connections import connect
-from exporter.core.errors import UnknownNameError
+from exporter.core.errors import ProfileError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,17 @@ def reach(name: str) -> "Connection":
         return connect(*profiles.load(name).connection.chosen())
     except UnknownNameError as error:
         raise UnknownNameError("connection", name, {*simple, *profiles.shipped()}) from error
+
+
+def clean_device(profile: str) -> str:
+    """Remove all that this project left on a profile's device; return what the device is called."""
+    from exporter.connections.remote import RemoteConnection
+
+    connection = reach(profile)
+    if not isinstance(connection, RemoteConnection):
+        raise ProfileError(f"profile {profile!r} runs on this machine, where nothing is left; see: emulator remove")
+    connection.clean()
+    return connection.where()
 
 
 def install_emulator(report: "Callable[[str], None]") -> str:

@@ -107,6 +107,7 @@ _ROWS: tuple[tuple[str, Callable[[Document], Any]], ...] = (
     ("first call", _number("latency", "first_us", lambda x: f"{x:.0f} us")),
     ("latency p50", _number("latency", "p50_us", lambda x: f"{x:.0f} us")),
     ("latency p99", _number("latency", "p99_us", lambda x: f"{x:.0f} us")),
+    ("instructions per call", _number("latency", "instructions", count)),
 )
 
 
@@ -122,6 +123,9 @@ def _notes(document: Document) -> list[str]:
         listed = ", ".join(f"{row['operation']} x{row['count']}" for row in flops["uncounted"])
         notes.append(f"not in the FLOPs: {listed}")
     notes += _costs(document)
+    conditions = document.get("latency", {}).get("conditions")
+    if conditions:
+        notes.append("timed with " + ", ".join(f"{name} {value}" for name, value in conditions.items()))
     for section in ("memory", "latency"):
         if document.get(section, {}).get("reason"):
             notes.append(f"{section}: {document[section]['reason']}")

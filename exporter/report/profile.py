@@ -86,6 +86,10 @@ def _print_latency(console: Console, document: Document) -> None:
         _heading(console, "latency", f"{latency['connection']}, {latency['threads'] or 'its own'} threads, {calls}")
         centiles = ", ".join(f"p{part} {microseconds(latency[f'p{part}_us'])}" for part in (50, 90, 99))
         console.print(f"load {latency['load_ms']:.1f} ms, first call {microseconds(latency['first_us'])}, {centiles}")
+    if latency.get("instructions") is not None:
+        console.print(f"{latency['instructions']:,} instructions per call")
+    if latency.get("conditions"):
+        console.print(", ".join(f"{name} {value}" for name, value in latency["conditions"].items()))
     _reason(console, latency["reason"])
 
 

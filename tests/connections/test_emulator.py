@@ -12,6 +12,8 @@ from commands import Ended, cocorr_export
 from exporter.connections import bundle, connect, parts
 from exporter.core.errors import ArtifactError, RuntimeCrashError, RuntimeMissingError, RuntimeTimeoutError
 
+pytestmark = pytest.mark.timeout(1200)  # whoever comes first installs the bundle
+
 MODELS = {"onnx": "tiny_onnx", "tflite": "tiny_tflite", "executorch": "tiny_pte"}
 NAMES = {
     "onnx": "ONNX Runtime 1.31.1 (CPUExecutionProvider)",
@@ -33,6 +35,11 @@ def test_runs_arm_kernels_and_tells_no_time(target, emulator, make_request, expe
     assert result.executed_on.startswith(f"{NAMES[target]} on aarch64 Linux, cortex-a53 emulated by qemu 10.")
     assert (result.samples_us, result.load_ms, result.first_us, result.peak_rss_bytes) == ((), None, None, None)
     assert "say nothing about a real one" in result.reason
+    again = [emulator.run(make_request(target, request.getfixturevalue(MODELS[target]))) for _ in range(2)]
+    counts = [one.instructions for one in (result, *again)]
+    # The runner marks the method itself; round the others lies a little of Python.
+    assert max(counts) - min(counts) <= (0 if target == "executorch" else 0.001 * min(counts)), counts
+    assert 500 < min(counts) < 10**6
 
 
 def test_faults_in_the_emulator(emulator, make_request, tiny_onnx, tiny_pte, tmp_path, own_temporary_folder):
@@ -66,6 +73,7 @@ def test_the_command_proves_all_runtimes_on_arm(exported_for_arm: Ended) -> None
         assert one["parity"]["executed_on"].startswith(where)
         assert (one["latency"]["p50_us"], one["memory"]["peak_rss_bytes"]) == (None, None)
         assert "emulated processor" in one["latency"]["reason"]
+        assert one["latency"]["instructions"] > one["flops"]["macs"] / 4  # no instruction makes more fp32 MACs than 4
 
 
 def test_a_second_installation_needs_nothing(shared_folder: Path, tmp_path: Path) -> None:

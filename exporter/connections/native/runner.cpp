@@ -1,8 +1,8 @@
 // Runs ExecuTorch programs behind a C interface, where Python's own binding cannot be imported for want of torch.
 //
-// The bundle's Python loads the ExecuTorch wheel's library first, with lazy binding and for everybody: it brings the
-// executor, the portable kernels and XNNPACK. What of torch the library's data refers to comes from torch_symbols.c;
-// its functions are never called. Sizes of 0 and null pointers in the answers mean failure; `last_error` says which.
+// The agent loads the ExecuTorch wheel's library first, with lazy binding and for everybody: it brings the executor, the
+// portable kernels and XNNPACK. What of torch the library's data refers to comes from torch_symbols.c; torch's functions
+// are never called. A null pointer, or a status that is not 0, means failure; `cocorr_last_error` says which.
 
 #include <executorch/runtime/executor/method.h>
 #include <executorch/runtime/executor/program.h>
@@ -72,8 +72,11 @@ class BufferLoader final : public DataLoader {
   size_t size_;
 };
 
-// A tensor over memory of the caller's, for an input that the plan gives no memory.
+// An input: what the caller gives it, and, where the plan gives it no memory, a tensor over the caller's.
 struct Feed {
+  bool is_planned = false;
+  uint8_t* data = nullptr;
+  size_t size = 0;
   std::vector<int32_t> sizes, strides;
   std::vector<uint8_t> order;
   std::unique_ptr<TensorImpl> tensor;
@@ -149,7 +152,13 @@ bool load(Model& model, const uint8_t* content, size_t size) {
     return false;
   }
   model.method = std::make_unique<Method>(std::move(method.get()));
-  model.feeds.resize(model.method->inputs_size());
+  for (size_t index = 0; index < model.method->inputs_size(); index++) {
+    // Now, because an input that was set once has a pointer too: to memory of the caller's, which is not ours to write.
+    const EValue& value = model.method->get_input(index);
+    Feed feed;
+    feed.is_planned = value.isTensor() && value.toTensor().const_data_ptr() != nullptr;
+    model.feeds.push_back(std::move(feed));
+  }
   return true;
 }
 
@@ -159,6 +168,20 @@ int describe(const Tensor& tensor, int32_t* dtype, int64_t* sizes) {
   *dtype = static_cast<int32_t>(tensor.scalar_type());
   for (int axis = 0; axis < tensor.dim(); axis++) sizes[axis] = tensor.size(axis);
   return static_cast<int>(tensor.dim());
+}
+
+// Copies inputs to where the plan has them: each time, because it gives their memory to others once they are read.
+void fill(Model& model) {
+  for (size_t index = 0; index < model.feeds.size(); index++) {
+    Feed& feed = model.feeds[index];
+    if (feed.is_planned) memcpy(model.method->mutable_input(index).toTensor().mutable_data_ptr(), feed.data, feed.size);
+  }
+}
+
+int execute(Model& model) {
+  Error error = model.method->execute();
+  if (error != Error::Ok) FAIL("error 0x%x: the method failed", static_cast<unsigned>(error));
+  return error != Error::Ok;
 }
 
 }  // namespace
@@ -192,18 +215,17 @@ API int cocorr_tensor(Model* model, int outputs, size_t index, int32_t* dtype, i
   return value.isTensor() ? describe(value.toTensor(), dtype, sizes) : -1;
 }
 
-// Sets an input from `size` bytes, which stay the caller's and must live until the last execution.
+// Gives an input `size` bytes, which stay the caller's and must live until the last execution.
 API int cocorr_set_input(Model* model, size_t index, uint8_t* data, size_t size) {
   Tensor tensor = model->method->get_input(index).toTensor();
   if (tensor.nbytes() != size) {
     FAIL("input %zu has %zu bytes, not %zu", index, tensor.nbytes(), size);
     return 1;
   }
-  if (tensor.const_data_ptr()) {
-    memcpy(tensor.mutable_data_ptr(), data, size);
-    return 0;
-  }
   Feed& feed = model->feeds[index];
+  feed.data = data;
+  feed.size = size;
+  if (feed.is_planned) return 0;
   feed.sizes.assign(tensor.sizes().begin(), tensor.sizes().end());
   feed.strides.assign(tensor.strides().begin(), tensor.strides().end());
   feed.order.assign(tensor.dim_order().begin(), tensor.dim_order().end());
@@ -215,17 +237,16 @@ API int cocorr_set_input(Model* model, size_t index, uint8_t* data, size_t size)
 }
 
 API int cocorr_execute(Model* model) {
-  Error error = model->method->execute();
-  if (error != Error::Ok) FAIL("error 0x%x: the method failed", static_cast<unsigned>(error));
-  return error != Error::Ok;
+  fill(*model);
+  return execute(*model);
 }
 
-// The same between two markers, after two that have nothing between them.
+// The same with three markers: nothing lies between the first two, the method itself between the last two.
 API int cocorr_execute_marked(Model* model) {
+  fill(*model);
   getpgid(kMarker);
   getpgid(kMarker);
-  getpgid(kMarker);
-  int failed = cocorr_execute(model);
+  int failed = execute(*model);
   getpgid(kMarker);
   return failed;
 }
