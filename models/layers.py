@@ -84,8 +84,7 @@ class GRU(nn.Module):
     def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
         """Map [B, N, inputs] to the states [B, N, D] after each token, from the state `initial` [B, D] or zero."""
         from_input = functional.linear(x, self.weight_ih_l0, self.bias_ih_l0)  # [B, N, 3D], all steps in one product
-        zero = torch.zeros_like(from_input[:, 0, : self.weight_hh_l0.shape[1]])  # [B, D]
-        state = zero if initial is None else initial
+        state = initial
         states = []
         for step in range(x.shape[1]):
             state = self._advance(from_input[:, step], state)
@@ -96,13 +95,19 @@ class GRU(nn.Module):
         """Map one token [B, inputs] and the state [B, D] before it to the state [B, D] after it."""
         return self._advance(functional.linear(x, self.weight_ih_l0, self.bias_ih_l0), state)
 
-    def _advance(self, from_input: Tensor, state: Tensor) -> Tensor:
-        """Return the state [B, D] after what a token gives [B, 3D]: reset gate, update gate and new value in a row."""
+    def _advance(self, from_input: Tensor, state: Tensor | None) -> Tensor:
+        """Return the state [B, D] after what a token gives [B, 3D]: reset gate, update gate and new value in a row.
+
+        A `state` of None is zero, whose product need not be computed.
+        """
         reset_x, update_x, new_x = from_input.chunk(3, -1)
-        reset_h, update_h, new_h = functional.linear(state, self.weight_hh_l0, self.bias_hh_l0).chunk(3, -1)
+        from_state = self.bias_hh_l0
+        if state is not None:
+            from_state = functional.linear(state, self.weight_hh_l0, self.bias_hh_l0)
+        reset_h, update_h, new_h = from_state.chunk(3, -1)
         update = torch.sigmoid(update_x + update_h)
         new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
-        return new + update * (state - new)
+        return new - update * new if state is None else new + update * (state - new)
 
 
 def last_position(item_ids: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,5 +1,6 @@
 """Train a model by binary cross-entropy on one positive and sampled negatives, and measure it by leave-one-out."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def fit(
     """Train, leave the model with the weights of its best epoch, in eval mode, and return how that went.
 
     `start_epoch` returns what maps indices below `samples` to a loss; `validate` returns NDCG@10, more is better. Goes
-    on where `resume` has been saved, and saves it after every epoch.
+    on where `resume` has been saved, and saves it after every epoch. Raises ValueError where the loss is no number.
     """
     batches = -(-samples // settings.batch_size)
     progress = resume.load(model, optimiser, rng) if resume else None
@@ -150,8 +151,11 @@ def fit(
             optimiser.step()
             losses.append(loss.detach())
             report(progress.epoch * batches + batch, settings.epochs * batches, "")
+        loss_mean = float(torch.stack(losses).mean())
+        if not math.isfinite(loss_mean):
+            raise ValueError(f"the loss of epoch {progress.epoch + 1} is {loss_mean}; take a lower --learning-rate")
         model.eval()
-        reached, loss_mean = validate(), float(torch.stack(losses).mean())
+        reached = validate()
         progress.epoch += 1
         if reached > progress.best:
             progress.best, progress.best_epoch = reached, progress.epoch

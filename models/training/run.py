@@ -1,6 +1,6 @@
 """From an interaction file to a checkpoint folder: everything that cocorr-train does but talk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -66,9 +66,7 @@ def run(request: Request, report: Report) -> Checkpoint:
     settings, options = request.settings, request.next_item
     interactions = read_interactions(request.data, settings.seed, request.filters)
     untested = int((np.diff(interactions.starts) < 3).sum())
-    notes = (*interactions.notes, *([f"{untested} users with fewer than 3 clicks are not tested"] if untested else []))
-    for note in notes:
-        report(0, 0, note)
+    notes = [*interactions.notes, *([f"{untested} users with fewer than 3 clicks are not tested"] if untested else [])]
     spec = load_spec(request.model)
     architecture = spec.sized(interactions.vocabulary, settings.history) | dict(request.architecture)
     if architecture.get("gcn") and architecture["mini_batch"] != settings.history:
@@ -80,14 +78,14 @@ def run(request: Request, report: Report) -> Checkpoint:
     kind: dict[str, object]
     if options is None:
         frozen = None if lender is None else _frozen(lender, spec, architecture)
-        trained = loop.train(spec, architecture, interactions, settings, report, resume, frozen)
+        trained = loop.train(spec, architecture, interactions, settings, _after(notes, report), resume, frozen)
         kind = {"train_negatives": TRAIN_NEGATIVES, "test_negatives": TEST_NEGATIVES}
     else:
         torch.manual_seed(settings.seed)
         supernet = cast(Supernet, spec.build(architecture))
         if lender is not None:
             _lend(lender, spec, supernet)
-        trained = next_item.train(supernet, interactions, settings, options, report, resume)
+        trained = next_item.train(supernet, interactions, settings, options, _after(notes, report), resume)
         kind = {
             **asdict(options),
             "validation_users": next_item.VALIDATION_USERS,
@@ -107,7 +105,7 @@ def run(request: Request, report: Report) -> Checkpoint:
             "command": request.command,
             "data": request.data.name,
             "data_sha256": interactions.sha256,
-            "left_out": list(notes),
+            "left_out": notes,
             "users": interactions.users,
             "items": interactions.vocabulary - 1,
             "interactions": len(interactions.items),
@@ -132,6 +130,18 @@ def run(request: Request, report: Report) -> Checkpoint:
     written = checkpoint.write(request.output, config, state, golden, metrics)
     resume.remove()
     return written
+
+
+def _after(notes: Sequence[str], report: Report) -> Report:
+    """Return a report that begins with notes once there is something to report; bad input is told without them."""
+    waiting = list(notes)
+
+    def tell(done: int, total: int, note: str) -> None:
+        while waiting:
+            report(0, 0, waiting.pop(0))
+        report(done, total, note)
+
+    return tell
 
 
 def _lender(folder: Path, data_sha256: str, seed: int) -> Checkpoint:

@@ -1,0 +1,65 @@
+"""Every program of every model on every target at full size: verdict, errors and times in one table.
+
+    python benchmarks/all_programs.py [--models scn,gru4rec] [--targets onnx,tflite] [--precision fp32]
+                                      [--checkpoints DIR]
+
+A model's weights are those in DIR/<model>, written by cocorr-train, or the shipped ones; a model that has neither is
+untrained, with drawn histories, and the table says so.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from exporter import pipeline
+from exporter.pipeline import source as sources
+from exporter.targets import TARGETS
+from models.zoo import MODELS, load_spec
+
+
+def main() -> None:
+    """Print the table in Markdown and exit with 1 where anything but a pass is in it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--targets", default=",".join(TARGETS))
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--checkpoints", type=Path, default=Path())
+    arguments = parser.parse_args()
+    print("| model | program | weights | target | verdict | max abs error | top-10 overlap | MACs | p50 |")
+    print("|---" * 9 + "|")
+    failed = False
+    for model in arguments.models.split(","):
+        for program in load_spec(model).programs:
+            for target in arguments.targets.split(","):
+                failed |= not measure(model, program, target, arguments)
+    raise SystemExit(int(failed))
+
+
+def measure(model: str, program: str, target: str, arguments: argparse.Namespace) -> bool:
+    """Export one program, print its row and return whether it passes."""
+    own = arguments.checkpoints / model
+    checkpoint = own if (own / "config.json").exists() else None
+    untrained = checkpoint is None and not (sources.PRETRAINED / model).exists()
+    weights = "untrained" if untrained else "own" if checkpoint else "shipped"
+    with tempfile.TemporaryDirectory() as temporary:
+        request = pipeline.ExportRequest(
+            *(model, target, program, "generic", checkpoint, arguments.precision, Path(temporary)), untrained=untrained
+        )
+        (document,) = pipeline.export(request, lambda _: None)
+    if "error" in document:
+        print(f"| {model} | {program} | {weights} | {target} | {document['error']} | | | | |", flush=True)
+        return False
+    parity, p50 = document["parity"], document["latency"]["p50_us"]
+    error = "-" if parity["max_abs_error"] is None else f"{parity['max_abs_error']:.2e}"
+    overlap = "-" if parity["top10_overlap"] is None else f"{parity['top10_overlap']:.4f}"
+    time = "not measured" if p50 is None else f"{p50:.0f} us"
+    print(
+        f"| {model} | {program} | {weights} | {target} | {parity['verdict']} | {error} | {overlap}"
+        f" | {document['flops']['macs']:,} | {time} |",
+        flush=True,
+    )
+    return bool(parity["verdict"] == "pass")
+
+
+if __name__ == "__main__":
+    main()
