@@ -52,7 +52,7 @@ class Apt:
         """Fetch the package lists of these releases, from the Debian archives that the machine's own sources name."""
         for name in ("state/lists/partial", "cache/archives/partial", "log", "sources", "packages"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
-        stanzas = sorted(set(_archives()))
+        stanzas = sorted(set(archives()))
         if not stanzas:
             raise SetupError("the apt sources of this machine name no Debian archive; add one to them")
         text = "\n\n".join(f"{stanza}\nSuites: {release}" for stanza in stanzas for release in releases)
@@ -114,7 +114,7 @@ class Apt:
         return done.stdout
 
 
-def _archives() -> Iterator[str]:
+def archives() -> Iterator[str]:
     """Yield a deb822 stanza without suites for each Debian archive in the machine's sources, with its own keys."""
     shown = subprocess.run(
         ["apt-config", "shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"],  # noqa: S607
