@@ -25,6 +25,7 @@ DROPOUT = 0.2
 INITIAL_STD = 0.02
 EXPAND = 2
 TAPS = 4  # of the convolution over the clicks
+CHUNK = 32  # samples whose states are computed together: what a scan writes for more would not stay in the cache
 
 
 class Norm(LayerNorm):
@@ -72,6 +73,14 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
         """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks."""
+        if x.shape[0] <= CHUNK:
+            return self._mix(x, last)
+        parts = x.split(CHUNK)
+        marks = [None] * len(parts) if last is None else last.split(CHUNK)
+        return torch.cat([self._mix(*pair) for pair in zip(parts, marks, strict=True)])
+
+    def _mix(self, x: Tensor, last: Tensor | None) -> Tensor:
+        """Do what `forward` does, for few samples at a time."""
         into_scan, into_gate = self.in_proj.weight.chunk(2)
         before = functional.linear(x, into_scan)  # [B, N, I]
         earlier = torch.zeros_like(before[:, :1]).expand(-1, TAPS - 1, -1)
@@ -79,10 +88,11 @@ class Mixer(nn.Module):
         scanned = self._scanned(u, None if last is None else until(last))
         state = torch.zeros_like(scanned.gain[:, 0])  # [B, I, S]
         outputs = []
-        for token in range(x.shape[1]):
-            state = scanned.decay[:, token] * state + scanned.gain[:, token]
+        # Taken apart at once: the gradient of each single token's part would be as large as the whole.
+        for decay, gain, output in zip(*(part.unbind(1) for part in scanned), strict=True):
+            state = decay * state + gain
             if last is None:
-                outputs.append((state * scanned.output[:, token, None]).sum(-1))
+                outputs.append((state * output[:, None]).sum(-1))
         if last is None:
             y = torch.stack(outputs, 1)  # [B, N, I]
         else:

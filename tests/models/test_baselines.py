@@ -177,6 +177,17 @@ def test_the_mamba_block_is_that_of_another_library():
         torch.testing.assert_close(own(x), theirs(x), rtol=1e-4, atol=1e-6)
 
 
+def test_a_large_batch_is_computed_in_parts_that_do_not_see_each_other():
+    mixer = Mixer(16, 6).double()
+    x = torch.randn(70, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    last = functional.one_hot(torch.arange(70) % 5, 5).double()
+    with torch.no_grad():
+        one_by_one = [torch.cat([mixer(*pair) for pair in zip(x.split(1), marks, strict=True)])
+                      for marks in ([None] * 70, last.split(1))]  # fmt: skip
+        torch.testing.assert_close(mixer(x), one_by_one[0])
+        torch.testing.assert_close(mixer(x, last), one_by_one[1])
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "din"])  # which has no last position
 def test_the_last_position_alone_is_computed_as_among_all(name):
     model, item_ids = small(name), padded(HISTORIES)
