@@ -43,13 +43,9 @@ def products(model: str, program: str, folder: Path) -> int:
 def known_difference(model: str, program: str, target: str) -> int:
     """MACs by which a file differs from torch.
 
-    A GRU begins at zero, and converters but ExecuTorch's fold its first product, D by 3 D. TFLite's writes Mamba's
-    projection of the step, 1 by 2 D, twice, for softplus reads it twice.
+    TFLite's converter writes Mamba's projection of the step, 1 by 2 D, twice, for softplus reads it twice.
     """
     dimension, blocks = 16, 2
-    grus = {("gru4rec", "rerank"): 1, ("scn", "correct"): 2}.get((model, program), 0)
-    if grus and target != "executorch":
-        return -grus * dimension * 3 * dimension
     if model == "mamba4rec" and target == "tflite":
         return blocks * 2 * dimension * (1 if program == "step" else tiny_models.LENGTH)
     return 0
