@@ -254,7 +254,7 @@ def native_executorch(threads: int, version: str) -> Runtime:
     lib = ctypes.CDLL("libcocorr_executorch.so")
     size, pointer = ctypes.c_size_t, ctypes.c_void_p
     lib.cocorr_last_error.restype = ctypes.c_char_p
-    lib.cocorr_load.argtypes, lib.cocorr_load.restype = [ctypes.c_char_p, size], pointer
+    lib.cocorr_load.argtypes, lib.cocorr_load.restype = [ctypes.c_char_p, size] * 2, pointer
     lib.cocorr_free.argtypes = [pointer]
     lib.cocorr_count.argtypes, lib.cocorr_count.restype = [pointer, ctypes.c_int], size
     lib.cocorr_tensor.argtypes = [pointer, ctypes.c_int, size, pointer, pointer]
@@ -282,10 +282,8 @@ def native_executorch(threads: int, version: str) -> Runtime:
         return found
 
     def load(path: Path, data: Path | None) -> Model:
-        if data is not None:
-            raise RefusalError("no_runtime", "the runner for ExecuTorch on ARM64 reads no data file")
-        program = path.read_bytes()
-        model = lib.cocorr_load(program, len(program))
+        program, weights = path.read_bytes(), data.read_bytes() if data is not None else None
+        model = lib.cocorr_load(program, len(program), weights, len(weights or b""))
         if not model:
             words = lib.cocorr_last_error().decode()
             raise RefusalError("memory" if OUT_OF_MEMORY.search(words) else "runtime", words)

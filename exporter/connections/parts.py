@@ -24,11 +24,12 @@ class Wheel:
 DEBIAN = {
     "trixie": (
         *("libc6", "libgcc-s1", "libstdc++6", "libgomp1", "zlib1g", "libbz2-1.0", "liblzma5", "libcrypt1"),
-        *("libexpat1", "libffi8", "libssl3t64", "libuuid1", "libcpuinfo0"),
+        *("libexpat1", "libffi8", "libssl3t64", "libuuid1"),
         *(f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib", f"python{PYTHON}-minimal"),
     ),
-    # XNNPACK in ExecuTorch calls functions that the pthreadpool of trixie does not have yet.
-    "forky": ("libpthreadpool0",),
+    # XNNPACK in ExecuTorch calls functions that the pthreadpool of trixie does not have yet, and reads the processor's
+    # features out of cpuinfo's memory, which is laid out otherwise in trixie: it would choose the wrong kernels.
+    "forky": ("libpthreadpool0", "libcpuinfo0"),
 }
 # Headers of the C++ library that the bundle has, for the native runner.
 HEADERS = ("trixie", "libstdc++-14-dev")

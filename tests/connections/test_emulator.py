@@ -76,6 +76,18 @@ def test_the_command_proves_all_runtimes_on_arm(exported_for_arm: Ended) -> None
         assert one["latency"]["instructions"] > one["flops"]["macs"] / 4  # no instruction makes more fp32 MACs than 4
 
 
+def test_half_floats_and_a_data_file_on_arm(shared_folder: Path, tmp_path: Path) -> None:
+    """XNNPACK must see that the processor computes in 16 bits, and the runner must swap weights that lie outside."""
+    cache = {"XDG_CACHE_HOME": str(installed(shared_folder))}
+    options = ("--target", "executorch", "--profile", "android-emulator", "--output", tmp_path, "--json")
+    half = cocorr_export("scn", *options, "--precision", "fp16", env=cache)
+    assert (half.code, half.document["parity"]["verdict"]) == (0, "pass"), half.err
+    outside = cocorr_export("ofa", "--program", "subnet_external", *options, env=cache)
+    assert (outside.code, outside.document["parity"]["verdict"]) == (0, "pass"), outside.err
+    assert outside.document["external"]["data_file"]["name"] == "weights.ptd"
+    assert "native runner" in outside.document["parity"]["executed_on"]
+
+
 def test_a_second_installation_needs_nothing(shared_folder: Path, tmp_path: Path) -> None:
     cache = installed(shared_folder)
     offline = {"XDG_CACHE_HOME": str(cache), "PATH": "/nowhere", "PIP_NO_INDEX": "1"}

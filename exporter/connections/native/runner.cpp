@@ -1,8 +1,8 @@
 // Runs ExecuTorch programs behind a C interface, where Python's own binding cannot be imported for want of torch.
 //
-// The agent loads the ExecuTorch wheel's library first, with lazy binding and for everybody: it brings the executor, the
-// portable kernels and XNNPACK. What of torch the library's data refers to comes from torch_symbols.c; torch's functions
-// are never called. A null pointer, or a status that is not 0, means failure; `cocorr_last_error` says which.
+// The agent loads the ExecuTorch wheel's library first, with lazy binding and for everybody: it brings the executor,
+// the portable kernels and XNNPACK. What of torch the library's data refers to comes from torch_symbols.c; torch's
+// functions are never called. A null pointer, or a status that is not 0, means failure; `cocorr_last_error` says which.
 
 #include <executorch/runtime/executor/method.h>
 #include <executorch/runtime/executor/program.h>
@@ -25,7 +25,22 @@ class ThreadPool {
 ThreadPool* get_threadpool();
 }  // namespace executorch::extension::threadpool
 
+// The reader of a .ptd file, whose header the wheel does not bring. `load` returns a Result<FlatTensorDataMap>: the map
+// itself, a NamedDataMap, where it succeeded, and a small error code in the same place where it failed.
+namespace executorch::extension {
+class FlatTensorDataMap {
+ public:
+  struct alignas(16) Loaded {
+    Loaded(const Loaded&) = delete;
+    ~Loaded() {}  // so that it is returned in memory of the caller's, as the real type is
+    uint8_t bytes[4096];
+  };
+  static Loaded load(runtime::DataLoader* loader);
+};
+}  // namespace executorch::extension
+
 using namespace executorch::runtime;
+using executorch::extension::FlatTensorDataMap;
 using executorch::aten::Tensor;
 using executorch::aten::TensorImpl;
 
@@ -82,9 +97,18 @@ struct Feed {
   std::unique_ptr<TensorImpl> tensor;
 };
 
+// Returns the weights by name that a .ptd file was loaded to, or null.
+const NamedDataMap* named(const FlatTensorDataMap::Loaded& loaded) {
+  uintptr_t first;
+  memcpy(&first, loaded.bytes, sizeof first);
+  bool is_map = first > UINT32_MAX;  // a table of virtual functions, and no error code
+  return is_map ? reinterpret_cast<const NamedDataMap*>(loaded.bytes) : nullptr;
+}
+
 struct Model {
-  Memory file, method_pool, temporary_pool;
-  std::unique_ptr<BufferLoader> loader;
+  Memory file, data_file, method_pool, temporary_pool;
+  std::unique_ptr<BufferLoader> loader, data_loader;
+  std::unique_ptr<FlatTensorDataMap::Loaded> weights;
   std::unique_ptr<Program> program;
   std::vector<Memory> planned;
   std::vector<Span<uint8_t>> spans;
@@ -104,11 +128,12 @@ const char* method_name(const Program& program) {
   return name.ok() ? *name : nullptr;
 }
 
-bool load(Model& model, const uint8_t* content, size_t size) {
+bool load(Model& model, const uint8_t* content, size_t size, const uint8_t* data, size_t data_size) {
   model.file = allocate(size);
+  model.data_file = allocate(data_size);
   model.method_pool = allocate(kMethodPool);
   model.temporary_pool = allocate(kTemporaryPool);
-  if (!model.file || !model.method_pool || !model.temporary_pool) {
+  if (!model.file || !model.data_file || !model.method_pool || !model.temporary_pool) {
     FAIL("failed to allocate memory for the program");
     return false;
   }
@@ -146,7 +171,18 @@ bool load(Model& model, const uint8_t* content, size_t size) {
   model.temporary_allocator = std::make_unique<MemoryAllocator>(kTemporaryPool, model.temporary_pool.get());
   model.manager = std::make_unique<MemoryManager>(
       model.method_allocator.get(), model.hierarchical.get(), model.temporary_allocator.get());
-  auto method = model.program->load_method(name, model.manager.get());
+  const NamedDataMap* weights = nullptr;
+  if (data) {
+    memcpy(model.data_file.get(), data, data_size);
+    model.data_loader = std::make_unique<BufferLoader>(model.data_file.get(), data_size);
+    model.weights.reset(new FlatTensorDataMap::Loaded(FlatTensorDataMap::load(model.data_loader.get())));
+    weights = named(*model.weights);
+    if (!weights) {
+      FAIL("the data file is none that this ExecuTorch can load");
+      return false;
+    }
+  }
+  auto method = model.program->load_method(name, model.manager.get(), nullptr, weights);
   if (!method.ok()) {
     FAIL("error 0x%x: the method %s cannot be loaded", static_cast<unsigned>(method.error()), name);
     return false;
@@ -198,9 +234,10 @@ API uint32_t cocorr_start(uint32_t threads) {
   return static_cast<uint32_t>(pool->get_thread_count());
 }
 
-API Model* cocorr_load(const uint8_t* content, size_t size) {
+// Loads a program, with the data file beside it or null.
+API Model* cocorr_load(const uint8_t* content, size_t size, const uint8_t* data, size_t data_size) {
   auto model = std::make_unique<Model>();
-  return load(*model, content, size) ? model.release() : nullptr;
+  return load(*model, content, size, data, data_size) ? model.release() : nullptr;
 }
 
 API void cocorr_free(Model* model) { delete model; }
