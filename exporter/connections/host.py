@@ -32,6 +32,9 @@ class HostConnection:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._memory_limit_bytes = machine if memory_limit_bytes is None else memory_limit_bytes
 
+    def check(self) -> None:
+        """Do nothing: this machine is there."""
+
     def run(self, request: RunRequest) -> RunResult:
         """Run the request and return outputs, times and memory; nothing of it stays behind, whatever happens.
 

@@ -79,6 +79,10 @@ class RemoteConnection:
         """Return what to call the device in messages."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Run nothing on the device; raises DeviceError where that fails."""
+        self._call("true")
+
     def run(self, request: RunRequest) -> RunResult:
         """Run the request on the device and return outputs, times and memory; nothing of it stays there.
 

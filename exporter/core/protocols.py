@@ -41,6 +41,9 @@ class Connection(Protocol):
 
     name: str
 
+    def check(self) -> None:
+        """Raise DeviceError where the place cannot be reached; asked before any work is done for it."""
+
     def run(self, request: RunRequest) -> RunResult:
         """Run the artifact in a process of its own; raises RuntimeFailureError or RuntimeMissingError."""
 

@@ -30,6 +30,7 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
     still get theirs. Raises BadInputError before anything is written.
     """
     from exporter import profiles
+    from exporter.connections import connect
     from exporter.environment import require_packages
 
     if request.model not in MODELS:
@@ -41,6 +42,8 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
     options = {name: profile.options_for(name) for name in chosen}
     for name in chosen:
         require_packages(TARGETS[name])
+
+    connect(*profile.connection.chosen()).check()
 
     report("loading the checkpoint")
     from exporter.pipeline import source as sources

@@ -133,6 +133,13 @@ def test_a_host_that_cannot_be_reached(sshd, make_request, tiny_onnx):
             SshConnection(host, config=str(sshd.config)).run(make_request("onnx", tiny_onnx))
 
 
+def test_nothing_is_made_for_a_device_that_is_not_there(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PATH", "/nowhere")
+    ended = run_here(capfd, "scn", "--target", "onnx", "--profile", "moto-e13", "--output", tmp_path / "out")
+    assert (ended.code, "adb is not installed" in ended.error_line(), ended.err.count("\n")) == (2, True, 1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_host_without_the_runtime(programs, make_request, tiny_onnx, tmp_path):
     for server in servers.ssh_server(programs, tmp_path / "s", "/usr/bin:/bin"):
         bare = SshConnection("board", config=str(server.config), folder=str(server.device))
