@@ -14,7 +14,8 @@ from commands import Ended, cocorr_export, run_here
 from exporter import mil, store
 from exporter.connections.host import HostConnection
 from exporter.core.types import RunRequest, TensorSpec
-from models import checkpoint, scn
+from models import checkpoint
+from models.zoo import load_spec
 
 TARGETS = ("executorch", "coreml", "onnx", "tflite")
 SHIPPED = Path(checkpoint.__file__).parent / "pretrained" / "scn"
@@ -175,7 +176,7 @@ def test_swapped_or_stale_outputs_fail(
 def test_ids_out_of_range_are_unknown_items_everywhere(target: str, artifacts: dict[str, Path]) -> None:
     """Each id outside the table counts as an item with a zero embedding, in torch and on every target."""
     saved = checkpoint.read(SHIPPED)
-    model = checkpoint.build(saved, scn.SPEC)
+    model = checkpoint.build(saved, load_spec("scn"))
     vocabulary = saved.architecture["vocabulary"]
     golden = saved.golden
     items = np.repeat(golden["item_ids"][:1], 4, 0)
