@@ -7,7 +7,7 @@ from typing import Any, Literal
 from exporter.core import kinds
 from exporter.core.errors import LoweringError
 from exporter.core.extras import require, without_noise
-from exporter.core.liveness import Lifetime, arena_bytes
+from exporter.core.liveness import Lifetime, planned_bytes
 from exporter.core.types import Captured, Constant, DataFile, Lowered, MemoryPlan, Operation, Precision, stored_bytes
 
 NOISE = (
@@ -188,7 +188,7 @@ def _plan(function: Any, constant_bytes: int) -> MemoryPlan:
     lifetimes = [Lifetime(value.bytes or 0, value.first, value.last) for value in function.values]
     return MemoryPlan(
         constant_bytes=constant_bytes,
-        planned_activation_bytes=arena_bytes(lifetimes),
-        plan_method="greedy-by-size arena over the lifetimes of the program's values in order, 64-byte aligned;"
+        planned_activation_bytes=planned_bytes(lifetimes),
+        plan_method="the smallest of several arenas over the lifetimes of the program's values, 64-byte aligned;"
         " Core ML plans for itself and does not tell",
     )

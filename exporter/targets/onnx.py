@@ -9,7 +9,7 @@ from typing import Any, Literal
 from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
-from exporter.core.liveness import arena_bytes, lifetimes_of
+from exporter.core.liveness import lifetimes_of, planned_bytes
 from exporter.core.types import (
     Captured,
     Constant,
@@ -33,7 +33,7 @@ PACKAGE = "weights.safetensors"
 Shape = tuple[int, ...]
 _UNKNOWN: tuple[Shape, None] = (0,), None  # a size of 0 is a size that is not known: it is listed, not counted
 _PLAN = (
-    "greedy-by-size arena over the lifetimes of the graph's values in node order, 64-byte aligned;"
+    "the smallest of several arenas over the lifetimes of the graph's values in node order, 64-byte aligned;"
     " ONNX Runtime fuses and plans for itself"
 )
 
@@ -196,7 +196,7 @@ class OnnxTarget:
             operations=tuple(_operation(node, values) for node in graph.node if node.op_type != "Constant"),
             constants=constants,
             inputs=tuple((name, name) for name in given),
-            memory_plan=MemoryPlan(constant_bytes, arena_bytes(lifetimes), _PLAN)
+            memory_plan=MemoryPlan(constant_bytes, planned_bytes(lifetimes), _PLAN)
             if not unknown
             else MemoryPlan(constant_bytes, None, "", f"the size of {unknown[0]!r} is not known before a run"),
         )

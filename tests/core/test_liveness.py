@@ -5,7 +5,14 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.core.liveness import Lifetime, arena_bytes, arena_offsets, lifetimes_of, peak_live_bytes
+from exporter.core.liveness import (
+    Lifetime,
+    arena_bytes,
+    arena_offsets,
+    lifetimes_of,
+    peak_live_bytes,
+    planned_bytes,
+)
 
 unhurried = settings(deadline=None)  # two cores are shared with others
 
@@ -82,6 +89,18 @@ def test_on_small_graphs_the_best_plan_lies_between_the_peak_and_ours(lives):
     assert peak_live_bytes(lives) <= best_arena(lives) <= arena_bytes(lives, alignment=1)
 
 
+@settings(deadline=None, max_examples=60)
+@given(lifetimes(most=6, sizes=st.integers(1, 8)))
+def test_on_small_graphs_the_plan_is_the_one_that_brute_force_finds(lives):
+    assert planned_bytes(lives, alignment=1) == best_arena(lives)
+
+
+@unhurried
+@given(lifetimes(most=14), st.sampled_from([1, 64]))
+def test_the_plan_holds_the_largest_live_set_and_is_no_larger_than_greedy(lives, alignment):
+    assert peak_live_bytes(lives) <= planned_bytes(lives, alignment) <= arena_bytes(lives, alignment)
+
+
 def chain_of(sizes):
     """Each activation lives until the next one is computed."""
     return [Lifetime(size, step, step + 1) for step, size in enumerate(sizes)]
@@ -110,6 +129,7 @@ def test_greedy_by_size_is_a_heuristic():
     """The smallest chain on which it misses the best plan: both 2s go to the bottom, and the 1s between do not fit."""
     chain = chain_of([2, 1, 1, 2])
     assert (peak_live_bytes(chain), best_arena(chain), arena_bytes(chain, alignment=1)) == (3, 3, 4)
+    assert planned_bytes(chain, alignment=1) == 3
 
 
 def test_by_hand():
