@@ -126,9 +126,12 @@ def _notes(document: Document) -> list[str]:
     conditions = document.get("latency", {}).get("conditions")
     if conditions:
         notes.append("timed with " + ", ".join(f"{name} {value}" for name, value in conditions.items()))
+    reasons: dict[str, list[str]] = {}
     for section in ("memory", "latency"):
-        if document.get(section, {}).get("reason"):
-            notes.append(f"{section}: {document[section]['reason']}")
+        reason = document.get(section, {}).get("reason")
+        if reason:
+            reasons.setdefault(reason, []).append(section)
+    notes += [f"{' and '.join(sections)}: {reason}" for reason, sections in reasons.items()]
     return notes
 
 
