@@ -22,7 +22,8 @@ def print_artifacts(documents: Sequence[Document]) -> None:
     if done:
         first = done[0]
         title = f"{first['model']}/{first['program']}  profile {first['profile']}  {first['precision']}"
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        console.print(Text(title, style="bold"), soft_wrap=True)  # a table's own title is folded to its width
+        table = Table(box=None, pad_edge=False)
         table.add_column("")
         for document in done:
             table.add_column(document["target"], justify="right")
