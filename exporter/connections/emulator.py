@@ -6,9 +6,9 @@ from pathlib import Path
 
 from exporter.connections import agent, bundle
 from exporter.connections.counting import CountingError, count
-from exporter.connections.exchange import log_tail, read_response, write_request
+from exporter.connections.exchange import log_tail, read_response, require_models, write_request
 from exporter.connections.host import death, run_agent
-from exporter.core.errors import ArtifactError, RuntimeMissingError
+from exporter.core.errors import RuntimeMissingError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
 
 _SETTLED = 3  # calls after which runtimes have the memory that they will use
@@ -32,8 +32,7 @@ class EmulatorConnection:
         Raises what HostConnection.run raises, and RuntimeMissingError where the bundle is not installed.
         """
         installed = bundle.find()
-        if not request.model_file.exists():
-            raise ArtifactError(f"{request.model_file} does not exist; export the artifact again")
+        require_models(request)
         request = replace(request, warmup=0, iterations=0)
         with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
             folder = Path(name)

@@ -82,6 +82,13 @@ def _artifact(request: RunRequest, model_file: str, inputs: Path) -> dict[str, A
     }
 
 
+def require_models(*requests: RunRequest) -> None:
+    """Raise ArtifactError where a request's model file is not there."""
+    for request in requests:
+        if not request.model_file.exists():
+            raise ArtifactError(f"{request.model_file} does not exist; export the artifact again")
+
+
 def check_request(request: RunRequest) -> None:
     """Raise BadInputError where counts are out of range or the inputs are not numbers with a common cases axis."""
     if request.target not in RUNTIMES:

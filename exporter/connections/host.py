@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter.connections import agent
-from exporter.connections.exchange import log_tail, read_comparison, read_response, write_request
-from exporter.core.errors import ArtifactError, RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
+from exporter.connections.exchange import log_tail, read_comparison, read_response, require_models, write_request
+from exporter.core.errors import RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
 
 Answer = TypeVar("Answer")
@@ -50,13 +50,11 @@ class HostConnection:
     def _serve(
         self, request: RunRequest, rival: RunRequest | None, read: Callable[[Path, RunRequest], Answer]
     ) -> Answer:
-        paths = [one.model_file for one in (request, rival) if one is not None]
-        for path in paths:
-            if not path.exists():
-                raise ArtifactError(f"{path} does not exist; export the artifact again")
+        requests = [one for one in (request, rival) if one is not None]
+        require_models(*requests)
         with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            files = [str(path.resolve()) for path in paths]
+            files = [str(one.model_file.resolve()) for one in requests]
             other = None if rival is None else (rival, files[1])
             write_request(folder, request, files[0], self._memory_limit_bytes, watch_stdin=True, rival=other)
             # -P: the folder of agent.py must not shadow packages.

@@ -16,15 +16,23 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
 from exporter.connections import agent, bundle
-from exporter.connections.exchange import log_tail, printable, read_comparison, read_response, write_request
+from exporter.connections.exchange import (
+    log_tail,
+    printable,
+    read_comparison,
+    read_response,
+    require_models,
+    write_request,
+)
 from exporter.connections.host import death, settings
-from exporter.core.errors import ArtifactError, DeviceError, RuntimeCrashError
+from exporter.core.errors import DeviceError, RuntimeCrashError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
 
 Answer = TypeVar("Answer")
@@ -54,7 +62,7 @@ class Device:
     has_runtime: bool
 
 
-class RemoteConnection:
+class RemoteConnection(ABC):
     """Runs the agent in a folder below `folder` on a device; subclasses say how a script reaches its shell.
 
     `launcher` is put before the bundle's programs, for a device that runs ARM64 code by other means.
@@ -67,17 +75,17 @@ class RemoteConnection:
         self._folder = folder
         self._launcher = tuple(launcher)
 
+    @abstractmethod
     def command(self, script: str) -> list[str]:
         """Return the words that run a script of the device's shell, with our standard streams."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, status: int, words: str) -> DeviceError | None:
         """Return the error for a transport that ended with `status` and these words, or None if the script did."""
-        raise NotImplementedError
 
+    @abstractmethod
     def where(self) -> str:
         """Return what to call the device in messages."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Run nothing on the device; raises DeviceError where that fails."""
@@ -128,9 +136,7 @@ class RemoteConnection:
         self, device: Device, request: RunRequest, rival: RunRequest | None, read: Callable[[Path, RunRequest], Answer]
     ) -> Answer:
         requests = [one for one in (request, rival) if one is not None]
-        for one in requests:
-            if not one.model_file.exists():
-                raise ArtifactError(f"{one.model_file} does not exist; export the artifact again")
+        require_models(*requests)
         start = self._start(device, request)
         remote = f"{self._folder}/cocorr-run-{secrets.token_hex(8)}"
         with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:

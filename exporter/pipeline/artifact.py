@@ -23,8 +23,7 @@ def parity(folder: Path, report: Report, connection: str = "host") -> Document:
     from exporter.pipeline.reach import reach
 
     way = reach(connection)
-    manifest = store.read_manifest(folder)
-    _check_target(folder, manifest)
+    manifest = read_known(folder)
     report("comparing the files with the manifest")
     changed = store.changed_file(folder, manifest)
     verdict = judge.unjudged("fail", changed) if changed else _judge(folder, manifest, report, way)
@@ -40,15 +39,12 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Docu
     from exporter import judge, store
     from exporter.core import package
 
-    manifest = store.read_manifest(folder)
-    _check_target(folder, manifest)
+    manifest = read_known(folder)
     external = manifest.get("external")
     if external is None:
         raise BadInputError(f"{folder}: {manifest['program']} has its weights inside; export its form subnet_external")
     report("comparing the files with the manifest")
-    changed = store.changed_file(folder, manifest)
-    if changed:
-        raise ArtifactError(f"{folder}: {changed}; export the artifact again")
+    require_unchanged(folder, manifest)
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in external["tensors"]}
     tensors = package.read(package_file, shapes, external["metadata"])
     data = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]]).data
@@ -93,6 +89,20 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "
     return judge.parity(subject, ran, outputs)
 
 
-def _check_target(folder: Path, manifest: dict[str, Any]) -> None:
+def read_known(folder: Path) -> Document:
+    """Return the manifest of an artifact; raises ArtifactError, also where its target is not known here."""
+    from exporter import store
+
+    manifest = store.read_manifest(folder)
     if manifest["target"] not in TARGETS:
         raise ArtifactError(f"{folder}: made for the target {manifest['target']!r}, which is not known here")
+    return manifest
+
+
+def require_unchanged(folder: Path, manifest: Document) -> None:
+    """Raise ArtifactError where a file of an artifact is not as its manifest lists it."""
+    from exporter import store
+
+    changed = store.changed_file(folder, manifest)
+    if changed:
+        raise ArtifactError(f"{folder}: {changed}; export the artifact again")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.pipeline import budgets, growth
+from exporter.pipeline.artifact import read_known, require_unchanged
 from exporter.pipeline.reach import reach
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
@@ -61,7 +62,7 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     counted = figures.flops(lowered)
     manifest["memory"] = figures.memory(lowered, [row["name"] for row in manifest["inputs"]], ran.result, ran.reason)
     manifest["latency"] = figures.latency(ran.result, ran.reason, _WARMUP)
-    manifest["growth"] = _growth(request, manifest, counted, report)
+    manifest["growth"] = _growth(request, manifest, counted, report, subject.connection)
     manifest["flops"] = {**counted, **_per_token(manifest, counted["total"])}
     manifest["network"] = _network(manifest)
     limits = {row["budget"]: row["limit"] for row in manifest.get("budgets") or ()}
@@ -78,14 +79,8 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
 
 def _read(folder: Path) -> Document:
     """Return the manifest of an artifact whose files are as it lists them."""
-    from exporter import store
-
-    manifest = store.read_manifest(folder)
-    if manifest["target"] not in TARGETS:
-        raise ArtifactError(f"{folder}: made for the target {manifest['target']!r}, which is not known here")
-    changed = store.changed_file(folder, manifest)
-    if changed:
-        raise ArtifactError(f"{folder}: {changed}; export the artifact again")
+    manifest = read_known(folder)
+    require_unchanged(folder, manifest)
     return manifest
 
 
@@ -115,7 +110,9 @@ def _compare(
     return figures.comparison(str(request.artifact), str(rival[0]), times)
 
 
-def _growth(request: ProfileRequest, manifest: Document, counted: Document, report: growth.Report) -> Document:
+def _growth(
+    request: ProfileRequest, manifest: Document, counted: Document, report: growth.Report, connection: "Connection"
+) -> Document:
     """Return the figures at several lengths and the lines through them; null and the reason where there are none."""
     from exporter import figures
     from exporter.measure.growth import LENGTHS
@@ -134,8 +131,7 @@ def _growth(request: ProfileRequest, manifest: Document, counted: Document, repo
     lengths = [length for length in LENGTHS if length != own]
     longer = growth.lengthened(source, max(lengths))
     timed = _WARMUP, request.iterations
-    way = reach(request.connection)
-    points += growth.points(longer, lowering, lengths, timed, manifest["threads"], report, way)
+    points += growth.points(longer, lowering, lengths, timed, manifest["threads"], report, connection)
     return {**figures.growth(points), "module_hook_macs_per_token": hooks, "reason": None}
 
 

@@ -1,5 +1,7 @@
 """The normal kinds of ATen's operators, which ExecuTorch and its Vulkan delegate keep by name."""
 
+from collections.abc import Sequence
+
 from exporter.core import kinds
 
 # ATen operator without namespace and overload -> normal kind
@@ -75,3 +77,11 @@ KINDS = {
         kinds.MOVE,
     ),
 }
+
+
+def in_order(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Return an operator's input shapes as its kind wants them: `addmm` has (bias, x, weight [K, N])."""
+    if name == "addmm":
+        bias, x, weight = shapes
+        return x, weight[::-1], bias
+    return tuple(shapes)

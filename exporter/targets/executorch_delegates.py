@@ -17,7 +17,7 @@ from typing import Any
 from exporter.core import kinds
 from exporter.core.types import Constant, Operation
 from exporter.targets import coreml
-from exporter.targets.aten import KINDS
+from exporter.targets.aten import KINDS, in_order
 from exporter.targets.executorch_file import DelegateReader, Inside, Named, cut, decompile, digest
 
 _TREE_BYTES = 1 << 20
@@ -70,10 +70,7 @@ _INPUT_KEYS = (
 
 def xnnpack(prefix: str, payload: memoryview, arguments: list[str], named: Named) -> Inside:
     """Read an XNNPACK graph: a header, a flatbuffer of its schema.fbs, and constants behind it or as named data."""
-    start, size, constants_at = struct.unpack_from("<III", payload, 10)
-    if bytes(payload[4:8]) != b"XH00":
-        raise ValueError("no XNNPACK header")
-    graph = decompile("backends/xnnpack/serialization/schema.fbs", bytes(cut(payload, start, size)))
+    graph, inside = _graph(payload, b"XH00", "backends/xnnpack/serialization/schema.fbs")
     tensors: dict[int, Mapping[str, Any]] = {}
     names: dict[int, str] = {}
     constants = []
@@ -85,7 +82,6 @@ def xnnpack(prefix: str, payload: memoryview, arguments: list[str], named: Named
         tensors[key], names[key] = tensor, arguments[external] if outer else f"{prefix}.{key}"
         if tensor["constant_buffer_idx"]:
             place = graph["constant_data"][tensor["constant_buffer_idx"]]
-            inside = payload[constants_at:]
             constants.append(_constant(prefix, names[key], _dims(tensor), inside, place, place["size"], named))
     operations = []
     for number, node in enumerate(graph["xnodes"]):
@@ -109,6 +105,14 @@ def xnnpack(prefix: str, payload: memoryview, arguments: list[str], named: Named
             )
         )
     return operations, constants
+
+
+def _graph(payload: memoryview, magic: bytes, schema: str) -> tuple[dict[str, Any], memoryview]:
+    """Return the flatbuffer behind a delegate's header, and the bytes in which its constants lie."""
+    start, size, constants_at = struct.unpack_from("<III", payload, 10)
+    if bytes(payload[4:8]) != magic:
+        raise ValueError(f"no header {magic!r}")
+    return decompile(schema, bytes(cut(payload, start, size))), payload[constants_at:]
 
 
 def _constant(
@@ -168,10 +172,7 @@ def _xnn_attributes(
 
 def vulkan(prefix: str, payload: memoryview, arguments: list[str], named: Named) -> Inside:
     """Read a Vulkan graph: a header, a flatbuffer of its schema.fbs, and constants behind it or as named data."""
-    if bytes(payload[4:8]) != b"VH00":
-        raise ValueError("no Vulkan header")
-    start, size, constants_at = struct.unpack_from("<III", payload, 10)
-    graph = decompile("backends/vulkan/serialization/schema.fbs", bytes(cut(payload, start, size)))
+    graph, inside = _graph(payload, b"VH00", "backends/vulkan/serialization/schema.fbs")
     values = [value["value"] for value in graph["values"]]
     kinds_of = [value["value_type"] for value in graph["values"]]
     names = {key: f"{prefix}.{key}" for key in range(len(values))}
@@ -180,7 +181,6 @@ def vulkan(prefix: str, payload: memoryview, arguments: list[str], named: Named)
     for key, value in enumerate(values):
         if kinds_of[key] in {"VkTensor", "TensorRef"} and value["constant_id"] >= 0:
             place = graph["constants"][value["constant_id"]]
-            inside = payload[constants_at:]
             constants.append(_constant(prefix, names[key], _dims(value), inside, place, place["length"], named))
     operations = []
     for number, call in enumerate(graph["chain"]):
@@ -190,16 +190,12 @@ def vulkan(prefix: str, payload: memoryview, arguments: list[str], named: Named)
             names[outputs[0]] = names[inputs[0]]
             continue
         name = call["name"].split(".")[1]
-        kind = KINDS.get(name)
-        shapes = [_dims(values[key]) for key in inputs]
-        if name == "addmm":
-            shapes = [shapes[1], shapes[2][::-1], shapes[0]]
         operations.append(
             Operation(
                 name=f"{prefix}.{name}_{number}",
                 native=call["name"],
-                kind=kind,
-                inputs=tuple(shapes),
+                kind=KINDS.get(name),
+                inputs=in_order(name, [_dims(values[key]) for key in inputs]),
                 outputs=tuple(_dims(values[key]) for key in outputs),
                 delegate="VulkanBackend",
                 reads=tuple(names[key] for key in inputs),

@@ -20,7 +20,7 @@ from typing import Any
 from exporter.core import kinds
 from exporter.core.errors import ArtifactError, MissingExtraError
 from exporter.core.types import Constant, Lowered, MemoryPlan, Operation, stored_bytes
-from exporter.targets.aten import KINDS
+from exporter.targets.aten import KINDS, in_order
 
 SCHEMA = "exir/_serialize/program.fbs"
 _TIME_LIMIT_S = 60
@@ -156,11 +156,8 @@ class _Reader:
         native = f"{operator['name']}.{operator['overload']}".removesuffix(".")
         name = operator["name"].rpartition("::")[2].removesuffix(".default")
         kind = KINDS.get(name)
-        shapes = [self._shape(value) for value in inputs]
         attributes: dict[str, Any] = {}
-        if name == "addmm":  # (bias, x, weight [K, N])
-            shapes = [shapes[1], shapes[2][::-1], shapes[0]]
-        elif name == "convolution":
+        if name == "convolution":
             if self._number(arguments[6]):
                 kind = kinds.TRANSPOSED_CONVOLUTION
             attributes["groups"] = self._number(arguments[8])
@@ -173,7 +170,7 @@ class _Reader:
                 name=f"{name}_{number}",
                 native=native,
                 kind=kind,
-                inputs=tuple(shapes),
+                inputs=in_order(name, [self._shape(value) for value in inputs]),
                 outputs=tuple(self._shape(value) for value in outputs),
                 attributes=attributes,
                 reads=tuple(map(_name, inputs)),

@@ -166,16 +166,17 @@ def _lowered(utils: Any, model: Any, graph: Any) -> Lowered:
         else:
             sizes[index] = math.prod(shape_of(tensor)) * _ITEM_BYTES[types[index]]
     constant_bytes = stored_bytes(constants.values())
+    steps = _steps(utils, model, graph)
     return Lowered(
         operations=tuple(
-            _operation(str(utils.opcode_to_name(model, operator.opcodeIndex)), number, operator, graph, types)
-            for number, operator in enumerate(graph.operators)
+            _operation(native, number, operator, graph, types)
+            for number, ((native, _, _), operator) in enumerate(zip(steps, graph.operators, strict=True))
         ),
         constants=tuple(constants.values()),
         inputs=tuple(_inputs(model, graph)),
         memory_plan=MemoryPlan(constant_bytes, None, "", unknown)
         if unknown
-        else MemoryPlan(constant_bytes, arena_bytes(lifetimes(_steps(utils, model, graph), graph, sizes)), _PLAN),
+        else MemoryPlan(constant_bytes, arena_bytes(lifetimes(steps, graph, sizes)), _PLAN),
     )
 
 

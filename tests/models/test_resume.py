@@ -1,6 +1,5 @@
 """Training as a user expects it: it goes on after a kill, ends early, says how it went; GCN and baselines included."""
 
-import gzip
 import json
 import os
 
@@ -24,19 +23,6 @@ SMALL = {"ofa": {"dimension": 16, "blocks": 2}, "bert4rec": {"dimension": 16, "b
 
 def silent(done, total, note):
     pass
-
-
-@pytest.fixture(scope="module")
-def clicks(tmp_path_factory):
-    """80 users who walk through 300 items in steps of one, so that there is something to learn."""
-    path = tmp_path_factory.mktemp("data") / "walks.tsv.gz"
-    rng = np.random.default_rng(0)
-    rows = ["user\titem\ttimestamp"]
-    for user in range(80):
-        start, length = rng.integers(0, 300), rng.integers(1, 30)
-        rows += [f"{user}\t{(start + step) % 300 + 1000}\t{step * 60}" for step in range(length)]
-    path.write_bytes(gzip.compress("\n".join(rows).encode()))
-    return path
 
 
 def request(model, clicks, output, settings=SETTINGS, **more):

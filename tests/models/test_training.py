@@ -1,6 +1,5 @@
 """Training: reading, splitting, sampling and metrics by hand, and the command from a file to a checkpoint."""
 
-import gzip
 import json
 
 import numpy as np
@@ -28,19 +27,6 @@ SETTINGS = Settings(seed=3, epochs=2, learning_rate=1e-2, weight_decay=0.01, bat
 def interactions(*users, vocabulary=200) -> Interactions:
     starts = np.concatenate([[0], np.cumsum([len(user) for user in users])])
     return Interactions(np.concatenate(users).astype(np.int32), starts, vocabulary, "")
-
-
-@pytest.fixture(scope="module")
-def clicks(tmp_path_factory):
-    """80 users who walk through 300 items in steps of one, so that there is something to learn."""
-    path = tmp_path_factory.mktemp("data") / "walks.tsv.gz"
-    rng = np.random.default_rng(0)
-    rows = ["user\titem\ttimestamp"]
-    for user in range(80):
-        start, length = rng.integers(0, 300), rng.integers(1, 30)
-        rows += [f"{user}\t{(start + step) % 300 + 1000}\t{step * 60}" for step in range(length)]
-    path.write_bytes(gzip.compress("\n".join(rows).encode()))
-    return path
 
 
 def train(data, output, *options):

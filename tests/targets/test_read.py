@@ -1,6 +1,7 @@
 """What is read from artifacts' own files, against the vendors' readers and runtimes; and files that are none."""
 
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -168,7 +169,8 @@ def test_damaged_files_are_refused_or_read(
 
 def test_a_forged_tree_of_files_writes_nothing_outside(tmp_path: Path) -> None:
     """Core ML's delegate names its files itself."""
-    for children in ({"../escaped": 0}, {"/tmp/escaped": 0}, {"loop": 1}):
+    outside = Path(tempfile.gettempdir())
+    for children in ({"../escaped": 0}, {str(outside / "escaped"): 0}, {"loop": 1}):
         nodes = [
             {"kind": 0, "dataRegion": {"offset": 0, "size": 4}, "children": {}},
             {"kind": 1, "children": children},
@@ -176,7 +178,7 @@ def test_a_forged_tree_of_files_writes_nothing_outside(tmp_path: Path) -> None:
         payload = b"evil" + json.dumps({"nodes": nodes})[::-1].encode()
         with pytest.raises(ValueError, match=r"no plain file name|is no tree"):
             READERS["CoreMLBackend"]("d", memoryview(payload), [], lambda _: None)
-    assert not list(Path("/tmp").glob("escaped*"))
+    assert not list(outside.glob("escaped*"))
 
 
 def test_numbers_that_json_has_not_are_read() -> None:
