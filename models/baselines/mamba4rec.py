@@ -25,7 +25,7 @@ DROPOUT = 0.2
 INITIAL_STD = 0.02
 EXPAND = 2
 TAPS = 4  # of the convolution over the clicks
-CHUNK = 32  # samples whose states are computed together: what a scan writes for more would not stay in the cache
+CHUNK = 64  # samples whose states are computed together: what a scan writes for more would not stay in the cache
 
 
 class Norm(LayerNorm):
@@ -73,14 +73,6 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
         """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks."""
-        if x.shape[0] <= CHUNK:
-            return self._mix(x, last)
-        parts = x.split(CHUNK)
-        marks = [None] * len(parts) if last is None else last.split(CHUNK)
-        return torch.cat([self._mix(*pair) for pair in zip(parts, marks, strict=True)])
-
-    def _mix(self, x: Tensor, last: Tensor | None) -> Tensor:
-        """Do what `forward` does, for few samples at a time."""
         into_scan, into_gate = self.in_proj.weight.chunk(2)
         before = functional.linear(x, into_scan)  # [B, N, I]
         earlier = torch.zeros_like(before[:, :1]).expand(-1, TAPS - 1, -1)
@@ -184,10 +176,21 @@ class Mamba4Rec(nn.Module):
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
         x = self.embed(item_ids)
+        if len(item_ids) <= CHUNK:
+            user = self._user(x, item_ids)
+        else:
+            # Those of about one length together: nothing from behind a last click is read, so it is cut off.
+            lengths, order = (item_ids != 0).sum(1).clamp(min=1).sort()
+            chunks = zip(x[order].split(CHUNK), item_ids[order].split(CHUNK), lengths.split(CHUNK), strict=True)
+            users = [self._user(states[:, : known[-1]], ids[:, : known[-1]]) for states, ids, known in chunks]
+            user = torch.cat(users)[order.argsort()]
+        return inner_product(user, self.items(candidate_ids))
+
+    def _user(self, x: Tensor, item_ids: Tensor) -> Tensor:
+        """Return the last block's output [B, D] at the last clicks of histories [B, N], embedded as x [B, N, D]."""
         for block in self.blocks[:-1]:
             x = block(x)
-        user = self.blocks[-1](x, last_position(item_ids, x.dtype)).squeeze(1)
-        return inner_product(user, self.items(candidate_ids))
+        return self.blocks[-1](x, last_position(item_ids, x.dtype)).squeeze(1)
 
     def embed(self, item_ids: Tensor) -> Tensor:
         """Return what the first block takes in, [..., D], of ids [...]."""

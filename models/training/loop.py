@@ -106,7 +106,7 @@ def train(
         return ndcg(ranks(score_cases(score, validation)), 10)
 
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     fitted = fit(model, optimiser, settings, rng, len(users), start_epoch, validate, report, resume)
     metrics = {"test": summary(score_cases(model, test)), "validation": summary(score_cases(model, validation))}
     if score is not model:

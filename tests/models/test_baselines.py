@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.baselines.mamba4rec import Mixer
+from models.baselines.mamba4rec import CHUNK, Mixer
 from models.zoo import load_spec
 
 SMALL = {
@@ -178,14 +178,14 @@ def test_the_mamba_block_is_that_of_another_library():
 
 
 def test_a_large_batch_is_computed_in_parts_that_do_not_see_each_other():
-    mixer = Mixer(16, 6).double()
-    x = torch.randn(70, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    last = functional.one_hot(torch.arange(70) % 5, 5).double()
-    with torch.no_grad():
-        one_by_one = [torch.cat([mixer(*pair) for pair in zip(x.split(1), marks, strict=True)])
-                      for marks in ([None] * 70, last.split(1))]  # fmt: skip
-        torch.testing.assert_close(mixer(x), one_by_one[0])
-        torch.testing.assert_close(mixer(x, last), one_by_one[1])
+    model, item_ids = small("mamba4rec"), padded(HISTORIES).repeat(CHUNK // 2, 1)
+    candidate_ids = torch.randint(0, 20, (len(item_ids), 3), generator=torch.Generator().manual_seed(2))
+    assert len(item_ids) > 2 * CHUNK
+    alone = torch.cat([model(*pair) for pair in zip(item_ids.split(1), candidate_ids.split(1), strict=True)])
+    together = model(item_ids, candidate_ids)
+    torch.testing.assert_close(together, alone)
+    gradients = [torch.autograd.grad(scores.square().sum(), list(model.parameters())) for scores in (together, alone)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "din"])  # which has no last position

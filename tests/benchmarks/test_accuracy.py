@@ -1,0 +1,77 @@
+"""The benchmark of CoCorrRec's Table 1 on clicks made here: its search, its table, and that no run is made twice."""
+
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "accuracy.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("accuracy", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("curve", "tried", "best"),
+    [
+        ({1e-3: 1, 2e-3: 2, 5e-3: 3, 1e-2: 2}, {2e-3, 5e-3, 1e-2}, 5e-3),
+        ({1e-3: 1, 2e-3: 2, 5e-3: 3, 1e-2: 4}, {5e-3, 1e-2}, 1e-2),
+        ({1e-3: 9, 2e-3: 8, 5e-3: 7, 1e-2: 6}, {1e-3, 2e-3, 5e-3, 1e-2}, 1e-3),
+    ],
+)
+def test_the_search_goes_on_while_it_rises(benchmark, curve, tried, best):
+    found = benchmark.search(curve.__getitem__)
+    assert set(found) == tried
+    assert max(found, key=found.get) == best
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("clicks") / "clicks.tsv"
+    rows = [f"{user}\t{rng.integers(150)}\t{order}" for user in range(40) for order in range(12)]
+    path.write_text("\n".join(["user\titem\torder", *rows]) + "\n")
+    return path
+
+
+def test_the_table_has_what_the_runs_measured_and_a_second_call_trains_nothing(benchmark, clicks, tmp_path):
+    runs, report = tmp_path / "runs", tmp_path / "accuracy.md"
+    words = ["--data", clicks, "--runs", runs, "--output", report, "--models", "DIN,SCN+GCN,SCN", "--seeds", "2"]
+    command = [sys.executable, FILE, *words, "--epochs", "1", "--batch-size", "256"]
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "clicks SCN+GCN 0.005 seed 0: epoch 1" in first.stderr
+    text, written = report.read_text(), {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}
+    for row, part in (("DIN", "test"), ("SCN", "test"), ("SCN+GCN", "test_corrected")):
+        line = next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        folders = [runs / "clicks" / f"{row.lower()}-{cells[1]}-{seed}" for seed in range(2)]
+        values = [json.loads((folder / "metrics.json").read_text())[part]["NDCG@10"] for folder in folders]
+        assert cells[6] == f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+    assert "- SCN+GCN less SCN, NDCG@10: " in text
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (again.stderr, report.read_text()) == ("", text)
+    assert written == {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}
+    other = subprocess.run([*command, "--history", "5"], capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "is of another budget" in other.stderr
+
+
+def test_a_difference_is_judged_by_the_spread(benchmark):
+    def row(name, values):
+        return benchmark.Row(name, "", {}, [{"test": {"NDCG@10": value}} for value in values])
+
+    far = benchmark.difference(row("SCN", [0.30, 0.31, 0.32]), row("GRU4Rec", [0.25, 0.26, 0.27]))
+    near = benchmark.difference(row("SCN", [0.30, 0.31, 0.32]), row("GRU4Rec", [0.29, 0.30, 0.31]))
+    assert "+0.0500 ± 0.0000" in far
+    assert ", more than the spread" in far
+    assert "no more than the spread" in near
