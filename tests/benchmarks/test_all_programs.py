@@ -1,0 +1,21 @@
+"""The benchmark of all programs still runs, on checkpoints that it is given."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_models
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "all_programs.py"
+
+
+def test_every_program_has_a_row(tmp_path: Path, monkeypatch, capsys) -> None:
+    tiny_models.write("gru4rec", tmp_path / "gru4rec")
+    words = ["--models", "gru4rec", "--targets", "onnx", "--checkpoints", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines() if row.startswith("| gru4rec")]
+    assert [row[1:5] for row in rows] == [["rerank", "own", "onnx", "pass"], ["step", "own", "onnx", "pass"]]
+    assert all(0 < float(row[5]) <= 1e-4 for row in rows)
