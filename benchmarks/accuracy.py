@@ -8,9 +8,11 @@ rises; so it takes two to four runs. The rate that it finds is then trained from
 equal test cases for all rows, so that differences between rows are taken seed by seed.
 
 Each run is a checkpoint in DIR that `cocorr-train` could have written; repeat the command, and it goes on where it was.
+A C++ compiler is needed: Mamba4Rec's blocks are trained compiled.
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -108,6 +110,8 @@ def train(run: Run, runs: Path, budget: Budget) -> Mapping[str, Any]:
 
     torch.set_num_threads(1)
     model, architecture = ROWS[run.row]
+    if model == "mamba4rec":
+        compile_scan()
     settings = Settings(run.seed, learning_rate=run.rate, **asdict(budget))
     folder = run.folder(runs)
     request = Request(model, architecture, run.data, folder, settings, Filters())
@@ -123,6 +127,20 @@ def train(run: Run, runs: Path, budget: Budget) -> Mapping[str, Any]:
     if metrics["command"] != request.command:
         raise ValueError(f"{folder} is of another budget ({metrics['command']}); choose another folder for --runs")
     return dict(metrics)
+
+
+@functools.cache  # once for a process
+def compile_scan() -> None:
+    """Let Mamba4Rec's block be compiled for training: taken one operation at a time, its row alone costs all others."""
+    import torch
+    from torch._dynamo import config
+
+    from models.baselines.mamba4rec import Mixer
+
+    config.recompile_limit = 64  # one for each length, twice: all positions, or only the last one
+    plain = Mixer.forward
+    compiled = torch.compile(plain, dynamic=True)
+    Mixer.forward = lambda mixer, *given: (compiled if mixer.training else plain)(mixer, *given)
 
 
 def measure(name: str, data: Path, seeds: int, runs: Path, budget: Budget) -> Row:

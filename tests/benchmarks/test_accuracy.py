@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from models.baselines.mamba4rec import Mixer
 
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "accuracy.py"
 
@@ -64,6 +67,15 @@ def test_the_table_has_what_the_runs_measured_and_a_second_call_trains_nothing(b
     other = subprocess.run([*command, "--history", "5"], capture_output=True, text=True, check=False)
     assert other.returncode == 1
     assert "is of another budget" in other.stderr
+
+
+def test_a_compiled_block_learns_the_same(benchmark, monkeypatch):
+    monkeypatch.setattr(Mixer, "forward", Mixer.forward)  # put back afterwards
+    mixer, x = Mixer(8, 3), torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0))
+    plain = torch.autograd.grad(mixer(x).square().sum(), list(mixer.parameters()))
+    benchmark.compile_scan()
+    compiled = torch.autograd.grad(mixer(x).square().sum(), list(mixer.parameters()))
+    torch.testing.assert_close(compiled, plain)
 
 
 def test_a_difference_is_judged_by_the_spread(benchmark):
