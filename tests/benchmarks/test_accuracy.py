@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def test_the_table_has_what_the_runs_measured_and_a_second_call_trains_nothing(b
     assert "is of another budget" in other.stderr
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="a compiled block needs g++")
 def test_a_compiled_block_learns_the_same(benchmark, monkeypatch):
     monkeypatch.setattr(Mixer, "forward", Mixer.forward)  # put back afterwards
     mixer, x = Mixer(8, 3), torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0))
