@@ -20,9 +20,18 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch._dynamo import config as compiler
+
+from models.baselines.mamba4rec import Mixer
+from models.training.data import Filters
+from models.training.loop import SELECTION, Settings
+from models.training.run import Request
+from models.training.run import run as train_and_write
 
 RATES = (1e-3, 2e-3, 5e-3, 1e-2)  # the paper's, in this order
 FIRST = 2  # of RATES, where the search begins
@@ -37,7 +46,6 @@ ROWS = {
 }
 DIFFERENCES = (("SCN", "GRU4Rec"), ("SCN", "SASRec"), ("SCN+GCN", "SCN"))
 METRICS = ("UAUC", "NDCG@5", "NDCG@10", "NDCG@20", "HitRate@5", "HitRate@10", "HitRate@20")
-SELECTION = "NDCG@10"
 
 
 @dataclass(frozen=True)
@@ -60,17 +68,22 @@ class Run:
     rate: float
     seed: int
 
+    @property
+    def dataset(self) -> str:
+        """Return the file's name without its endings."""
+        return self.data.name.partition(".")[0]
+
     def folder(self, runs: Path) -> Path:
         """Return where its checkpoint is kept."""
-        return runs / self.data.name.partition(".")[0] / f"{self.row.lower()}-{self.rate:g}-{self.seed}"
+        return runs / self.dataset / f"{self.row.lower()}-{self.rate:g}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one row on one file: validation NDCG@10 by learning rate, and the test of the best one by seed."""
+    """The runs of one row on one dataset: validation NDCG@10 by learning rate, and the test of the best one by seed."""
 
     name: str
-    data: str
+    dataset: str
     tried: Mapping[float, float]
     metrics: Sequence[Mapping[str, Any]]
 
@@ -80,8 +93,13 @@ class Row:
         return max(self.tried, key=lambda rate: self.tried[rate])
 
     def values(self, metric: str) -> list[float]:
-        """Return a metric of the test clicks, seed by seed; the corrected one where there are corrections."""
-        return [float((run.get("test_corrected") or run["test"])[metric]) for run in self.metrics]
+        """Return a metric of the test clicks, seed by seed."""
+        return [measured(run, "test", metric) for run in self.metrics]
+
+
+def measured(run: Mapping[str, Any], part: str, metric: str) -> float:
+    """Return a metric of a part of a run, such as "test"; the corrected one where there are corrections."""
+    return float((run.get(f"{part}_corrected") or run[part])[metric])
 
 
 def search(validate: Callable[[float], float]) -> dict[float, float]:
@@ -101,22 +119,15 @@ def search(validate: Callable[[float], float]) -> dict[float, float]:
 
 def train(run: Run, runs: Path, budget: Budget) -> Mapping[str, Any]:
     """Return the metrics of a run, which is trained unless its folder has them; raises ValueError for other ones."""
-    import torch
-
-    from models.training.data import Filters
-    from models.training.loop import Settings
-    from models.training.run import Request
-    from models.training.run import run as train_and_write
-
     torch.set_num_threads(1)
     model, architecture = ROWS[run.row]
-    if model == "mamba4rec":
-        compile_scan()
     settings = Settings(run.seed, learning_rate=run.rate, **asdict(budget))
     folder = run.folder(runs)
     request = Request(model, architecture, run.data, folder, settings, Filters())
     if not (folder / "metrics.json").exists():
-        label = f"{run.data.name.partition('.')[0]} {run.row} {run.rate:g} seed {run.seed}"
+        label = f"{run.dataset} {run.row} {run.rate:g} seed {run.seed}"
+        if model == "mamba4rec":
+            compile_scan()
 
         def report(_done: int, _total: int, note: str) -> None:
             if note:
@@ -132,12 +143,7 @@ def train(run: Run, runs: Path, budget: Budget) -> Mapping[str, Any]:
 @functools.cache  # once for a process
 def compile_scan() -> None:
     """Let Mamba4Rec's block be compiled for training: taken one operation at a time, its row alone costs all others."""
-    import torch
-    from torch._dynamo import config
-
-    from models.baselines.mamba4rec import Mixer
-
-    config.recompile_limit = 64  # one for each length, twice: all positions, or only the last one
+    compiler.recompile_limit = 64  # one for each length, twice: all positions, or only the last one
     plain = Mixer.forward
     compiled = torch.compile(plain, dynamic=True)
     Mixer.forward = lambda mixer, *given: (compiled if mixer.training else plain)(mixer, *given)
@@ -145,11 +151,11 @@ def compile_scan() -> None:
 
 def measure(name: str, data: Path, seeds: int, runs: Path, budget: Budget) -> Row:
     """Search a row's learning rate on the first seed, train it from all seeds, and return what was measured."""
-    part = "validation_corrected" if ROWS[name][1].get("gcn") else "validation"
-    tried = search(lambda rate: float(train(Run(name, data, rate, 0), runs, budget)[part][SELECTION]))
-    row = Row(name, data.name, tried, ())
-    metrics = [train(Run(name, data, row.rate, seed), runs, budget) for seed in range(seeds)]
-    return Row(name, data.name, tried, metrics)
+    first = Run(name, data, RATES[FIRST], seed=0)
+    tried = search(lambda rate: measured(train(replace(first, rate=rate), runs, budget), "validation", SELECTION))
+    row = Row(name, first.dataset, tried, ())
+    chosen = [replace(first, rate=row.rate, seed=seed) for seed in range(seeds)]
+    return replace(row, metrics=[train(run, runs, budget) for run in chosen])
 
 
 def spread(values: Sequence[float]) -> str:
@@ -171,24 +177,25 @@ def render(rows: Sequence[Row], budget: Budget, seeds: int, command: str) -> str
         f" {budget.batch_size}, history {budget.history}, 1 to 4 negatives, AdamW with weight decay"
         f" {budget.weight_decay:g}. The learning rate is that of the best validation {SELECTION} from seed 0.",
     ]
-    for data in dict.fromkeys(row.data for row in rows):
-        own = {row.name: row for row in rows if row.data == data}
-        lines += ["", f"## {data.partition('.')[0]}", ""]
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        own = {row.name: row for row in rows if row.dataset == dataset}
+        names = [name for name in ROWS if name in own]
+        lines += ["", f"## {dataset}", ""]
         lines += ["| model | learning rate | best epochs | s per epoch | " + " | ".join(METRICS) + " |"]
         lines += ["|---" * (4 + len(METRICS)) + "|"]
-        for name in (name for name in ROWS if name in own):
+        for name in names:
             row = own[name]
             epochs = [max(run["epochs"], key=lambda epoch: epoch[SELECTION])["epoch"] for run in row.metrics]
             seconds = [epoch["seconds"] for run in row.metrics for epoch in run["epochs"]]
             figures = [spread(row.values(metric)) for metric in METRICS]
             cells = [name, f"{row.rate:g}", ", ".join(f"{epoch:g}" for epoch in epochs)]
             lines.append(f"| {' | '.join([*cells, f'{statistics.median(seconds):.0f}', *figures])} |")
-        some = next(iter(own.values()))
-        popular = [spread([float(run["test_by_popularity"][metric]) for run in some.metrics]) for metric in METRICS]
+        runs = own[names[0]].metrics  # equal seeds have equal test cases
+        popular = [spread([measured(run, "test_by_popularity", metric) for run in runs]) for metric in METRICS]
         lines.append(f"| by popularity | - | - | - | {' | '.join(popular)} |")
         lines += ["", f"Validation {SELECTION} of the search, by learning rate:", ""]
         lines += ["| model | " + " | ".join(f"{rate:g}" for rate in RATES) + " |", "|---" * (1 + len(RATES)) + "|"]
-        for name in (name for name in ROWS if name in own):
+        for name in names:
             cells = [f"{own[name].tried[rate]:.4f}" if rate in own[name].tried else "-" for rate in RATES]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         compared = [pair for pair in DIFFERENCES if own.keys() >= set(pair)]
@@ -236,7 +243,6 @@ def main() -> None:
         waiting = [pool.submit(measure, name, data, given.seeds, given.runs, budget) for name, data in tasks]
         rows = [task.result() for task in waiting]
     words = [Path(word).name if os.sep in word else word for word in sys.argv[1:]]
-    rows.sort(key=lambda row: [data.name for data in given.data].index(row.data))
     given.output.write_text(render(rows, budget, given.seeds, " ".join(["python benchmarks/accuracy.py", *words])))
     print(f"wrote {given.output}")
 

@@ -105,9 +105,7 @@ def train(
     def validate() -> float:
         return ndcg(ranks(score_cases(score, validation)), 10)
 
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    fitted = fit(model, optimiser, settings, rng, len(users), start_epoch, validate, report, resume)
+    fitted = fit(model, settings, rng, len(users), start_epoch, validate, report, resume)
     metrics = {"test": summary(score_cases(model, test)), "validation": summary(score_cases(model, validation))}
     if score is not model:
         metrics["test_corrected"] = summary(score_cases(score, test))
@@ -118,7 +116,6 @@ def train(
 
 def fit(
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
     settings: Settings,
     rng: np.random.Generator,
     samples: int,
@@ -127,11 +124,14 @@ def fit(
     report: Report,
     resume: Resume | None,
 ) -> Progress:
-    """Train, leave the model with the weights of its best epoch, in eval mode, and return how that went.
+    """Train by AdamW, leave the model with the weights of its best epoch, in eval mode, and return how that went.
 
     `start_epoch` returns what maps indices below `samples` to a loss; `validate` returns NDCG@10, more is better. Goes
     on where `resume` has been saved, and saves it after every epoch. Raises ValueError where the loss is no number.
     """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Fused, since embeddings and mappers have millions of weights: one pass over them per step in place of ten.
+    optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     batches = -(-samples // settings.batch_size)
     progress = resume.load(model, optimiser, rng) if resume else None
     if progress is None:

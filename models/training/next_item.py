@@ -67,13 +67,8 @@ def train(
         return lambda chosen: loss(model, torch.from_numpy(item_ids[chosen]), targets[chosen], options)
 
     samples = len(_some(rng, owners, options.targets_per_user))
-    # Fused, since a mapper has millions of weights: one pass over them per step in place of ten.
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
     fitted = fit(
         model,
-        optimiser,
         settings,
         rng,
         samples,

@@ -1,28 +1,22 @@
 """The benchmark of CoCorrRec's Table 1 on clicks made here: its search, its table, and that no run is made twice."""
 
-import importlib.util
 import json
 import shutil
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import BENCHMARKS, load_benchmark
 
 from models.baselines.mamba4rec import Mixer
-
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "accuracy.py"
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("accuracy", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("accuracy")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +45,7 @@ def clicks(tmp_path_factory):
 def test_the_table_has_what_the_runs_measured_and_a_second_call_trains_nothing(benchmark, clicks, tmp_path):
     runs, report = tmp_path / "runs", tmp_path / "accuracy.md"
     words = ["--data", clicks, "--runs", runs, "--output", report, "--models", "DIN,SCN+GCN,SCN", "--seeds", "2"]
-    command = [sys.executable, FILE, *words, "--epochs", "1", "--batch-size", "256"]
+    command = [sys.executable, BENCHMARKS / "accuracy.py", *words, "--epochs", "1", "--batch-size", "256"]
     first = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "clicks SCN+GCN 0.005 seed 0: epoch 1" in first.stderr
     text, written = report.read_text(), {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}

@@ -1,24 +1,17 @@
 """The MovieLens-1M benchmark on clicks made here: what it keeps, what it refuses, what it writes."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from commands import load_benchmark
 
 from models.training.data import Interactions
 from models.training.loop import Settings
 from models.training.next_item import NextItem
 
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "accuracy_ml1m.py"
-
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("accuracy_ml1m", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("accuracy_ml1m")
 
 
 def test_rare_items_go_and_the_order_of_the_others_stays(benchmark):
