@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--checkpoints", type=Path, default=Path())
     arguments = parser.parse_args()
-    print("| model | program | weights | target | verdict | max abs error | top-10 overlap | MACs | p50 |")
+    print("| model | program | weights | target | verdict | largest error | top-10 overlap | MACs | p50 |")
     print("|---" * 9 + "|")
     failed = False
     for model in arguments.models.split(","):
@@ -50,7 +50,11 @@ def measure(model: str, program: str, target: str, arguments: argparse.Namespace
         print(f"| {model} | {program} | {weights} | {target} | {document['error']} | | | | |", flush=True)
         return False
     parity, p50 = document["parity"], document["latency"]["p50_us"]
-    error = "-" if parity["max_abs_error"] is None else f"{parity['max_abs_error']:.2e}"
+    error = "-"
+    if parity["max_abs_error"] is not None:
+        output = max(parity["output_errors"], key=parity["output_errors"].__getitem__)
+        allowed = parity["tolerance"]["max_abs_error"][output]
+        error = f"{parity['max_abs_error']:.2e} of {allowed:.1e} in {output}"
     overlap = "-" if parity["top10_overlap"] is None else f"{parity['top10_overlap']:.4f}"
     time = "not measured" if p50 is None else f"{p50:.0f} us"
     print(

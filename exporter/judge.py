@@ -21,8 +21,8 @@ from exporter.parity.verdict import judge
 Section = dict[str, Any]
 
 _FIGURES = (
-    *("executed_on", "cases", "max_abs_error", "max_rel_error", "top10_overlap", "kendall_tau", "flip_margin"),
-    *("twice_max_error", "could_flip", "ranking_reason", "tolerance"),
+    *("executed_on", "cases", "max_abs_error", "max_rel_error", "output_errors", "top10_overlap", "kendall_tau"),
+    *("flip_margin", "twice_max_error", "could_flip", "ranking_reason", "tolerance"),
 )
 
 
@@ -131,6 +131,7 @@ def parity(subject: Subject, ran: Ran, expected: Arrays) -> Section:
         "cases": report.cases,
         "max_abs_error": report.max_abs_error,
         "max_rel_error": report.max_rel_error,
+        "output_errors": {output.name: output.max_abs_error for output in report.outputs} or None,
         "top10_overlap": ranking.top10_overlap if ranking else None,
         "kendall_tau": ranking.kendall_tau if ranking else None,
         "flip_margin": ranking.flip_margin if ranking else None,

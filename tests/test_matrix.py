@@ -69,6 +69,28 @@ def test_every_program_passes_on_every_target(
         assert document["state"] == dict(spec.state)
 
 
+def test_a_state_of_thousands_passes_and_says_what_it_was_allowed(tmp_path: Path) -> None:
+    # After training, Mamba4Rec's scan holds thousands, where 32-bit numbers are further apart than 1e-4.
+    model = tiny_models.build("mamba4rec")
+    with torch.no_grad():
+        for block in model.blocks:
+            mixer = block.mixer
+            _, into_state, out_of_state = mixer.x_proj.weight.split([mixer.rank, mixer.state, mixer.state])
+            into_state *= 2_000
+            out_of_state /= 2_000
+    documents = export("mamba4rec", "step", tiny_models.write("mamba4rec", tmp_path / "large", model=model), tmp_path)
+    assert set(documents) == set(TARGETS)
+    for target, document in documents.items():
+        parity = document["parity"]
+        assert (target, parity["verdict"], parity["top10_overlap"]) == (target, "pass", 1.0), parity["reason"]
+        limits = parity["tolerance"]["max_abs_error"]
+        assert limits == {"scores": 1e-4, "next_convolution": 1e-4, "next_scan": limits["next_scan"]}
+        errors = parity["output_errors"]
+        assert 1e-4 < errors["next_scan"] == parity["max_abs_error"] < limits["next_scan"] < 1e-2
+        assert max(errors["scores"], errors["next_convolution"]) <= 1e-4
+        assert "output 'next_scan', whose values reach" in parity["reason"]
+
+
 @pytest.fixture(scope="module")
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SCN of the paper's sizes but for the catalogue, with a GCN."""

@@ -44,9 +44,9 @@ def golden(model: nn.Module, length: int = LENGTH) -> dict[str, np.ndarray]:
     return {"item_ids": item_ids, "candidate_ids": candidate_ids, "scores": scores}
 
 
-def write(name: str, folder: Path, length: int = LENGTH, **sizes: int) -> Path:
-    """Write a checkpoint for histories of `length` clicks."""
-    model = build(name, **sizes)
+def write(name: str, folder: Path, length: int = LENGTH, model: nn.Module | None = None, **sizes: int) -> Path:
+    """Write a checkpoint for histories of `length` clicks, of random weights or of those of `model`."""
+    model = model or build(name, **sizes)
     architecture = {"vocabulary": VOCABULARY, **SIZES[name], **sizes}
     config = {"schema_version": 1, "model": name, "architecture": architecture, "history_length": length}
     config |= {"training": {}, "metrics": {}}

@@ -16,13 +16,24 @@ REL_FLOOR = 1e-2
 
 @dataclass(frozen=True)
 class OutputError:
-    """The largest errors of one output over all cases, and its scale, the largest |expected|."""
+    """The errors of one output: in each case the largest absolute error and the scale, the largest |expected|."""
 
     name: str
     dtype: str
-    max_abs_error: float
+    is_ranking: bool
+    errors: tuple[float, ...]
+    scales: tuple[float, ...]
     max_rel_error: float
-    scale: float
+
+    @property
+    def max_abs_error(self) -> float:
+        """Return the largest absolute error of all cases."""
+        return max(self.errors)
+
+    @property
+    def scale(self) -> float:
+        """Return the largest |expected| of all cases."""
+        return max(self.scales)
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ def compare(expected: Arrays, actual: Arrays, ranking: str | None) -> ParityRepo
         mismatch = f"the ranking output {ranking!r} is missing"
     if mismatch is not None:
         return ParityReport(0, None, None, (), None, mismatch, mismatch)
-    outputs = tuple(output_error(name, expected[name], actual[name]) for name in expected)
+    outputs = tuple(output_error(name, expected[name], actual[name], name == ranking) for name in expected)
     figures = None if ranking is None else ranking_figures(ranking, expected[ranking], actual[ranking])
     why = "no output of this program is a ranking" if ranking is None else "one candidate leaves nothing to rank"
     return ParityReport(
@@ -118,16 +129,15 @@ def non_finite(which: str, arrays: Arrays) -> str | None:
     return None
 
 
-def output_error(name: str, expected: np.ndarray, actual: np.ndarray) -> OutputError:
-    """The largest absolute and relative error of one output, in float64."""
+def output_error(name: str, expected: np.ndarray, actual: np.ndarray, is_ranking: bool) -> OutputError:
+    """The errors of one output [cases, ...], in float64."""
     wanted, got = expected.astype(np.float64), actual.astype(np.float64)
     error = np.abs(got - wanted)
     size = np.abs(wanted)
-    scale = float(size.max())
-    floor = REL_FLOOR * scale if scale > 0 else 1.0
-    return OutputError(
-        name, expected.dtype.name, float(error.max()), float((error / np.maximum(size, floor)).max()), scale
-    )
+    errors, scales = (values.reshape(len(values), -1).max(axis=1).tolist() for values in (error, size))
+    floor = REL_FLOOR * max(scales) or 1.0
+    relative = float((error / np.maximum(size, floor)).max())
+    return OutputError(name, expected.dtype.name, is_ranking, tuple(errors), tuple(scales), relative)
 
 
 def ranking_figures(name: str, expected: np.ndarray, actual: np.ndarray) -> RankingFigures | None:

@@ -17,13 +17,21 @@ TOP10_OVERLAP: Mapping[Precision, float] = {"fp32": 1.0, "fp16": 0.98}
 # the mini-batch), 362 terms, and some 20 elementwise stages and normalisations: n = 384 counts each term's rounding, as
 # if products were summed in fp16. So a score may be off by sqrt(384) * 2^-11 = 0.96 % of the largest score.
 # The shipped SCN in torch's fp16 is off by 2.3 u, 0.11 % of the largest score, on its 256 golden cases.
+ROUNDINGS = 384
 FP16_UNIT_ROUNDOFF = 2.0**-11
-FP16_ROUNDINGS = 384
+
+# Scores are held to FP32_MAX_ABS_ERROR whatever their size. States and corrections have no fixed range: the scan of a
+# Mamba4Rec after training holds values of thousands, where torch's own fp32 is off by 1e-3 from its float64, so that no
+# artifact can be within 1e-4 of it. There fp32 has the same allowance as fp16, ROUNDINGS roundings, with its own
+# u = 2^-24 and the size of each case by itself. It is more than 1e-4 only beyond 1e-4 / (sqrt(384) * 2^-24) = 85.6.
+FP32_UNIT_ROUNDOFF = 2.0**-24
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What was asked for: the largest absolute error of each output, by name, and the mean top-10 overlap."""
+    """What was asked for: for each output, by name, the largest absolute error that any of its cases was allowed, and
+    the mean top-10 overlap.
+    """
 
     max_abs_error: Mapping[str, float]
     top10_overlap: float | None
@@ -38,34 +46,46 @@ class Judgement:
     tolerance: Tolerance | None
 
 
-def error_limit(precision: Precision, output: OutputError) -> float:
-    """The largest absolute error that passes for an output; whole numbers must be exact at every precision."""
+def error_limits(precision: Precision, output: OutputError) -> tuple[float, ...]:
+    """The largest absolute error that passes in each case; whole numbers must be exact at every precision."""
+    cases = len(output.errors)
     if not output.dtype.startswith("float"):
-        return 0.0
-    if precision == "fp32":
-        return FP32_MAX_ABS_ERROR
-    return math.sqrt(FP16_ROUNDINGS) * FP16_UNIT_ROUNDOFF * output.scale
+        return (0.0,) * cases
+    if precision == "fp16":
+        return (math.sqrt(ROUNDINGS) * FP16_UNIT_ROUNDOFF * output.scale,) * cases
+    if output.is_ranking:
+        return (FP32_MAX_ABS_ERROR,) * cases
+    return tuple(max(FP32_MAX_ABS_ERROR, math.sqrt(ROUNDINGS) * FP32_UNIT_ROUNDOFF * scale) for scale in output.scales)
 
 
 def judge(report: ParityReport, precision: Precision) -> Judgement:
-    """Judge a comparison by the tolerance of its precision: `pass`, or `fail` with every bound that was broken."""
+    """Judge a comparison by the tolerance of its precision: `pass`, or `fail` with every bound that was broken.
+
+    A `pass` names the fp32 outputs that were allowed more than FP32_MAX_ABS_ERROR.
+    """
     if report.mismatch is not None:
         return Judgement("fail", report.mismatch, None)
     overlap = report.ranking.top10_overlap if report.ranking is not None else None
+    limits = {output.name: error_limits(precision, output) for output in report.outputs}
     tolerance = Tolerance(
-        {output.name: error_limit(precision, output) for output in report.outputs},
+        {name: max(of_cases) for name, of_cases in limits.items()},
         None if overlap is None else TOP10_OVERLAP[precision],
     )
-    broken = []
+    broken, notes = [], [f"within the {precision} tolerance on all {report.cases} cases"]
     for output in report.outputs:
-        limit = tolerance.max_abs_error[output.name]
-        if output.max_abs_error > limit:
-            broken.append(f"output {output.name!r} is off by {output.max_abs_error:.3g}, allowed is {limit:.3g}")
+        judged = zip(output.errors, limits[output.name], strict=True)
+        over, case = max((error - limit, case) for case, (error, limit) in enumerate(judged))
+        if over > 0:
+            error, limit = output.errors[case], limits[output.name][case]
+            broken.append(f"output {output.name!r} is off by {error:.3g} in case {case}, allowed is {limit:.3g}")
+        most = tolerance.max_abs_error[output.name]
+        if precision == "fp32" and most > FP32_MAX_ABS_ERROR:
+            notes.append(f"output {output.name!r}, whose values reach {output.scale:.3g}, may be off by {most:.3g}")
     if overlap is not None and tolerance.top10_overlap is not None and overlap < tolerance.top10_overlap:
         broken.append(f"the top 10 agree to {overlap:.4f}, at least {tolerance.top10_overlap} is asked for")
     if broken:
         return Judgement("fail", "; ".join(broken), tolerance)
-    return Judgement("pass", f"within the {precision} tolerance on all {report.cases} cases", tolerance)
+    return Judgement("pass", "; ".join(notes), tolerance)
 
 
 def unverified(reason: str) -> Judgement:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from exporter.parity.compare import REL_FLOOR, compare
-from exporter.parity.verdict import FP16_UNIT_ROUNDOFF, FP32_MAX_ABS_ERROR, judge, unverified
+from exporter.parity.verdict import FP16_UNIT_ROUNDOFF, FP32_MAX_ABS_ERROR, FP32_UNIT_ROUNDOFF, judge, unverified
 
 unhurried = settings(deadline=None)  # two cores are shared with others
 SCORES = st.tuples(st.integers(1, 5), st.just(1), st.integers(11, 30)).flatmap(
@@ -167,6 +167,30 @@ def test_the_fp32_bound_is_where_it_says():
         assert judgement.verdict == verdict
         assert judgement.tolerance.max_abs_error == {"s": 1e-4}
         assert judgement.tolerance.top10_overlap == 1.0
+
+
+def test_a_large_fp32_state_is_judged_by_the_size_of_its_own_case_and_scores_are_not():
+    expected = np.array([[8.0, -8192.0], [8.0, -8.0]])  # ulps of 2^-10 and 2^-20
+    limit = 384**0.5 * 2**-24 * 8192
+    assert limit == pytest.approx(0.00957, abs=1e-5)
+    for case, column, error, words in (
+        (0, 0, 0.99 * limit, None),
+        (0, 1, 1.01 * limit, "output 's' is off by 0.00966 in case 0, allowed is 0.00957"),
+        (1, 0, 0.99e-4, None),
+        (1, 1, 1.01e-4, "output 's' is off by 0.000101 in case 1, allowed is 0.0001"),
+    ):
+        actual = expected.copy()
+        actual[case, column] += error
+        judgement = judge(compare({"s": expected}, {"s": actual}, None), "fp32")
+        assert judgement.tolerance.max_abs_error == {"s": pytest.approx(limit)}
+        allowed = (
+            "within the fp32 tolerance on all 2 cases; output 's', whose values reach 8.19e+03, may be off by 0.00957"
+        )
+        assert (judgement.verdict, judgement.reason) == (("fail", words) if words else ("pass", allowed))
+        scores_alike = judge(compare({"s": expected}, {"s": actual}, "s"), "fp32")
+        assert scores_alike.verdict == ("fail" if error > 1e-4 else "pass")
+        assert scores_alike.tolerance.max_abs_error == {"s": 1e-4}
+    assert np.finfo(np.float32).eps / 2 == FP32_UNIT_ROUNDOFF
 
 
 def test_one_changed_place_in_the_top_ten_fails_fp32_whatever_the_error():
