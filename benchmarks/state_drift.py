@@ -1,11 +1,12 @@
 """State drift of the recurrent programs: an artifact and torch step side by side, each with its own state.
 
     python benchmarks/state_drift.py [--models scn,gru4rec,mamba4rec] [--targets onnx,...] [--precisions fp32,fp16]
-                                     [--steps 50] [--sessions 8]
+                                     [--steps 50] [--sessions 8] [--checkpoints DIR]
 
 Errors are the largest over all sessions and candidates after each click. A rank diverges where the two order the
-candidates differently. SCN has its shipped weights; of the others none ship, so they are untrained. Sessions are clicks
-of the golden histories, one history after another, so that they reach over several mini-batches.
+candidates differently. A model's weights are those in DIR/<model>, written by cocorr-train, or the shipped ones; a
+model that has neither is untrained. Sessions are clicks of the golden histories, one history after another, so that
+they reach over several mini-batches. The verdict is the one on the artifact, which does not depend on the drift.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from exporter import pipeline, session
-from exporter.parity.drift import drift
+from exporter.parity.drift import Drift, drift
 from exporter.pipeline import source as sources
 from exporter.targets import TARGETS
 from models.spec import ProgramSpec
@@ -57,44 +58,51 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp32,fp16")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--sessions", type=int, default=8)
+    parser.add_argument("--checkpoints", type=Path, default=Path())
     arguments = parser.parse_args()
     shown = sorted({1, 10, 20, 30, 40, arguments.steps} & set(range(1, arguments.steps + 1)))
     print(
         f"{arguments.sessions} sessions of {arguments.steps} clicks; errors after click " + ", ".join(map(str, shown))
     )
     heads = " | ".join(f"after {step}" for step in shown)
-    print(f"\n| model | target | precision | {heads} | largest score | first divergent rank |")
-    print("|---" * (len(shown) + 5) + "|")
+    print(f"\n| model | weights | target | precision | verdict | {heads} | largest score | first divergent rank |")
+    print("|---" * (len(shown) + 7) + "|")
     with tempfile.TemporaryDirectory() as temporary:
         for model in arguments.models.split(","):
             for precision in arguments.precisions.split(","):
                 for target in arguments.targets.split(","):
-                    row = measure(model, target, precision, Path(temporary), arguments.steps, arguments.sessions)
+                    weights, verdict, row = measure(model, target, precision, Path(temporary), arguments)
                     errors = " | ".join(f"{row.max_abs_error[step - 1]:.2e}" for step in shown)
                     where = "none"
                     if row.first_step is not None:
                         where = f"rank {row.first_rank[row.first_step - 1]} after click {row.first_step}"
-                    print(f"| {model} | {target} | {precision} | {errors} | {row.scale:.2f} | {where} |", flush=True)
+                    names = f"{model} | {weights} | {target} | {precision} | {verdict}"
+                    print(f"| {names} | {errors} | {row.scale:.2f} | {where} |", flush=True)
 
 
-def measure(model: str, target: str, precision: str, output: Path, steps: int, sessions: int):
-    """Export one step program and play it beside torch."""
-    trained = (sources.PRETRAINED / model).exists()
+def measure(
+    model: str, target: str, precision: str, output: Path, arguments: argparse.Namespace
+) -> tuple[str, str, Drift]:
+    """Export a step program, play it beside torch and return whose weights it has, its verdict and the drift."""
+    own = arguments.checkpoints / model
+    checkpoint = own if (own / "config.json").exists() else None
+    weights = "own" if checkpoint else "shipped" if (sources.PRETRAINED / model).exists() else "untrained"
     request = pipeline.ExportRequest(
-        model, target, "step", "generic", None, precision, output / precision, untrained=not trained
+        *(model, target, "step", "generic", checkpoint, precision, output / precision), untrained=weights == "untrained"
     )
     (document,) = pipeline.export(request, lambda _: None)
-    if document.get("parity", {}).get("verdict") != "pass":
-        raise SystemExit(f"{model} on {target}: {document.get('error') or document['parity']['reason']}")
+    if "error" in document:
+        raise SystemExit(f"{model} on {target}: {document['error']}")
     source = sources.load(request)
     golden = source.checkpoint.golden
-    clicks = clicks_of(golden["item_ids"], steps, sessions)
+    sessions = arguments.sessions
+    clicks = clicks_of(golden["item_ids"], arguments.steps, sessions)
     candidates = golden["candidate_ids"][:sessions]
     names = list(source.program.state.values())
     start = {name: part.numpy()[:, None] for name, part in zip(names, source.module.start(sessions), strict=True)}
     expected = play_torch(source.module, clicks, candidates)
     actual = play_artifact(Path(document["artifact"]), source.program, start, clicks, candidates)
-    return drift(expected, actual)
+    return weights, document["parity"]["verdict"], drift(expected, actual)
 
 
 if __name__ == "__main__":
