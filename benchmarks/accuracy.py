@@ -57,6 +57,7 @@ class Budget:
     weight_decay: float
     batch_size: int
     history: int
+    initial_std: float | None
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ def spread(values: Sequence[float]) -> str:
 
 def render(rows: Sequence[Row], budget: Budget, seeds: int, command: str) -> str:
     """Return the report in Markdown."""
+    drawn = None if budget.initial_std is None else f"all first weights from N(0, {budget.initial_std:g})"
+    start = drawn or "first weights as each model draws them"
     lines = [
         "# The seven models of CoCorrRec's Table 1",
         "",
@@ -175,7 +178,7 @@ def render(rows: Sequence[Row], budget: Budget, seeds: int, command: str) -> str
         " training and of the test. Budget of each run: at most"
         f" {budget.epochs} epochs, ended after {budget.patience} without a better validation {SELECTION}, batches of"
         f" {budget.batch_size}, history {budget.history}, 1 to 4 negatives, AdamW with weight decay"
-        f" {budget.weight_decay:g}. The learning rate is that of the best validation {SELECTION} from seed 0.",
+        f" {budget.weight_decay:g}, {start}. The learning rate is that of the best validation {SELECTION} from seed 0.",
     ]
     for dataset in dict.fromkeys(row.dataset for row in rows):
         own = {row.name: row for row in rows if row.dataset == dataset}
@@ -229,9 +232,12 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--history", type=int, default=10)
+    parser.add_argument("--initial-std", type=float, help="of all first weights, in place of what each model draws")
     parser.add_argument("--jobs", type=int, default=2, help="rows that are trained at a time, one thread each")
     given = parser.parse_args()
-    budget = Budget(given.epochs, given.patience, given.weight_decay, given.batch_size, given.history)
+    budget = Budget(
+        *(given.epochs, given.patience, given.weight_decay, given.batch_size, given.history, given.initial_std)
+    )
     names = given.models.split(",")
     if unknown := sorted({*names} - {*ROWS}):
         parser.error(f"unknown model {unknown[0]!r}; known: {', '.join(ROWS)}")

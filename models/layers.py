@@ -3,6 +3,7 @@
 # mypy: allow-subclassing-any
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -171,6 +172,14 @@ def initialise(model: nn.Module, draw: Callable[[Tensor], object]) -> None:
                     draw(parameter)
                 else:
                     nn.init.zeros_(parameter)
+
+
+def redraw(model: nn.Module, std: float) -> None:
+    """Draw a model's item table and the matrices of its linear maps and GRUs from N(0, std); their biases are zero."""
+    for module in model.modules():
+        if isinstance(module, ItemEmbedding):
+            module.reset(std)
+    initialise(model, partial(nn.init.normal_, std=std))
 
 
 def until(last: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.inputs import RERANK
-from models.layers import EPS, ItemEmbedding, attend, cut, initialise, inner_product, last_position, read
+from models.layers import EPS, ItemEmbedding, attend, cut, initialise, inner_product, last_position, read, redraw
 from models.spec import ModelSpec
 
 DROPOUT = 0.1
@@ -81,6 +81,11 @@ class BERT4Rec(nn.Module):
         draw = partial(nn.init.normal_, std=INITIAL_STD)
         draw(self.positions)
         initialise(self, draw)
+
+    def reset(self, std: float) -> None:
+        """Draw all matrices from N(0, std); biases start at zero."""
+        redraw(self, std)
+        nn.init.normal_(self.positions, std=std)
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""

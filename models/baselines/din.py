@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.inputs import RERANK
-from models.layers import ItemEmbedding, attend, initialise
+from models.layers import ItemEmbedding, attend, initialise, redraw
 from models.spec import ModelSpec
 
 
@@ -30,6 +30,10 @@ class DIN(nn.Module):
         self.second = nn.Linear(2 * dimension, dimension)
         self.logit = nn.Linear(dimension, 1)
         initialise(self, nn.init.xavier_uniform_)
+
+    def reset(self, std: float) -> None:
+        """Draw all matrices from N(0, std); biases start at zero."""
+        redraw(self, std)
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]; padding is never attended to."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.inputs import RERANK
-from models.layers import GRU, ItemEmbedding, initialise, last_position, read, tower_product
+from models.layers import GRU, ItemEmbedding, initialise, last_position, read, redraw, tower_product
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
 
@@ -26,6 +26,10 @@ class GRU4Rec(nn.Module):
         self.candidate_hidden = nn.Linear(dimension, dimension)
         self.candidate_output = nn.Linear(dimension, dimension)
         initialise(self, nn.init.xavier_uniform_)
+
+    def reset(self, std: float) -> None:
+        """Draw all matrices from N(0, std); biases start at zero."""
+        redraw(self, std)
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.inputs import RERANK
-from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, read, until
+from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, read, redraw, until
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
 
@@ -172,6 +172,10 @@ class Mamba4Rec(nn.Module):
         self.input_norm = Norm(dimension, NORM_EPS)
         self.blocks = nn.ModuleList([Block(dimension, state) for _ in range(blocks)])
         initialise(self, partial(nn.init.normal_, std=INITIAL_STD))
+
+    def reset(self, std: float) -> None:
+        """Draw the matrices of all linear maps from N(0, std); biases start at zero, A and the convolution stay."""
+        redraw(self, std)
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""

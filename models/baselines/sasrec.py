@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.inputs import RERANK
-from models.layers import ItemEmbedding, LayerNorm, attend, cut, initialise, last_position, read, tower_product
+from models.layers import ItemEmbedding, LayerNorm, attend, cut, initialise, last_position, read, redraw, tower_product
 from models.spec import ModelSpec
 
 NORM_EPS = 1e-5
@@ -87,6 +87,12 @@ class SASRec(nn.Module):
         self.candidate_output = nn.Linear(dimension, dimension)
         nn.init.normal_(self.positions, std=0.02)
         initialise(self, nn.init.xavier_uniform_)
+
+    def reset(self, std: float) -> None:
+        """Draw all matrices from N(0, std); biases start at zero."""
+        redraw(self, std)
+        for parameter in (self.positions, self.layer.self_attn.in_proj_weight):
+            nn.init.normal_(parameter, std=std)
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N], N up to `history_length`."""

@@ -58,6 +58,9 @@ def train(
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Of AdamW; 1e-3 unless ofa says else.")] = None,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="Of AdamW.")] = 0.01,
+    initial_std: Annotated[
+        float | None, typer.Option(min=1e-6, help="Of the first weights, all N(0, STD); the model's own if absent.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Positives per step.")] = 1024,
     history: Annotated[int, typer.Option(min=1, max=2048, help="Latest clicks that the model sees.")] = 10,
     min_rating: Annotated[float | None, typer.Option(help="Leave lower ratings out.")] = None,
@@ -83,6 +86,8 @@ def train(
     only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         _refuse("--backbone and the options below it are for ofa")
+    if initial_std is not None and (model == "ofa" or start_from is not None):
+        _refuse("--initial-std is for runs that start from nothing, and not for ofa")
     if gcn and model != "scn":
         _refuse("--gcn is for scn")
     if start_from is not None and model != "ofa" and not gcn:
@@ -116,7 +121,7 @@ def train(
         architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}
         architecture |= {} if kept_blocks is None else {"kept_blocks": kept_blocks}
     rate = rate if learning_rate is None else learning_rate
-    settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience)
+    settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)
     try:
         checkpoint = run(Request(model, architecture, data, output, settings, filters, options, start_from), Progress())

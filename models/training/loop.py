@@ -26,7 +26,8 @@ SELECTION = "NDCG@10"
 class Settings:
     """How to train; equal settings, data, thread count and torch version give equal weights.
 
-    Training ends early after `patience` epochs without a better one, where that is not None.
+    Training ends early after `patience` epochs without a better one, where that is not None. It starts from matrices
+    drawn from N(0, initial_std), or where that is None from those that the model draws by itself.
     """
 
     seed: int
@@ -36,6 +37,7 @@ class Settings:
     batch_size: int
     history: int
     patience: int | None = None
+    initial_std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def train(
     rng = np.random.default_rng([settings.seed, 3])
     torch.manual_seed(settings.seed)
     model = spec.build(architecture)
+    if settings.initial_std is not None:
+        model.reset(settings.initial_std)
     if frozen is not None:
         model.load_state_dict({**model.state_dict(), **frozen})
         for name, parameter in model.named_parameters():

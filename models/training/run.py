@@ -117,6 +117,7 @@ def run(request: Request, report: Report) -> Checkpoint:
             "learning_rate": settings.learning_rate,
             "weight_decay": settings.weight_decay,
             "batch_size": settings.batch_size,
+            "initial_std": settings.initial_std,
             **kind,
             "start_from": start,
             "test_users": len(trained.test.item_ids),

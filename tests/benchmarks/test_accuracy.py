@@ -33,6 +33,13 @@ def test_the_search_goes_on_while_it_rises(benchmark, curve, tried, best):
     assert max(found, key=found.get) == best
 
 
+def metrics_of(value):
+    """What a run measured, all metrics alike."""
+    alike = dict.fromkeys(("UAUC", *(f"{m}@{k}" for m in ("NDCG", "HitRate") for k in (5, 10, 20))), value)
+    epochs = [{"epoch": 1, "loss": 1.0, "NDCG@10": value, "seconds": 1.0}]
+    return {"test": alike, "validation": alike, "test_by_popularity": alike, "epochs": epochs}
+
+
 @pytest.fixture(scope="module")
 def clicks(tmp_path_factory):
     rng = np.random.default_rng(0)
@@ -59,9 +66,17 @@ def test_the_table_has_what_the_runs_measured_and_a_second_call_trains_nothing(b
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (again.stderr, report.read_text()) == ("", text)
     assert written == {path: path.stat().st_mtime_ns for path in runs.rglob("*.json")}
-    other = subprocess.run([*command, "--history", "5"], capture_output=True, text=True, check=False)
-    assert other.returncode == 1
-    assert "is of another budget" in other.stderr
+    assert "first weights as each model draws them." in text
+    for option in (["--history", "5"], ["--initial-std", "0.03"]):
+        other = subprocess.run([*command, *option], capture_output=True, text=True, check=False)
+        assert other.returncode == 1
+        assert "is of another budget" in other.stderr
+
+
+def test_the_report_names_the_first_weights(benchmark):
+    row = benchmark.Row("DIN", "clicks", {5e-3: 0.3}, [metrics_of(0.2), metrics_of(0.3)])
+    text = benchmark.render([row], benchmark.Budget(6, 1, 0.01, 1024, 10, 0.03), 2, "command")
+    assert "all first weights from N(0, 0.03). The learning rate" in text
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="a compiled block needs g++")

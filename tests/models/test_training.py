@@ -29,8 +29,8 @@ def interactions(*users, vocabulary=200) -> Interactions:
     return Interactions(np.concatenate(users).astype(np.int32), starts, vocabulary, "")
 
 
-def train(data, output, *options):
-    arguments = ["scn", "--data", str(data), "--output", str(output), "--epochs", "2", "--batch-size", "256", *options]
+def train(data, output, *options, model="scn"):
+    arguments = [model, "--data", str(data), "--output", str(output), "--epochs", "2", "--batch-size", "256", *options]
     return CliRunner().invoke(app, arguments)
 
 
@@ -50,6 +50,25 @@ def test_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path):
     with torch.no_grad():
         scores = model(torch.from_numpy(one.golden["item_ids"]), torch.from_numpy(one.golden["candidate_ids"]))
     np.testing.assert_allclose(scores, one.golden["scores"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["scn", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"])
+def test_training_starts_from_weights_of_the_spread_that_is_asked_for(model, clicks, tmp_path):
+    folder = tmp_path / model
+    result = train(clicks, folder, "--learning-rate", "0", "--initial-std", "0.5", model=model)
+    assert result.exit_code == 0, result.output
+    saved = checkpoint.read(folder)
+    assert saved.config["training"]["initial_std"] == 0.5
+    assert "--initial-std 0.5" in saved.config["training"]["command"]
+    drawn = {name for name, tensor in saved.state.items() if tensor.dim() == 2 and not name.endswith("A_log")}
+    drawn |= {"initial_weight"} & set(saved.state)
+    for name, tensor in saved.state.items():
+        if name in drawn:
+            values = tensor[1:] if name == "items.weight" else tensor
+            assert values.std().item() == pytest.approx(0.5, rel=0.2), name
+        elif name.endswith("bias"):
+            assert not tensor.any() or "conv1d" in name, name
+    assert not saved.state["items.weight"][0].any()
 
 
 def test_forward_ofa_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path):
@@ -135,6 +154,7 @@ def test_targets_per_user_bounds_what_an_epoch_draws():
         (["ofa", "--backbone", "bert"], "unknown backbone 'bert'; known: sasrec, nextitnet"),
         (["ofa", "--method", "best"], "unknown method 'best'; known: forward_ofa"),
         (["ofa", "--method", "first"], "kept_blocks, up to 6, is for the methods random, first and last"),
+        (["ofa", "--initial-std", "0.1"], "--initial-std is for runs that start from nothing, and not for ofa"),
         (["ofa", "--history", "600"], "history_length 600 is more than 512"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
