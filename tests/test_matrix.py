@@ -16,10 +16,17 @@ from models import checkpoint
 from models.zoo import load_spec
 
 PAIRS = [(model, program) for model in tiny_models.SIZES for program in load_spec(model).programs]
+TAKE_FLOATS = [
+    (model, program)
+    for model, program in PAIRS
+    if any(spec.dtype == "float32" for spec in load_spec(model).programs[program].inputs)
+]
 
 
-def export(model: str, program: str, folder: Path, output: Path, target: str = "all") -> dict[str, dict]:
-    request = pipeline.ExportRequest(model, target, program, "generic", folder, None, output)
+def export(
+    model: str, program: str, folder: Path, output: Path, target: str = "all", precision: str | None = None
+) -> dict[str, dict]:
+    request = pipeline.ExportRequest(model, target, program, "generic", folder, precision, output)
     documents = pipeline.export(request, lambda _: None)
     assert not [document["error"] for document in documents if "error" in document]
     return {document["target"]: document for document in documents}
@@ -67,6 +74,17 @@ def test_every_program_passes_on_every_target(
         assert document["flops"]["uncounted"] == []
         assert document["flops"]["macs"] == counted_by_torch + known_difference(model, program, target)
         assert document["state"] == dict(spec.state)
+
+
+@pytest.mark.parametrize(("model", "program"), TAKE_FLOATS)
+def test_states_and_embeddings_go_into_a_16_bit_program(
+    model: str, program: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    parity = export(model, program, folders[model], tmp_path, "executorch", "fp16")["executorch"]["parity"]
+    assert parity["cases"] == tiny_models.CASES
+    for name, limit in parity["tolerance"]["max_abs_error"].items():
+        assert parity["output_errors"][name] <= limit, name
+    assert parity["max_abs_error"] > 1e-5  # it is fp16 indeed
 
 
 def test_a_state_of_thousands_passes_and_says_what_it_was_allowed(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ ROUNDINGS = 384
 FP16_UNIT_ROUNDOFF = 2.0**-11
 
 # Scores are held to FP32_MAX_ABS_ERROR whatever their size. States and corrections have no fixed range: the scan of a
-# Mamba4Rec after training holds values of thousands, where torch's own fp32 is off by 1e-3 from its float64, so that no
-# artifact can be within 1e-4 of it. There fp32 has the same allowance as fp16, ROUNDINGS roundings, with its own
-# u = 2^-24 and the size of each case by itself. It is more than 1e-4 only beyond 1e-4 / (sqrt(384) * 2^-24) = 85.6.
+# Mamba4Rec after training holds values of thousands, where torch's own fp32 is off by 1e-3 from its float64, so that
+# what rounds in another order cannot be within 1e-4 of it. There fp32 has the same allowance as fp16, ROUNDINGS
+# roundings, with its own u = 2^-24 and by the size of each case. It exceeds 1e-4 only beyond
+# 1e-4 / (sqrt(384) * 2^-24) = 85.6; the scan of that Mamba4Rec is off by 11 u, where 19.6 u are allowed.
 FP32_UNIT_ROUNDOFF = 2.0**-24
 
 

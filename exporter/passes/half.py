@@ -26,7 +26,8 @@ def half(captured: Captured) -> Captured:
             self.program = graph_module
 
         def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {name: value.float() for name, value in self.program(**inputs).items()}
+            inner = {name: value.half() if value.is_floating_point() else value for name, value in inputs.items()}
+            return {name: value.float() for name, value in self.program(**inner).items()}
 
     with without_noise():
         exported = torch.export.export(Half(), args=(), kwargs=captured.exported.example_inputs[1])
