@@ -27,6 +27,18 @@ def test_subnet_passes_on_all_targets(small_ofa: Path, tmp_path: Path, capfd: py
         assert document["flops"]["uncounted"] == []
 
 
+@pytest.mark.parametrize(("program", "target"), [("subnet", "coreml"), ("subnet_external", "executorch")])
+def test_the_shipped_blocks_fit_into_16_bits(
+    program: str, target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Their residual stream reaches hundreds, and products of attention 187,824: 16 bits hold neither those nor squares.
+    words = ("ofa", "--program", program, "--target", target, "--precision", "fp16", "--output", tmp_path, "--json")
+    ended = run_here(capfd, *words)
+    parity = ended.document["parity"]
+    assert (ended.code, parity["verdict"]) == (0, "pass"), parity["reason"]
+    assert parity["top10_overlap"] >= 0.98
+
+
 def test_two_structures_differ_in_size_and_cost(small_ofa: Path, tmp_path: Path) -> None:
     one, two = (tiny_ofa.export(small_ofa, tmp_path / s, "subnet", "onnx", structure=s)["onnx"] for s in ("010", "111"))
     assert (one["parity"]["verdict"], two["parity"]["verdict"]) == ("pass", "pass")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from exporter.core.types import Captured, DataFile, Lowered, PairedTimes, Precision, RunRequest, RunResult
+from exporter.core.types import Captured, DataFile, GraphForm, Lowered, PairedTimes, Precision, RunRequest, RunResult
 
 
 class Target(Protocol):
@@ -20,8 +20,8 @@ class Target(Protocol):
     precisions: tuple[Precision, ...]
     external_weights: Literal["inputs", "parameters"]
 
-    def wants_half(self, options: Mapping[str, Any]) -> bool:
-        """Say whether fp16 is lowered from a program that passes.half rewrote, or by the target's own converter."""
+    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+        """Say which form fp16 is lowered from; for all but "half" the target's own converter changes the precision."""
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return why no runtime here can execute what these options lower to, or None where one can."""

@@ -38,6 +38,10 @@ class DataFile:
     tensors: Mapping[str, tuple[int, str]]
 
 
+# What a target lowers: the captured program; the same with values that fit into fp16; or that one, all in fp16.
+GraphForm = Literal["captured", "within_half", "half"]
+
+
 @dataclass(frozen=True)
 class Captured:
     """One program after torch.export: `exported` is a torch ExportedProgram, `examples` holds one array per input.

@@ -28,8 +28,8 @@ class Lowering:
     def captured(self, source: "Source", history: int | None = None) -> Captured:
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""
         target = TARGETS[self.target]
-        half = self.precision == "fp16" and target.wants_half(self.options)
-        return source.captured(target.external_weights, half, history)
+        form = target.fp16_form(self.options) if self.precision == "fp16" else "captured"
+        return source.captured(target.external_weights, form, history)
 
 
 def points(

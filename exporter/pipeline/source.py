@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
-from exporter.core.types import Arrays, Captured, ExternalWeights, TensorSpec
+from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, TensorSpec
 from exporter.pipeline.request import ExportRequest, read_history
 from models.zoo import load_spec
 
@@ -88,33 +88,46 @@ class Source:
         shortest = self._examples(1)
         return any(shortest[spec.name].shape != spec.shape for spec in self.specs)
 
-    def captured(self, form: Literal["inputs", "parameters"], half: bool, history: int | None = None) -> Captured:
-        """Return the captured program with external weights in the form asked for, and its floats halved if so.
+    def captured(
+        self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None = None
+    ) -> Captured:
+        """Return the captured program in the form asked for, with external weights as inputs or as parameters.
 
         `history` is another length than the checkpoint's.
         """
-        key = form if self.external else "inputs", half, history
+        key = weights if self.external else "inputs", form, history
         if key not in self._captures:
             self._captures[key] = self._capture(*key)
         return self._captures[key]
 
     @cached_property
-    def _captures(self) -> dict[tuple[str, bool, int | None], Captured]:
+    def _captures(self) -> dict[tuple[str, GraphForm, int | None], Captured]:
         return {}
 
-    def _capture(self, form: Literal["inputs", "parameters"], half: bool, history: int | None) -> Captured:
+    def _capture(self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None) -> Captured:
         from exporter.capture import capture
-        from exporter.passes.half import half as rewrite
+        from exporter.passes.half import half, within_half
 
-        if half:
-            return rewrite(self.captured(form, False, history))
+        if form == "half":
+            return half(self.captured(weights, "within_half", history))
+        if form == "within_half":
+            plain = self.captured(weights, "captured", history)
+            return within_half(plain) if self._outgrows_half else plain
         examples = self._examples(history or self.checkpoint.history_length)
         module = self.module
-        if form == "parameters" and self.external is not None:
+        if weights == "parameters" and self.external is not None:
             module = self._with_own_weights
             examples = {name: array for name, array in examples.items() if name not in self.external.tensors}
         names = self.checkpoint.model, self.program.name
         return replace(capture(*names, module, examples, self.program.outputs), external=self.external)
+
+    @cached_property
+    def _outgrows_half(self) -> bool:
+        """Say whether golden cases reach values that passes.ranges keeps smaller; what does not need that is faster."""
+        from exporter.passes import ranges
+
+        graph_module = self.captured("inputs", "captured").exported.module()
+        return ranges.widest(graph_module, self.inputs) > ranges.SAFE
 
     @cached_property
     def _with_own_weights(self) -> "nn.Module":

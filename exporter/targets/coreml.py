@@ -8,7 +8,17 @@ from exporter.core import kinds
 from exporter.core.errors import LoweringError
 from exporter.core.extras import require, without_noise
 from exporter.core.liveness import Lifetime, planned_bytes
-from exporter.core.types import Captured, Constant, DataFile, Lowered, MemoryPlan, Operation, Precision, stored_bytes
+from exporter.core.types import (
+    Captured,
+    Constant,
+    DataFile,
+    GraphForm,
+    Lowered,
+    MemoryPlan,
+    Operation,
+    Precision,
+    stored_bytes,
+)
 
 NOISE = (
     r"Failed to load _ML\w+: No module named 'coremltools\.libcoremlpython'",
@@ -105,9 +115,9 @@ class CoreMLTarget:
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
 
-    def wants_half(self, options: Mapping[str, Any]) -> bool:
-        """The converter changes the precision itself."""
-        return False
+    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+        """Core ML computes in 16 bits."""
+        return "within_half"
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return None: Core ML runs on macOS, and the reference interpreter everywhere else."""

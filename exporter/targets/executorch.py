@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
-from exporter.core.types import Captured, DataFile, ExternalWeights, Lowered, Precision
+from exporter.core.types import Captured, DataFile, ExternalWeights, GraphForm, Lowered, Precision
 from exporter.targets.coreml import NOISE as COREML_NOISE
 
 _NOISE = (
@@ -36,9 +36,9 @@ class ExecuTorchTarget:
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "parameters"
 
-    def wants_half(self, options: Mapping[str, Any]) -> bool:
+    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """The Core ML delegate has a precision of its own; every other one takes the graph as it is."""
-        return bool(options["delegate"] != "coreml")
+        return "within_half" if options["delegate"] == "coreml" else "half"
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return why nothing here can run a delegate that only the device has."""

@@ -15,6 +15,7 @@ from exporter.core.types import (
     Constant,
     DataFile,
     ExternalWeights,
+    GraphForm,
     Lowered,
     MemoryPlan,
     Operation,
@@ -116,9 +117,9 @@ class OnnxTarget:
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
 
-    def wants_half(self, options: Mapping[str, Any]) -> bool:
-        """The converter changes the precision itself."""
-        return False
+    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+        """Its runtimes compute in 16 bits where they have kernels for that."""
+        return "within_half"
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return None: ONNX Runtime runs whatever is lowered here."""

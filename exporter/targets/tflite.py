@@ -10,7 +10,17 @@ from exporter.core import kinds
 from exporter.core.errors import ArtifactError, LoweringError
 from exporter.core.extras import require, without_noise
 from exporter.core.liveness import arena_bytes
-from exporter.core.types import Captured, Constant, DataFile, Lowered, MemoryPlan, Operation, Precision, stored_bytes
+from exporter.core.types import (
+    Captured,
+    Constant,
+    DataFile,
+    GraphForm,
+    Lowered,
+    MemoryPlan,
+    Operation,
+    Precision,
+    stored_bytes,
+)
 from exporter.targets.coreml import NOISE as TORCHAO_NOISE
 from exporter.targets.tflite_plan import Step, lifetimes, shape_of
 
@@ -111,9 +121,9 @@ class TFLiteTarget:
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
 
-    def wants_half(self, options: Mapping[str, Any]) -> bool:
-        """The converter changes the precision itself."""
-        return False
+    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+        """Only the weights are stored in 16 bits."""
+        return "captured"
 
     def unverifiable(self, options: Mapping[str, Any]) -> str | None:
         """Return None: LiteRT runs whatever is lowered here."""
