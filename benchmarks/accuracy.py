@@ -169,7 +169,7 @@ def render(rows: Sequence[Row], budget: Budget, seeds: int, command: str) -> str
     drawn = None if budget.initial_std is None else f"all first weights from N(0, {budget.initial_std:g})"
     start = drawn or "first weights as each model draws them"
     lines = [
-        "# The seven models of CoCorrRec's Table 1",
+        "# The models of CoCorrRec's Table 1",
         "",
         f"    {command}",
         "",
