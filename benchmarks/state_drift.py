@@ -72,9 +72,10 @@ def main() -> None:
             for precision in arguments.precisions.split(","):
                 for target in arguments.targets.split(","):
                     weights, verdict, row = measure(model, target, precision, Path(temporary), arguments)
-                    errors = " | ".join(f"{row.max_abs_error[step - 1]:.2e}" for step in shown)
-                    where = "none"
-                    if row.first_step is not None:
+                    found = [row.max_abs_error[step - 1] for step in shown]
+                    errors = " | ".join(f"{error:.2e}" if np.isfinite(error) else "not finite" for error in found)
+                    where = "none" if np.isfinite(row.max_abs_error).all() else "not finite"
+                    if where == "none" and row.first_step is not None:
                         where = f"rank {row.first_rank[row.first_step - 1]} after click {row.first_step}"
                     names = f"{model} | {weights} | {target} | {precision} | {verdict}"
                     print(f"| {names} | {errors} | {row.scale:.2f} | {where} |", flush=True)
