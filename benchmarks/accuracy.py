@@ -166,8 +166,8 @@ def spread(values: Sequence[float]) -> str:
 
 def render(rows: Sequence[Row], budget: Budget, seeds: int, command: str) -> str:
     """Return the report in Markdown."""
-    drawn = None if budget.initial_std is None else f"all first weights from N(0, {budget.initial_std:g})"
-    start = drawn or "first weights as each model draws them"
+    std = budget.initial_std
+    start = "first weights as each model draws them" if std is None else f"all first weights from N(0, {std:g})"
     lines = [
         "# The models of CoCorrRec's Table 1",
         "",

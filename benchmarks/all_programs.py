@@ -11,8 +11,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from weights import request_for
+
 from exporter import pipeline
-from exporter.pipeline import source as sources
 from exporter.targets import TARGETS
 from models.zoo import MODELS, load_spec
 
@@ -37,14 +38,9 @@ def main() -> None:
 
 def measure(model: str, program: str, target: str, arguments: argparse.Namespace) -> bool:
     """Export one program, print its row and return whether it passes."""
-    own = arguments.checkpoints / model
-    checkpoint = own if (own / "config.json").exists() else None
-    untrained = checkpoint is None and not (sources.PRETRAINED / model).exists()
-    weights = "untrained" if untrained else "own" if checkpoint else "shipped"
     with tempfile.TemporaryDirectory() as temporary:
-        request = pipeline.ExportRequest(
-            *(model, target, program, "generic", checkpoint, arguments.precision, Path(temporary)), untrained=untrained
-        )
+        chosen = model, target, program, arguments.precision
+        weights, request = request_for(*chosen, arguments.checkpoints, Path(temporary))
         (document,) = pipeline.export(request, lambda _: None)
     if "error" in document:
         print(f"| {model} | {program} | {weights} | {target} | {document['error']} | | | | |", flush=True)

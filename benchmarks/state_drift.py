@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from weights import request_for
 
 from exporter import pipeline, session
 from exporter.parity.drift import Drift, drift
@@ -85,12 +86,7 @@ def measure(
     model: str, target: str, precision: str, output: Path, arguments: argparse.Namespace
 ) -> tuple[str, str, Drift]:
     """Export a step program, play it beside torch and return whose weights it has, its verdict and the drift."""
-    own = arguments.checkpoints / model
-    checkpoint = own if (own / "config.json").exists() else None
-    weights = "own" if checkpoint else "shipped" if (sources.PRETRAINED / model).exists() else "untrained"
-    request = pipeline.ExportRequest(
-        *(model, target, "step", "generic", checkpoint, precision, output / precision), untrained=weights == "untrained"
-    )
+    weights, request = request_for(model, target, "step", precision, arguments.checkpoints, output / precision)
     (document,) = pipeline.export(request, lambda _: None)
     if "error" in document:
         raise SystemExit(f"{model} on {target}: {document['error']}")

@@ -68,13 +68,13 @@ def _scale_norms(graph: "Graph") -> None:
     import torch
 
     aten = torch.ops.aten
+
+    def call(operation: Any, *values: Any) -> "Node":
+        return graph.call_function(operation, values)
+
     for root, x, reduced, eps in list(_norms(graph)):
         axes = reduced.args[1]
         with graph.inserting_before(root):
-
-            def call(operation: Any, *values: Any) -> "Node":
-                return graph.call_function(operation, values)
-
             largest = call(aten.add.Tensor, call(aten.amax.default, call(aten.abs.default, x), axes, True), eps**0.5)
             unit = call(aten.div.Tensor, x, largest)
             rest = call(aten.mul.Tensor, call(aten.reciprocal.default, largest), eps**0.5)

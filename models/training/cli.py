@@ -86,8 +86,6 @@ def train(
     only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         _refuse("--backbone and the options below it are for ofa")
-    if initial_std is not None and (model == "ofa" or start_from is not None):
-        _refuse("--initial-std is for runs that start from nothing, and not for ofa")
     if gcn and model != "scn":
         _refuse("--gcn is for scn")
     if start_from is not None and model != "ofa" and not gcn:

@@ -60,10 +60,12 @@ class Request:
 def run(request: Request, report: Report) -> Checkpoint:
     """Train and write the checkpoint; a run that was interrupted goes on after its last whole epoch.
 
-    Raises DataError or CheckpointError, and ValueError for an architecture that is none.
+    Raises DataError or CheckpointError, and ValueError for an architecture that is none or settings that do not fit.
     """
-    checkpoint.check_destination(request.output)  # before the hours of training, not after
     settings, options = request.settings, request.next_item
+    if settings.initial_std is not None and (options or request.start_from):
+        raise ValueError("--initial-std is for runs that start from nothing, and not for ofa")
+    checkpoint.check_destination(request.output)  # before the hours of training, not after
     interactions = read_interactions(request.data, settings.seed, request.filters)
     untested = int((np.diff(interactions.starts) < 3).sum())
     notes = [*interactions.notes, *([f"{untested} users with fewer than 3 clicks are not tested"] if untested else [])]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import tiny_models
+from commands import BENCHMARKS
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "all_programs.py"
+SCRIPT = BENCHMARKS / "all_programs.py"
 
 
 def test_every_program_has_a_row(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -1,9 +1,10 @@
 """The benchmark of the commands still runs."""
 
 import runpy
-from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "command_times.py"
+from commands import BENCHMARKS
+
+SCRIPT = BENCHMARKS / "command_times.py"
 
 
 def test_a_table_of_times() -> None:

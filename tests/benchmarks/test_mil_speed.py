@@ -3,7 +3,9 @@
 import runpy
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "mil_speed.py"
+from commands import BENCHMARKS
+
+SCRIPT = BENCHMARKS / "mil_speed.py"
 
 
 def test_a_row_of_times_of_the_shipped_scn(artifacts: dict[str, Path]) -> None:

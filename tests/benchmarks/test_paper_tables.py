@@ -1,11 +1,11 @@
 """The benchmark of the paper's Table 4 still runs, and prints the published figure next to the counted ones."""
 
 import runpy
-from pathlib import Path
 
 import pytest
+from commands import BENCHMARKS
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "paper_tables.py"
+SCRIPT = BENCHMARKS / "paper_tables.py"
 
 
 def test_the_row_of_scn(capsys: pytest.CaptureFixture[str]) -> None:

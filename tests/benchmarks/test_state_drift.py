@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import tiny_models
+from commands import BENCHMARKS
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "state_drift.py"
+SCRIPT = BENCHMARKS / "state_drift.py"
 
 
 def test_a_row_of_errors_by_step(

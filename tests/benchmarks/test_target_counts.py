@@ -1,13 +1,14 @@
 """The table of the four targets' counts: what differs is listed where the totals do, and only there."""
 
 import runpy
-from pathlib import Path
+
+from commands import BENCHMARKS
 
 from exporter.core import kinds
 from exporter.core.types import Operation
 from exporter.measure.flops import count
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "target_counts.py"
+SCRIPT = BENCHMARKS / "target_counts.py"
 
 
 def test_kinds_that_differ_are_listed_where_totals_do() -> None:
