@@ -1,25 +1,33 @@
 """The one error tree: every message says what was wrong and what to do next.
 
 The exit code of a class is the exit code of the command that ends with it: 2 for bad input, which leaves everything on
-disk as it was, and 1 for an artifact that was tried and does not work.
+disk as it was, and 1 for an artifact that was tried and does not work. The root of the tree is `safeio.errors`.
 """
 
 from collections.abc import Iterable
 
+from safeio.errors import BadInputError, CocorrError, OutputError
 
-class CocorrError(Exception):
-    """Base of all errors that a user may see; the message is one line."""
-
-    exit_code = 1
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
-
-
-class BadInputError(CocorrError):
-    """The request cannot be served as it stands; nothing was changed."""
-
-    exit_code = 2
+__all__ = [
+    "ArtifactError",
+    "BadInputError",
+    "CheckpointError",
+    "CocorrError",
+    "DeviceError",
+    "LoweringError",
+    "MissingExtraError",
+    "OutputError",
+    "ProfileError",
+    "ProgramError",
+    "RuntimeCrashError",
+    "RuntimeFailureError",
+    "RuntimeMemoryError",
+    "RuntimeMissingError",
+    "RuntimeTimeoutError",
+    "SetupError",
+    "UnknownNameError",
+    "UnsupportedOperationError",
+]
 
 
 class UnknownNameError(BadInputError):
@@ -39,10 +47,6 @@ class CheckpointError(BadInputError):
 
 class ArtifactError(BadInputError):
     """An artifact folder or file that cannot be read as what it claims to be."""
-
-
-class OutputError(BadInputError):
-    """A place on disk that cannot be written."""
 
 
 class MissingExtraError(BadInputError):

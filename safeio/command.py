@@ -1,0 +1,145 @@
+"""What both commands share from start to end: signals, streams that are full or closed, one line per error, exit codes.
+
+0 pass, 1 fail, 2 bad input or an output that cannot be written, 3 unverified, 130 interrupted. Imports little, so that
+a signal finds its handler soon after the start.
+"""
+
+import _thread
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+INTERRUPTED = 130
+"""What a shell reports for Ctrl-C."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Raw(io.FileIO):
+    """A descriptor whose first failure is kept, and which takes and drops what is written afterwards.
+
+    Work does not end because nobody reads what it says; whoever ends the command looks at `failure`.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.failure is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.failure = error
+        return len(data)
+
+
+class _Signals:
+    """Turns signals into KeyboardInterrupt and remembers that one came, whatever libraries make of it."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "_Signals":
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and commands in the background of a script
+                self._before[number] = signal.signal(number, self._interrupt)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._hook
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _interrupt(self, *_: object) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+    def _unraisable(self, problem: Any) -> None:
+        """Try again where the interrupt fell into a place that cannot raise, such as a destructor."""
+        if isinstance(problem.exc_value, KeyboardInterrupt):
+            _thread.interrupt_main()
+        else:
+            self._hook(problem)
+
+
+def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
+    """Run a Typer application and exit; `load` imports it, and `interrupted` is the line that ends it on a signal.
+
+    The exit code is about the work. Only where that was well and its result could not be printed, since the disk is
+    full or the output closed, is it 2; a reader that goes away (`| head`) has read what it wanted.
+    """
+    for number in (0, 1, 2):
+        _occupy(number)
+    before = sys.stdout, sys.stderr
+    out, err = (_Raw(number, "w", closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (_text(raw, stream) for raw, stream in zip((out, err), before, strict=True))
+    try:
+        with _Signals() as signals:
+            code = _code(load, interrupted, signals)
+        sys.stdout.flush()
+        if out.failure is not None and out.failure.errno != errno.EPIPE and code == 0:
+            sys.stderr.write(f"error: the result cannot be printed: {out.failure.strerror}; give it another place\n")
+            code = 2
+        sys.stderr.flush()
+    finally:
+        sys.stdout, sys.stderr = before
+    sys.exit(code)
+
+
+def _code(load: Callable[[], Callable[..., Any]], interrupted: str, signals: _Signals) -> int:
+    """Run the application and return the exit code; every error ends as one line on stderr."""
+    from safeio.errors import CocorrError, one_line
+
+    def end(line: str, code: int) -> int:
+        sys.stderr.write(f"{line}\n")
+        return code
+
+    try:
+        app = load()
+        from typer.exceptions import TyperException
+
+        try:
+            code = app(standalone_mode=False)
+        except TyperException as error:  # wrong options or arguments
+            return end(f"error: {one_line(error.format_message())} Try --help.", 2)
+        if code == INTERRUPTED and signals.came:
+            return end(interrupted, INTERRUPTED)
+        return code if isinstance(code, int) else 0
+    except CocorrError as error:
+        return end(f"error: {error}", error.exit_code)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except KeyboardInterrupt:
+        return end(interrupted, INTERRUPTED)
+    except BaseException as error:
+        if signals.came:  # some libraries turn an interrupt into an error of their own
+            return end(interrupted, INTERRUPTED)
+        if isinstance(error, MemoryError):
+            return end("error: this needs more memory than there is; ask for less, or use a larger machine", 2)
+        if isinstance(error, OSError) and error.strerror:
+            what = f"{error.filename}: " if error.filename else ""
+            return end(f"error: {one_line(what + error.strerror)}; the system does not let this be done", 2)
+        raise
+
+
+def _occupy(number: int) -> None:
+    """Open /dev/null in the place of a standard stream that is closed, so that no file of ours gets its number.
+
+    Read-only for stdout, so that writing to it fails as it would have.
+    """
+    try:
+        os.fstat(number)
+    except OSError:
+        os.open(os.devnull, os.O_RDONLY)  # the lowest number that is free, and lower ones are taken
+
+
+def _text(raw: _Raw, like: Any) -> io.TextIOWrapper:
+    """Return a text stream over a descriptor; what its encoding cannot hold is shown as an escape."""
+    encoding = getattr(like, "encoding", None) or "utf-8"
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=raw.isatty() or raw.fileno() == 2
+    )

@@ -1,0 +1,29 @@
+"""The root of the project's error tree: errors that end a command as one printable line with an exit code."""
+
+MAX_MESSAGE = 2000
+
+
+class CocorrError(Exception):
+    """Base of all errors that a user may see; the message is one line that cannot steer a terminal."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+class BadInputError(CocorrError):
+    """The request cannot be served as it stands; nothing was changed."""
+
+    exit_code = 2
+
+
+class OutputError(BadInputError):
+    """A place on disk that cannot be written."""
+
+
+def one_line(message: str) -> str:
+    """Return words as one line of at most 2,000 characters, with escapes for what does not print."""
+    line = " ".join(message[: 8 * MAX_MESSAGE].split())
+    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+    return plain if len(plain) <= MAX_MESSAGE else f"{plain[:MAX_MESSAGE]}..."

@@ -1,0 +1,170 @@
+"""Single files: read without following links and within bounds, written whole or not at all."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from safeio import locks
+from safeio.errors import OutputError
+
+# What the system says where a disk, a quota, a limit or a permission is the reason that a write failed.
+_NO_WRITE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ESTALE, errno.EBUSY, errno.EXDEV, errno.EINVAL, errno.ENOMEM),
+}
+
+
+class UnreadableError(Exception):
+    """Why something cannot be read; the text completes a sentence that begins with its path.
+
+    `missing` says that nothing is there.
+    """
+
+    def __init__(self, why: str, missing: bool = False) -> None:
+        super().__init__(why)
+        self.missing = missing
+
+
+def open_file(path: Path, follow_link: bool = False) -> BinaryIO:
+    """Open a regular file for reading; raises UnreadableError.
+
+    A link as the last part of `path` is followed only for places that the user named, never for those that came with
+    an artifact, a checkpoint or a package. A pipe or a device is refused at once, not waited for.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_link else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise _unreadable(error) from error
+    except ValueError as error:  # a NUL in the name
+        raise UnreadableError("is no name of a file", missing=True) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableError("is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path, limit: int, follow_link: bool = False) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes; raises UnreadableError."""
+    with open_file(path, follow_link) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise UnreadableError(f"is larger than {limit} bytes, more than is read of such a file")
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise _unreadable(error) from error
+    if len(data) > limit:
+        raise UnreadableError(f"is larger than {limit} bytes, more than is read of such a file")
+    return data
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of a file of a folder that came from elsewhere, by its name there; raises UnreadableError.
+
+    No part of the name may lead out of the folder or be a link.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise UnreadableError("has a name that points out of its folder")
+    path = folder
+    for part in parts:
+        path = path / part
+        try:
+            mode = path.lstat().st_mode
+        except OSError as error:
+            raise _unreadable(error) from error
+        if stat.S_ISLNK(mode):
+            raise UnreadableError("is a link or behind one; links are not followed, put the file itself there")
+    return path
+
+
+def tree(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield name and status of every entry below a folder, folders before what is in them; names have `/` between.
+
+    Links are entries like others and never followed.
+    """
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        with os.scandir(folder / prefix) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+        for entry in ordered:
+            status = entry.stat(follow_symlinks=False)
+            yield f"{prefix}{entry.name}", status
+            if stat.S_ISDIR(status.st_mode):
+                waiting.append(f"{prefix}{entry.name}/")
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that must not be there yet, not even as a link; raises OSError."""
+    with os.fdopen(os.open(path, locks.NEW, 0o666), "wb") as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, advice: str) -> Iterator[BinaryIO]:
+    """Give a file to write; it is at `path` when the body has ended well, else all is as it was.
+
+    It lies beside `path` under a name that nobody can guess, locked while it is written, so that later writers remove
+    what a killed one left and never what a living one writes. A link at `path` is replaced, not followed. Raises
+    OutputError with `advice` where the disk or a permission stands in the way.
+    """
+    with writing(path, advice):
+        locks.remove_dead(path)
+        temporary, file = locks.new_file(lambda: locks.new_name(path))
+        try:
+            with file:
+                yield file
+                file.flush()
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes, advice: str) -> None:
+    """Write a file whole or not at all; raises OutputError. See `replacing`."""
+    with replacing(path, advice) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(place: Path, advice: str) -> Iterator[None]:
+    """Turn what the system says against writing at `place` into OutputError, one line that ends in `advice`."""
+    try:
+        yield
+    except OSError as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
+        raise OutputError(f"cannot write {place}: {reason}; {advice}") from error
+
+
+def write_failure(error: BaseException) -> str | None:
+    """Return the system's words where a write that failed is behind an error, or None.
+
+    Converters wrap what they meet, and copying folders collects it in lists.
+    """
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or not isinstance(one, BaseException):
+            continue
+        seen.add(id(one))
+        if isinstance(one, OSError) and one.errno in _NO_WRITE:
+            return one.strerror or os.strerror(one.errno)
+        waiting += [one.__cause__, one.__context__, *one.args]
+    return None
+
+
+def _unreadable(error: OSError) -> UnreadableError:
+    if error.errno in (errno.ELOOP, errno.EMLINK):
+        return UnreadableError("is a link or behind one; links are not followed, put the file itself there")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return UnreadableError("does not exist", missing=True)
+    return UnreadableError(f"cannot be read: {error.strerror}")

@@ -1,0 +1,96 @@
+"""The one place that decides where output may go; asked before the work begins, not after."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from unicodedata import category
+
+from safeio.errors import BadInputError, OutputError
+from safeio.locks import NAME_BYTES
+
+_NAME_MAX = 255
+Foreign = Callable[[Path], str | None]
+"""Returns the name of something in a folder that is not what would be replaced there, or None."""
+
+
+def parse_path(text: str) -> Path:
+    """Return the path that a user wrote; raises BadInputError for a word that can be no path.
+
+    All paths of both commands come through here. Runtimes and converters take file names as UTF-8 only.
+    """
+    if not text:
+        raise BadInputError("an empty word stands where a path is wanted; give a path, or leave the option out")
+    if "\0" in text:
+        raise BadInputError(f"{text!r} has a NUL in it and is no path; give another")
+    if any(category(sign) == "Cs" for sign in text):  # how Python shows bytes that are not UTF-8
+        raise BadInputError(f"{text!r} is not UTF-8, which the runtimes ask of names; rename it or move the files")
+    return Path(text)
+
+
+def check_folder(place: Path, foreign: Foreign, advice: str) -> Path:
+    """Return where a folder may be written or replaced, with links in its path resolved; raises OutputError.
+
+    Nothing of `place` needs to be there. `foreign` says what of an existing folder would be lost; what `place` is then
+    must be a folder of the kind that is written, or empty.
+    """
+    real = _resolve(place, advice)
+    if real == Path.cwd() or real in Path.cwd().parents:
+        raise OutputError(
+            f"{place} is or holds the folder that this command runs in, which cannot be replaced; {advice}"
+        )
+    if os.path.lexists(real):
+        if not real.is_dir():
+            raise OutputError(f"{place} is no folder; {advice}")
+        if real.is_mount():
+            raise OutputError(f"{place} is a mount point, which cannot be replaced; give a folder in it")
+        try:
+            other = foreign(real) if any(real.iterdir()) else None
+        except OSError as error:
+            raise OutputError(f"{place} cannot be read: {error.strerror}; {advice}") from error
+        if other is not None:
+            raise OutputError(f"{place} holds {other!r}, which is not what is written there; {advice} or move it away")
+    _check_parent(place, real, advice)
+    return real
+
+
+def check_file(place: Path, advice: str) -> Path:
+    """Return where a file may be written or replaced, with links in the path to it resolved; raises OutputError."""
+    real = _resolve(place.parent, advice, last=False) / place.name
+    _check_name(place, real, advice)
+    if os.path.lexists(real) and (real.is_symlink() or not real.is_file()):
+        raise OutputError(f"{place} is a link, a folder or a device, and no file to be replaced; {advice}")
+    if not real.parent.is_dir():
+        raise OutputError(f"cannot write {place}: there is no folder {real.parent}; {advice}")
+    _check_parent(place, real, advice)
+    return real
+
+
+def _resolve(place: Path, advice: str, last: bool = True) -> Path:
+    try:
+        real = Path(os.path.realpath(place))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{place} is no place that can be written; {advice}") from error
+    if last:
+        _check_name(place, real, advice)
+    return real
+
+
+def _check_name(place: Path, real: Path, advice: str) -> None:
+    """Refuse a place without a name, and names that make trouble later on."""
+    if real.parent == real or not real.name:
+        raise OutputError(f"{place} is no name of a place that can be replaced; {advice}")
+    # Line breaks and control characters, and bytes that are not UTF-8, which converters do not take.
+    bad = next((part for part in real.parts if any(category(sign) in {"Cc", "Cs"} for sign in part)), None)
+    if bad is not None:
+        raise OutputError(f"{bad!r} in the path has control characters or is not UTF-8; {advice}")
+    if len(os.fsencode(real.name)) + NAME_BYTES > _NAME_MAX:
+        raise OutputError(f"{real.name[:40]}... is too long a name; {advice}")
+
+
+def _check_parent(place: Path, real: Path, advice: str) -> None:
+    """Refuse a place below a file, or where nothing may be written."""
+    parent = next(path for path in real.parents if os.path.lexists(path))
+    if not parent.is_dir():
+        raise OutputError(f"cannot write {place}: {parent} is no folder; {advice}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {place}: no permission to write in {parent}; {advice}")

@@ -1,0 +1,114 @@
+"""Folders that are put in place whole or not at all, and temporary folders of which dead processes leave none."""
+
+import ctypes
+import errno
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from safeio import locks
+from safeio.errors import OutputError
+from safeio.files import writing
+from safeio.places import Foreign, check_folder
+
+
+@contextmanager
+def staging(place: Path, foreign: Foreign, advice: str) -> Iterator[Path]:
+    """Give an empty folder beside `place`; put it at `place` if the body ends well, else remove it.
+
+    What stood at `place` is exchanged in one step of the file system, so that a kill at any time leaves either the old
+    folder or the new one, whole; where the file system knows no such step, a kill between two renames leaves the old
+    one under another name, from which `recover` brings it back. Raises OutputError where `place` holds something else
+    (`places.check_folder`), and where the disk or a permission stands in the way.
+    """
+    real = check_folder(place, foreign, advice)
+    made: list[Path] = []
+    try:
+        with writing(place, advice):
+            _make_folders(real.parent, made)
+            locks.remove_dead(real)
+            with locks.new_folder(lambda: locks.new_name(real)) as folder:
+                yield folder
+                _put(folder, real, place, foreign, advice)
+    except BaseException:
+        for parent in made:  # empty ones only: rmdir takes no other
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def recover(place: Path) -> None:
+    """Bring back what a killed process had moved aside and not replaced, if `place` is not there."""
+    if not os.path.lexists(place):
+        real = Path(os.path.realpath(place))
+        if real.name:
+            locks.remove_dead(real)
+
+
+@contextmanager
+def scratch(purpose: str) -> Iterator[Path]:
+    """Give an empty folder in the system's temporary place, and remove it at the end.
+
+    Those that killed processes of this user left for the same purpose are removed first.
+    """
+    parent, prefix = Path(tempfile.gettempdir()), f"cocorr-{purpose}-"
+    with writing(parent, "make room there, or name another folder in TMPDIR"), ExitStack() as stack:
+        locks.remove_dead_folders(parent, prefix)
+        folder = stack.enter_context(locks.new_folder(lambda: parent / f"{prefix}{secrets.token_hex(8)}", mode=0o700))
+        closing = stack.pop_all()
+    with closing:
+        yield folder
+
+
+def _make_folders(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it, and note which were made, the lowest first."""
+    missing = []
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        with suppress(FileExistsError):  # somebody else made it now
+            path.mkdir()
+            made.insert(0, path)
+
+
+def _put(folder: Path, real: Path, place: Path, foreign: Foreign, advice: str) -> None:
+    """Put a whole folder at its place; what stood there has the name of `folder` afterwards."""
+    if not os.path.lexists(real):
+        try:
+            folder.rename(real)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            # somebody else has put something there in the meantime
+    with locks.locked_folder(real) as held:
+        if not held:
+            raise OutputError(f"{place} is in use by another command; start this one again when that has ended")
+        check_folder(place, foreign, advice)
+        if not _exchange(folder, real):
+            aside = locks.new_name(real, locks.ASIDE)
+            real.rename(aside)
+            try:
+                folder.rename(real)
+            except BaseException:
+                aside.rename(real)
+                raise
+            aside.rename(folder)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step of the file system; return False where it cannot, raise OSError if it failed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "darwin":  # renamex_np(2), RENAME_SWAP
+        failed = libc.renamex_np(os.fsencode(one), os.fsencode(other), 2)
+    else:  # renameat2(2), AT_FDCWD and RENAME_EXCHANGE
+        failed = libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2)
+    number = ctypes.get_errno()
+    if failed and number not in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
+        raise OSError(number, os.strerror(number), str(other))
+    return not failed
