@@ -1,17 +1,15 @@
-"""Artifacts on disk: written beside their place, hashed, and put there in one step when whole."""
+"""Artifacts on disk: written beside their place, hashed, and put there in one step when whole; read as untrusted.
 
-import ctypes
-import errno
+Links are never followed in an artifact, and nothing in it is read or copied that its manifest does not list.
+"""
+
 import hashlib
-import io
 import json
 import math
-import os
-import shutil
-import sys
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import stat
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
@@ -19,6 +17,8 @@ import numpy as np
 
 from exporter.core.errors import ArtifactError, OutputError
 from exporter.core.types import Arrays, Precision
+from safeio import files, locks, npz, places
+from safeio import staging as placing
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -27,139 +27,210 @@ _NOT_SHIPPED = {MANIFEST, GOLDEN}
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_GOLDEN_BYTES = 1 << 30
-_STAGING = ".partial-"
-_ASIDE = ".old"
 _ITEM_BYTES = {"float32": 4, "float16": 2}
+_OTHER_OUTPUT = "choose another --output"
+_COPY = "make it writable or copy the artifact elsewhere"
+_AGAIN = "export the artifact again"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An artifact as it was when it was read: its folder without links, its manifest, and what both can be told by."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    content: bytes
+    identity: tuple[int, int]
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a file in hexadecimal; raises UnreadableError for a link or what is no file."""
+    with files.open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_files(folder: Path) -> list[dict[str, Any]]:
     """Return path, bytes and sha256 of every file below `folder` but the manifest, sorted by path."""
     return [
-        {"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": sha256(file)}
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file != folder / MANIFEST
+        {"path": name, "bytes": status.st_size, "sha256": sha256(folder / name)}
+        for name, status in sorted(files.tree(folder))
+        if not stat.S_ISDIR(status.st_mode) and name != MANIFEST
     ]
 
 
 def shipped_bytes(folder: Path) -> int:
     """Return the bytes of what goes to the device: all files but those that only describe and judge the artifact."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name not in _NOT_SHIPPED)
+    rows = [(PurePosixPath(name).name, status) for name, status in files.tree(folder)]
+    return sum(status.st_size for name, status in rows if stat.S_ISREG(status.st_mode) and name not in _NOT_SHIPPED)
 
 
-@contextmanager
-def staging(place: Path) -> Iterator[Path]:
+def staging(place: Path) -> AbstractContextManager[Path]:
     """Give an empty folder beside `place`; put it at `place` if the body ends well, else remove it.
 
-    What stood at `place` before is exchanged in one step of the file system, so that a kill at any time leaves either
-    the old artifact or the new one, whole. Raises OutputError where the folder cannot be written, or where `place`
-    holds something that is no artifact.
+    A kill at any time leaves either the old artifact or the new one, whole. Raises OutputError where the folder cannot
+    be written, also from within the body, or where `place` holds something that is no artifact.
     """
-    if place.exists() and not (place / MANIFEST).is_file() and (not place.is_dir() or any(place.iterdir())):
-        raise OutputError(f"{place} holds something that is no artifact; choose another --output or move it away")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(place)
-        folder = place.with_name(f".{place.name}{_STAGING}{os.getpid()}")
-        folder.mkdir()
-    except OSError as error:
-        raise _cannot_write(place, error) from error
-    try:
-        yield folder
-        try:
-            _exchange(folder, place)
-        except OSError as error:
-            raise _cannot_write(place, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return placing.staging(place, _foreign, _OTHER_OUTPUT)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write manifest.json whole or not at all; raises OutputError."""
-    temporary = folder / f".{MANIFEST}.{os.getpid()}"
+    files.replace_file(folder / MANIFEST, _serialised(manifest), _OTHER_OUTPUT)
+
+
+def update_manifest(opened: Opened, manifest: Mapping[str, Any]) -> None:
+    """Write another manifest for an opened artifact; raises ArtifactError where that has changed since."""
+    folder = opened.folder
+    with files.writing(folder, _COPY), locks.locked_folder(folder) as held:
+        if not held:
+            raise OutputError(f"{folder} is in use by another command; start this one again when that has ended")
+        require_same(opened)
+        files.replace_file(folder / MANIFEST, _serialised(manifest), _COPY)
+
+
+def check_writable(opened: Opened) -> None:
+    """Raise OutputError where `update_manifest` could not write; asked before the work begins."""
+    places.check_file(opened.folder / MANIFEST, _COPY)
+
+
+def require_same(opened: Opened) -> None:
+    """Raise ArtifactError where another command has put something else in the place of an opened artifact."""
     try:
-        temporary.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(folder / MANIFEST)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        same = _identity(opened.folder) == opened.identity and _manifest_bytes(opened.folder) == opened.content
+    except (OSError, files.UnreadableError):
+        same = False
+    if not same:
+        raise ArtifactError(f"{opened.folder} was changed by another command in the meantime; start this one again")
 
 
 def write_golden(folder: Path, inputs: Arrays, outputs: Arrays) -> None:
     """Write golden.npz: `inputs.NAME` and `outputs.NAME`, the cases on the first axis of each array."""
     arrays = {f"inputs.{name}": array for name, array in inputs.items()}
     arrays |= {f"outputs.{name}": array for name, array in outputs.items()}
-    try:
-        np.savez_compressed(folder / GOLDEN, allow_pickle=False, **arrays)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
+    with files.replacing(folder / GOLDEN, _OTHER_OUTPUT) as file:
+        npz.write(file, arrays)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def open_artifact(folder: Path) -> Opened:
     """Read manifest.json and check what the rest of the program relies on; raises ArtifactError."""
-    path = folder / MANIFEST
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise ArtifactError(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        placing.recover(folder)
+        real = folder.resolve()
+        identity = _identity(real)
+        content = _manifest_bytes(real)
+    except (OSError, ValueError, RuntimeError, files.UnreadableError) as error:  # RuntimeError: links in a circle
+        if isinstance(error, files.UnreadableError) and not error.missing:
+            raise ArtifactError(f"{folder / MANIFEST} {error}; {_AGAIN}") from error
         raise ArtifactError(
             f"{folder}: no artifact here (no {MANIFEST}); give the folder that an export wrote"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not readable as JSON; export the artifact again") from error
-    problem = _manifest_problem(manifest)
-    if problem:
-        raise ArtifactError(f"{path}: {problem}; export the artifact again")
-    return dict(manifest)
+    return Opened(real, _parsed(folder / MANIFEST, content), content, identity)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of an artifact; raises ArtifactError. See `open_artifact`."""
+    return open_artifact(folder).manifest
 
 
 def read_golden(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Read golden.npz as (inputs, outputs), each name -> [cases, ...]; raises ArtifactError."""
     path = folder / GOLDEN
     try:
-        data = path.read_bytes()
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MAX_GOLDEN_BYTES:
-                raise ArtifactError(
-                    f"{path}: unpacks to more than {_MAX_GOLDEN_BYTES} bytes; export the artifact again"
-                )
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise ArtifactError(f"{path}: not readable as golden cases; export the artifact again") from error
+        arrays = npz.read(files.read_file(path, _MAX_GOLDEN_BYTES), _MAX_GOLDEN_BYTES)
+    except (files.UnreadableError, npz.NpzError) as error:
+        raise ArtifactError(f"{path} {error}; {_AGAIN}") from error
     sides: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "outputs": {}}
     for name, array in arrays.items():
         side, _, rest = name.partition(".")
         if side not in sides or not rest or not array.ndim:
-            raise ArtifactError(f"{path}: unexpected entry {name!r}; export the artifact again")
+            raise ArtifactError(f"{path}: unexpected entry {name!r}; {_AGAIN}")
         sides[side][rest] = array
     cases = {len(array) for array in arrays.values()}
     if len(cases) != 1 or cases == {0} or not all(sides.values()):
-        raise ArtifactError(f"{path}: no golden cases, or not the same number of each array; export the artifact again")
+        raise ArtifactError(f"{path}: no golden cases, or not the same number of each array; {_AGAIN}")
     return sides["inputs"], sides["outputs"]
 
 
 def changed_file(folder: Path, manifest: Mapping[str, Any]) -> str | None:
-    """Return what differs between the files on disk and the manifest's list, or None where nothing does."""
+    """Return what differs between the files on disk and the manifest's list, or None where nothing does.
+
+    A manifest that a killed command had not finished is not part of the artifact.
+    """
     listed = {entry["path"]: entry for entry in manifest["files"]}
+    try:
+        there = {name: status.st_mode for name, status in files.tree(folder)}
+    except OSError as error:
+        return f"the files cannot be listed: {error.strerror}"
     for name, entry in listed.items():
-        path = folder / name
-        if not path.is_file():
+        if name not in there:
             return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
-            return f"{name} is not the file that was exported (its SHA-256 differs from the manifest's)"
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        if file.is_file() and name not in listed and name != MANIFEST:
+        path = folder / name
+        try:
+            if path.lstat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
+                return f"{name} is not the file that was exported (its SHA-256 differs from the manifest's)"
+        except (OSError, files.UnreadableError) as error:
+            return f"{name} {error}"
+    for name, mode in there.items():
+        if stat.S_ISDIR(mode) or name == MANIFEST or name in listed:
+            continue
+        if not (stat.S_ISREG(mode) and locks.is_unfinished(name, MANIFEST)):
             return f"{name} is not in the manifest"
     return None
+
+
+def copy_listed(opened: Opened, to: Path) -> None:
+    """Copy the files that an artifact's manifest lists and nothing else; raises ArtifactError where one has changed."""
+    for entry in opened.manifest["files"]:
+        source, copied = opened.folder / entry["path"], to / entry["path"]
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            content = files.read_file(files.inside(opened.folder, entry["path"]), entry["bytes"])
+        except files.UnreadableError as error:
+            raise ArtifactError(f"{source} {error}; {_AGAIN}") from error
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise ArtifactError(f"{source} has changed in the meantime; start this command again")
+        files.write_new(copied, content)
+
+
+def _foreign(folder: Path) -> str | None:
+    """Return what of a folder is no part of an artifact, or None where all of it is."""
+    names = [name for name, status in files.tree(folder) if not stat.S_ISDIR(status.st_mode)]
+    if MANIFEST not in names:
+        return names[0] if names else "folders"
+    try:
+        manifest = json.loads(_manifest_bytes(folder))
+        own = {MANIFEST, *(entry["path"] for entry in manifest["files"])}
+    except (OSError, ValueError, RecursionError, TypeError, LookupError, files.UnreadableError):
+        return MANIFEST  # other tools have files of that name too
+    return next((name for name in names if name not in own and not locks.is_unfinished(name, MANIFEST)), None)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _manifest_bytes(folder: Path) -> bytes:
+    return files.read_file(folder / MANIFEST, _MAX_MANIFEST_BYTES)
+
+
+def _serialised(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        manifest = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: not readable as JSON; {_AGAIN}") from error
+    problem = _manifest_problem(manifest)
+    if problem:
+        raise ArtifactError(f"{path}: {problem}; {_AGAIN}")
+    return dict(manifest)
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _manifest_problem(manifest: Any) -> str | None:
@@ -181,12 +252,14 @@ def _manifest_problem(manifest: Any) -> str | None:
         specs = manifest.get(key)
         if not isinstance(specs, list) or not specs or not all(map(_is_tensor, specs)):
             return f"{key!r} is missing or not a list of name, shape and dtype"
-    files = manifest.get("files")
-    if not isinstance(files, list) or not all(map(_is_file_entry, files)):
+    listed = manifest.get("files")
+    if not isinstance(listed, list) or not all(map(_is_file_entry, listed)):
         return "'files' is missing, or an entry is no path inside the artifact with bytes and sha256"
+    if len({entry["path"] for entry in listed}) < len(listed):
+        return "'files' has a path twice"
     if not _is_inside(manifest["model_file"]):
         return "'model_file' points out of the artifact"
-    if manifest.get("external") is not None and not _is_external(manifest["external"], files):
+    if manifest.get("external") is not None and not _is_external(manifest["external"], listed):
         return "'external' does not say where in which listed file the weights lie"
     return None
 
@@ -207,11 +280,12 @@ def _is_file_entry(entry: Any) -> bool:
         and isinstance(entry.get("path"), str)
         and _is_inside(entry["path"])
         and type(entry.get("bytes")) is int
+        and entry["bytes"] >= 0
         and isinstance(entry.get("sha256"), str)
     )
 
 
-def _is_external(external: Any, files: list[dict[str, Any]]) -> bool:
+def _is_external(external: Any, listed: list[dict[str, Any]]) -> bool:
     """Say whether weights outside the program are described: each has a place inside a file of the artifact."""
     if not isinstance(external, dict) or not isinstance(external.get("metadata"), dict):
         return False
@@ -223,7 +297,7 @@ def _is_external(external: Any, files: list[dict[str, Any]]) -> bool:
         return True
     if not isinstance(data_file, dict) or not isinstance(data_file.get("tensors"), dict):
         return False
-    sizes = {entry["path"]: entry["bytes"] for entry in files if "/" not in entry["path"]}
+    sizes = {entry["path"]: entry["bytes"] for entry in listed if "/" not in entry["path"]}
     counts = {spec["name"]: math.prod(spec["shape"]) for spec in tensors}
     places = data_file["tensors"]
     return (
@@ -245,53 +319,3 @@ def _is_inside(name: str) -> bool:
     return (
         bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
     )
-
-
-def _cannot_write(place: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {error.filename or place}: {error.strerror}; choose another --output")
-
-
-def _remove_abandoned(place: Path) -> None:
-    """Remove what killed processes left; an artifact that one had moved aside goes back to its place."""
-    for folder in place.parent.glob(f".{place.name}{_STAGING}*"):
-        pid = folder.name.removesuffix(_ASIDE).rpartition("-")[2]
-        if not pid.isdigit() or _lives(int(pid)):
-            continue
-        if folder.name.endswith(_ASIDE) and not place.exists():
-            folder.rename(place)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _exchange(new: Path, place: Path) -> None:
-    """Put `new` at `place`; what stood there is at `new` afterwards."""
-    if not place.exists():
-        new.rename(place)
-    elif not _swap(new, place):
-        aside = new.with_name(new.name + _ASIDE)
-        place.rename(aside)
-        new.rename(place)
-        aside.rename(new)
-
-
-def _swap(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step of the file system; return False where it cannot, raise OSError if it failed."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if sys.platform == "darwin":  # renamex_np(2), RENAME_SWAP
-        failed = libc.renamex_np(os.fsencode(one), os.fsencode(other), 2)
-    else:  # renameat2(2), AT_FDCWD and RENAME_EXCHANGE
-        failed = libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2)
-    number = ctypes.get_errno()
-    if failed and number not in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
-        raise OSError(number, os.strerror(number), str(other))
-    return not failed

@@ -1,6 +1,7 @@
 """Single files: read without following links and within bounds, written whole or not at all."""
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ class UnreadableError(Exception):
         self.missing = missing
 
 
-def open_file(path: Path, follow_link: bool = False) -> BinaryIO:
+def open_file(path: Path, follow_link: bool = False) -> io.BufferedReader:
     """Open a regular file for reading; raises UnreadableError.
 
     A link as the last part of `path` is followed only for places that the user named, never for those that came with
@@ -46,7 +47,7 @@ def open_file(path: Path, follow_link: bool = False) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UnreadableError("is no regular file")
-    return os.fdopen(descriptor, "rb")
+    return io.BufferedReader(io.FileIO(descriptor, "r"))
 
 
 def read_file(path: Path, limit: int, follow_link: bool = False) -> bytes:

@@ -1,6 +1,5 @@
 """What can be done with an artifact from its folder alone, without the checkpoint: judge it again, swap its weights."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
     from exporter.core.protocols import Connection
+    from exporter.store import Opened
 
 
 def parity(folder: Path, report: Report, connection: str = "host") -> Document:
@@ -23,11 +23,12 @@ def parity(folder: Path, report: Report, connection: str = "host") -> Document:
     from exporter.pipeline.reach import reach
 
     way = reach(connection)
-    manifest = read_known(folder)
+    opened = open_known(folder)
     report("comparing the files with the manifest")
-    changed = store.changed_file(folder, manifest)
-    verdict = judge.unjudged("fail", changed) if changed else _judge(folder, manifest, report, way)
-    return {**manifest, "artifact": str(folder), "parity": verdict}
+    changed = store.changed_file(opened.folder, opened.manifest)
+    verdict = judge.unjudged("fail", changed) if changed else _judge(opened.folder, opened.manifest, report, way)
+    store.require_same(opened)
+    return {**opened.manifest, "artifact": str(folder), "parity": verdict}
 
 
 def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Document:
@@ -38,23 +39,28 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Docu
     """
     from exporter import judge, store
     from exporter.core import package
+    from safeio import files
 
-    manifest = read_known(folder)
+    opened = open_known(folder)
+    manifest = dict(opened.manifest)
     external = manifest.get("external")
     if external is None:
         raise BadInputError(f"{folder}: {manifest['program']} has its weights inside; export its form subnet_external")
     report("comparing the files with the manifest")
-    require_unchanged(folder, manifest)
+    require_unchanged(opened)
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in external["tensors"]}
     tensors = package.read(package_file, shapes, external["metadata"])
-    data = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]]).data
+    data = judge.Subject.of(opened.folder, manifest, TARGETS[manifest["target"]]).data
     with store.staging(output) as new:
         report("writing the weights")
-        shutil.copytree(folder, new, dirs_exist_ok=True)
+        store.copy_listed(opened, new)
+        weights = new / (package.FILE if data is None else data.name)
         if data is None:
-            (new / package.FILE).write_bytes(package.to_bytes(ExternalWeights(tensors, external["metadata"])))
+            content = package.to_bytes(ExternalWeights(tensors, external["metadata"]))
         else:
-            (new / data.name).write_bytes(package.patch((folder / data.name).read_bytes(), data, tensors))
+            content = package.patch(weights.read_bytes(), data, tensors)
+        weights.unlink(missing_ok=True)
+        files.write_new(weights, content)
         manifest["files"] = store.list_files(new)
         manifest["parity"] = _judge(new, manifest, report)
         store.write_manifest(new, manifest)
@@ -89,20 +95,21 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "
     return judge.parity(subject, ran, outputs)
 
 
-def read_known(folder: Path) -> Document:
-    """Return the manifest of an artifact; raises ArtifactError, also where its target is not known here."""
+def open_known(folder: Path) -> "Opened":
+    """Open an artifact; raises ArtifactError, also where its target is not known here."""
     from exporter import store
 
-    manifest = store.read_manifest(folder)
-    if manifest["target"] not in TARGETS:
-        raise ArtifactError(f"{folder}: made for the target {manifest['target']!r}, which is not known here")
-    return manifest
+    opened = store.open_artifact(folder)
+    target = opened.manifest["target"]
+    if target not in TARGETS:
+        raise ArtifactError(f"{folder}: made for the target {target!r}, which is not known here")
+    return opened
 
 
-def require_unchanged(folder: Path, manifest: Document) -> None:
+def require_unchanged(opened: "Opened") -> None:
     """Raise ArtifactError where a file of an artifact is not as its manifest lists it."""
     from exporter import store
 
-    changed = store.changed_file(folder, manifest)
+    changed = store.changed_file(opened.folder, opened.manifest)
     if changed:
-        raise ArtifactError(f"{folder}: {changed}; export the artifact again")
+        raise ArtifactError(f"{opened.folder}: {changed}; export the artifact again")

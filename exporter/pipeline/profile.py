@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.pipeline import budgets, growth
-from exporter.pipeline.artifact import read_known, require_unchanged
+from exporter.pipeline.artifact import open_known, require_unchanged
 from exporter.pipeline.reach import reach
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
@@ -17,6 +17,7 @@ from models.zoo import MODELS, load_spec
 if TYPE_CHECKING:
     from exporter.core.protocols import Connection
     from exporter.pipeline.source import Source
+    from exporter.store import Opened
 
 Document = dict[str, Any]
 
@@ -51,8 +52,10 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
 
     if request.against is not None and request.iterations < _LEAST_PAIRS:
         raise BadInputError(f"a comparison needs --iterations {_LEAST_PAIRS} or more")
-    folder, manifest = request.artifact, _read(request.artifact)
-    rival = None if request.against is None else (request.against, _read(request.against))
+    opened = _open(request.artifact)
+    store.check_writable(opened)
+    folder, manifest = opened.folder, dict(opened.manifest)
+    rival = None if request.against is None else (request.against, _open(request.against).manifest)
     target = TARGETS[manifest["target"]]
     report("counting the operations of the file")
     lowered = target.read(folder / manifest["model_file"])
@@ -67,8 +70,8 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     manifest["network"] = _network(manifest)
     limits = {row["budget"]: row["limit"] for row in manifest.get("budgets") or ()}
     manifest["budgets"] = budgets.section(limits, manifest)
-    store.write_manifest(folder, manifest)
-    document = {**manifest, "artifact": str(folder)}
+    store.update_manifest(opened, manifest)
+    document = {**manifest, "artifact": str(request.artifact)}
     if request.samples:
         document["samples_us"] = list(ran.result.samples_us) if ran.result else []
     if rival is not None:
@@ -77,11 +80,11 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     return document
 
 
-def _read(folder: Path) -> Document:
-    """Return the manifest of an artifact whose files are as it lists them."""
-    manifest = read_known(folder)
-    require_unchanged(folder, manifest)
-    return manifest
+def _open(folder: Path) -> "Opened":
+    """Open an artifact whose files are as it lists them."""
+    opened = open_known(folder)
+    require_unchanged(opened)
+    return opened
 
 
 def _one_case(folder: Path, manifest: Document, connection: "Connection | None" = None) -> tuple[Any, dict[str, Any]]:
