@@ -1,22 +1,22 @@
 """The command line: thin, and quick to start; torch and the vendors' packages are imported by the work itself."""
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
-from typer.exceptions import TyperException
 
 from exporter import pipeline
+from exporter.__main__ import main
 from exporter.core.errors import CocorrError, UnknownNameError
 from exporter.core.types import Precision
 from exporter.targets import TARGETS
+from safeio.places import parse_path
 
-INTERRUPTED = 130  # Typer's code for a KeyboardInterrupt, and what a shell reports for Ctrl-C
+__all__ = ["app", "main"]
+
 _EXIT_CODES = {"pass": 0, "fail": 1, "unverified": 3}
 _BUDGET_CODES = {True: 0, False: 1, None: 3}
 
@@ -43,6 +43,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Lower trained on-device recommenders to phone formats and prove that they still say the same thing there.",
 )
+
+
+def _option(text: str) -> Any:
+    return typer.Option(help=text, parser=parse_path, metavar="PATH")
+
+
+def _argument(name: str, text: str) -> Any:
+    return typer.Argument(help=text, parser=parse_path, metavar=name)
 
 
 Over = Annotated[
@@ -88,11 +96,9 @@ def _add_export(model: str) -> None:
             str | None, typer.Option(help="Which graph of the model; the default is its main one.")
         ] = None,
         profile: Annotated[str, typer.Option(help="Name of a device profile, or a YAML file.")] = "generic",
-        checkpoint: Annotated[
-            Path | None, typer.Option(help="Checkpoint folder; the default is the shipped one.")
-        ] = None,
+        checkpoint: Annotated[Path | None, _option("Checkpoint folder; the default is the shipped one.")] = None,
         precision: Annotated[Precision | None, typer.Option(help="The default is the profile's.")] = None,
-        output: Annotated[Path, typer.Option(help="Folder for the artifacts.")] = Path("artifacts"),
+        output: Annotated[Path, _option("Folder for the artifacts.")] = Path("artifacts"),
         history: Annotated[
             str | None,
             typer.Option(help="Whose sub-network: a user's item ids (3,17,5), oldest first, or a text file of them."),
@@ -133,7 +139,7 @@ for _model in pipeline.model_names():
 
 @app.command("parity")
 def parity(
-    artifact: Annotated[Path, typer.Argument(help="The folder of an exported artifact.")],
+    artifact: Annotated[Path, _argument("ARTIFACT", "The folder of an exported artifact.")],
     connection: Over = "host",
     as_json: Json = False,
 ) -> None:
@@ -144,13 +150,13 @@ def parity(
 
 @app.command("profile")
 def profile(
-    artifact: Annotated[Path, typer.Argument(help="The folder of an exported artifact.")],
+    artifact: Annotated[Path, _argument("ARTIFACT", "The folder of an exported artifact.")],
     iterations: Annotated[int, typer.Option(min=1, max=1_000_000, help="Calls to time, after 20 to warm up.")] = 200,
     against: Annotated[
-        Path | None, typer.Option(help="Another artifact: both are called in turn and their times compared.")
+        Path | None, _option("Another artifact: both are called in turn and their times compared.")
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Where the artifact comes from, for other lengths; default: the shipped one.")
+        Path | None, _option("Where the artifact comes from, for other lengths; default: the shipped one.")
     ] = None,
     samples: Annotated[bool, typer.Option("--samples", help="Put the time of every call into the document.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation could not be counted.")] = False,
@@ -171,9 +177,9 @@ def profile(
 
 @app.command("swap")
 def swap(
-    artifact: Annotated[Path, typer.Argument(help="The folder of an artifact whose weights come from outside.")],
-    package: Annotated[Path, typer.Argument(help="The weights of a user: a package from the mapper (safetensors).")],
-    output: Annotated[Path, typer.Option(help="The folder of the new artifact.")],
+    artifact: Annotated[Path, _argument("ARTIFACT", "The folder of an artifact whose weights come from outside.")],
+    package: Annotated[Path, _argument("PACKAGE", "The weights of a user: a package from the mapper (safetensors).")],
+    output: Annotated[Path, _option("The folder of the new artifact.")],
     as_json: Json = False,
 ) -> None:
     """Give an artifact the weights of another user with the same structure; nothing is lowered again."""
@@ -183,9 +189,9 @@ def swap(
 
 @app.command("run")
 def run(
-    package: Annotated[Path, typer.Argument(help="Any Core ML program, an .mlpackage.")],
-    inputs: Annotated[Path, typer.Option(help="An .npz with an array per input.")],
-    outputs: Annotated[Path, typer.Option(help="The .npz to write.")],
+    package: Annotated[Path, _argument("PACKAGE", "Any Core ML program, an .mlpackage.")],
+    inputs: Annotated[Path, _option("An .npz with an array per input.")],
+    outputs: Annotated[Path, _option("The .npz to write.")],
     intermediates: Annotated[bool, typer.Option("--intermediates", help="Write every intermediate value too.")] = False,
 ) -> None:
     """Compute any Core ML program with the reference interpreter, on any machine."""
@@ -244,21 +250,5 @@ def device_clean(profile: Annotated[str, typer.Argument(help="The device profile
     typer.echo(f"removed everything from {pipeline.clean_device(profile)}")
 
 
-def _terminate(*_: object) -> None:
-    raise KeyboardInterrupt  # so that a kill cleans up the way a Ctrl-C does
-
-
-def main() -> None:
-    """Run the command line; every error ends as one line on stderr."""
-    signal.signal(signal.SIGTERM, _terminate)
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reports home as soon as it is imported
-    try:
-        code = app(standalone_mode=False)
-    except CocorrError as error:
-        fail(error)
-    except TyperException as error:  # wrong options or arguments
-        typer.echo(f"error: {error.format_message()} Try --help.", err=True)
-        sys.exit(2)
-    if code == INTERRUPTED:
-        typer.echo("interrupted; artifacts on disk are as they were", err=True)
-    sys.exit(code or 0)
+if __name__ == "__main__":
+    main()

@@ -73,6 +73,11 @@ def staging(place: Path) -> AbstractContextManager[Path]:
     return placing.staging(place, _foreign, _OTHER_OUTPUT)
 
 
+def check_place(place: Path) -> None:
+    """Raise OutputError where `staging` could not put an artifact; asked before the work begins."""
+    places.check_folder(place, _foreign, _OTHER_OUTPUT)
+
+
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write manifest.json whole or not at all; raises OutputError."""
     files.replace_file(folder / MANIFEST, _serialised(manifest), _OTHER_OUTPUT)

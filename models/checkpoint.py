@@ -1,17 +1,11 @@
 """Read and write checkpoints: folders of model.safetensors, config.json and golden.npz, all treated as untrusted.
 
-Nothing is unpickled, every declared size is bounded before memory is taken for it, and whatever is wrong is a
-CheckpointError.
+Nothing is unpickled, no link is followed, every declared size is bounded before memory is taken for it, and whatever
+is wrong is a CheckpointError.
 """
 
 import hashlib
-import io
 import json
-import os
-import secrets
-import shutil
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +19,16 @@ from torch import Tensor, nn
 
 from models.layers import ItemEmbedding
 from models.spec import ModelSpec
+from safeio import files, npz, places, staging
+from safeio.errors import BadInputError
 
 SCHEMA_VERSION = 1
 WEIGHTS, CONFIG, GOLDEN = FILES = ("model.safetensors", "config.json", "golden.npz")
 METRICS = "metrics.json"
 """How the training went, for people and their plots; nothing here reads it."""
 MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20}
-MAX_ARRAY_BYTES = 64 << 20
+MAX_GOLDEN_BYTES = 3 * (64 << 20)
+_ADVICE = "choose another folder for the checkpoint"
 MAX_VOCABULARY = 10_000_000
 MAX_SIZE = 4096
 NAMES = ("backbone", "method")
@@ -42,11 +39,8 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 NEVER_PICKLES = "this project never loads pickles; save the state_dict with safetensors as model.safetensors"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(BadInputError, ValueError):
     """A checkpoint that is missing, damaged, unsafe or of another architecture; the message is one line."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,11 @@ class Checkpoint:
 def read(folder: Path | str) -> Checkpoint:
     """Read and check a checkpoint folder; raises CheckpointError."""
     folder = Path(folder)
+    staging.recover(folder)
+    before = _identity(folder)
     content = {name: _read_file(folder, name) for name in FILES}
+    if _identity(folder) != before:
+        raise CheckpointError(f"checkpoint {folder} was replaced while it was read; start again")
     config = _parse_config(folder, content[CONFIG])
     vocabulary, history = config["architecture"]["vocabulary"], config["history_length"]
     digests = "".join(f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n" for name in FILES)
@@ -132,55 +130,49 @@ def write(
     golden: Mapping[str, np.ndarray],
     metrics: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """Write a whole checkpoint or nothing, check it as `read` does and put it in place; raises CheckpointError.
+    """Write a whole checkpoint or nothing, check it as `read` does and put it in place.
 
-    `metrics` is what metrics.json shall hold, if there shall be one.
+    What stood there before is exchanged in one step. `metrics` is what metrics.json shall hold, if there shall be one.
+    Raises CheckpointError for content that is no checkpoint, and OutputError for a place that cannot be written.
     """
-    folder = Path(folder).resolve()
-    check_destination(folder)
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    earlier = temporary.with_suffix(".old")
-    try:
-        temporary.mkdir(parents=True)
-        tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
-        (temporary / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
-        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        np.savez_compressed(temporary / GOLDEN, allow_pickle=False, **golden)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+    with staging.staging(Path(folder), _foreign, _ADVICE) as new:
+        files.write_new(new / WEIGHTS, safetensors.torch.save(tensors))
+        files.write_new(new / CONFIG, _serialised(config))
+        with files.replacing(new / GOLDEN, _ADVICE) as file:
+            npz.write(file, golden)
         if metrics is not None:
-            (temporary / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        read(temporary)
-        try:
-            if folder.exists():
-                folder.rename(earlier)
-            temporary.rename(folder)
-        except BaseException:  # an interrupt between the two renames must not hide the earlier checkpoint either
-            if earlier.exists() and not folder.exists():
-                earlier.rename(folder)
-            raise
-    except OSError as error:
-        raise CheckpointError(
-            f"checkpoint {folder} cannot be written: {error.strerror or error}; choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(earlier, ignore_errors=True)
+            files.write_new(new / METRICS, _serialised(metrics))
+        read(new)
     return read(folder)
 
 
 def check_destination(folder: Path | str) -> None:
-    """Raise CheckpointError where `write` would destroy what is no checkpoint or could not write at all."""
-    folder = Path(folder).resolve()
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file; choose a folder for the checkpoint")
+    """Raise OutputError where `write` would destroy what is no checkpoint or could not write at all."""
+    places.check_folder(Path(folder), _foreign, _ADVICE)
+
+
+def _foreign(folder: Path) -> str | None:
+    """Return the name of what is no part of a checkpoint in a folder, or None."""
     own = {*FILES, METRICS}
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in own) if folder.exists() else []
-    if foreign:
-        raise CheckpointError(
-            f"{folder} holds {foreign[0]!r}, which is no part of a checkpoint; choose an empty or new folder"
-        )
-    parent = next(path for path in folder.parents if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise CheckpointError(f"{parent} cannot be written; choose another folder for the checkpoint")
+    for path in sorted(folder.iterdir()):
+        if path.name not in own or not path.is_file():
+            return path.name
+    try:
+        _parse_config(folder, _read_file(folder, CONFIG))
+    except CheckpointError:
+        return CONFIG  # other projects have files of these names too
+    return None
+
+
+def _serialised(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what changes when another folder is put in the place of this one."""
+    status = folder.stat() if folder.is_dir() else None
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _read_file(folder: Path, name: str) -> bytes:
@@ -190,21 +182,15 @@ def _read_file(folder: Path, name: str) -> bytes:
             raise CheckpointError(f"{folder} looks like a pickle; {NEVER_PICKLES}")
         what = "is a file" if folder.exists() else "does not exist"
         raise CheckpointError(f"checkpoint folder {folder} {what}; give a folder with {', '.join(FILES)}")
-    path = folder / name
-    if not path.is_file():
-        pickles = sorted(entry.name for entry in folder.iterdir() if entry.suffix in PICKLE_SUFFIXES)
-        if name == WEIGHTS and pickles:
-            raise CheckpointError(f"checkpoint {folder} has {pickles[0]} in place of {WEIGHTS}; {NEVER_PICKLES}")
-        raise CheckpointError(f"checkpoint {folder} has no {name}; a checkpoint is a folder with {', '.join(FILES)}")
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES[name]:
-            raise CheckpointError(
-                f"{path} has {size} bytes, more than the {MAX_BYTES[name]} that are read; is it the right file?"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+        return files.read_file(folder / name, MAX_BYTES[name])
+    except files.UnreadableError as error:
+        if not error.missing:
+            raise CheckpointError(f"{folder / name} {error}; is it the right file, and may it be read?") from error
+    pickles = sorted(entry.name for entry in folder.iterdir() if entry.suffix in PICKLE_SUFFIXES)
+    if name == WEIGHTS and pickles:
+        raise CheckpointError(f"checkpoint {folder} has {pickles[0]} in place of {WEIGHTS}; {NEVER_PICKLES}")
+    raise CheckpointError(f"checkpoint {folder} has no {name}; a checkpoint is a folder with {', '.join(FILES)}")
 
 
 def _parse_config(folder: Path, data: bytes) -> dict[str, Any]:
@@ -272,51 +258,30 @@ def _parse_weights(folder: Path, data: bytes) -> dict[str, Tensor]:
 def _parse_golden(folder: Path, data: bytes, vocabulary: int, history: int) -> dict[str, np.ndarray]:
     """Return the arrays of golden.npz: item_ids [cases, N], candidate_ids and scores [cases, C]."""
     path = folder / GOLDEN
+
+    def refuse(why: str) -> NoReturn:
+        raise CheckpointError(f"{path}: {why}; write the golden cases again")
+
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
-            if sorted(sizes) != sorted(GOLDEN_DTYPES) or len(archive.infolist()) != len(sizes):
-                raise ValueError(f"must hold {', '.join(GOLDEN_DTYPES)} and nothing else")
-            if max(sizes.values()) > MAX_ARRAY_BYTES:
-                raise ValueError(f"declares an array of {max(sizes.values())} bytes, more than {MAX_ARRAY_BYTES}")
-            arrays = {name: _parse_array(name, archive.read(f"{name}.npy")) for name in GOLDEN_DTYPES}
-        items, candidates, scores = arrays["item_ids"], arrays["candidate_ids"], arrays["scores"]
-        if items.shape[1] != history:
-            raise ValueError(f"item_ids has {items.shape[1]} ids per case, but history_length is {history}")
-        if candidates.shape != scores.shape or len(candidates) != len(items):
-            raise ValueError(
-                f"shapes {items.shape}, {candidates.shape}, {scores.shape} do not agree on cases and candidates"
-            )
-        for name in ("item_ids", "candidate_ids"):
-            if arrays[name].min() < 0 or arrays[name].max() >= vocabulary:
-                raise ValueError(f"{name} must be within the vocabulary, 0 to {vocabulary - 1}")
-        if (np.diff(np.sort(candidates, axis=1), axis=1) == 0).any():
-            raise ValueError("candidate_ids must be distinct within a case")
-        if not np.isfinite(scores).all():
-            raise ValueError("scores must be finite")
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-        zlib.error,
-    ) as error:
-        raise CheckpointError(f"{path}: {error}; write the golden cases again") from error
+        arrays = npz.read(data, MAX_GOLDEN_BYTES)
+    except npz.NpzError as error:
+        raise CheckpointError(f"{path} {error}; write the golden cases again") from error
+    if arrays.keys() != GOLDEN_DTYPES.keys():
+        refuse(f"must hold {', '.join(GOLDEN_DTYPES)} and nothing else")
+    for name, array in arrays.items():
+        if array.dtype != GOLDEN_DTYPES[name] or array.ndim != 2 or min(array.shape) < 1:
+            wanted = f"{np.dtype(GOLDEN_DTYPES[name])} of shape [cases, n]"
+            refuse(f"{name} must be {wanted}, not {array.dtype} of {list(array.shape)}")
+    items, candidates, scores = arrays["item_ids"], arrays["candidate_ids"], arrays["scores"]
+    if items.shape[1] != history:
+        refuse(f"item_ids has {items.shape[1]} ids per case, but history_length is {history}")
+    if candidates.shape != scores.shape or len(candidates) != len(items):
+        refuse(f"shapes {items.shape}, {candidates.shape}, {scores.shape} do not agree on cases and candidates")
+    for name in ("item_ids", "candidate_ids"):
+        if arrays[name].min() < 0 or arrays[name].max() >= vocabulary:
+            refuse(f"{name} must be within the vocabulary, 0 to {vocabulary - 1}")
+    if (np.diff(np.sort(candidates, axis=1), axis=1) == 0).any():
+        refuse("candidate_ids must be distinct within a case")
+    if not np.isfinite(scores).all():
+        refuse("scores must be finite")
     return arrays
-
-
-def _parse_array(name: str, data: bytes) -> np.ndarray:
-    """Return one .npy file's array; its header is believed only where it agrees with the bytes that follow."""
-    stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError(f"{name} is not a version 1.0 .npy array")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype != GOLDEN_DTYPES[name] or fortran or len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"{name} must be {np.dtype(GOLDEN_DTYPES[name])} of shape [cases, n], not {dtype} of {shape}")
-    body = stream.read()
-    if len(body) != shape[0] * shape[1] * dtype.itemsize:
-        raise ValueError(f"{name} declares shape {shape} but holds {len(body)} bytes")
-    return np.frombuffer(body, dtype).reshape(shape).copy()

@@ -79,6 +79,8 @@ def inside(folder: Path, name: str) -> Path:
             mode = path.lstat().st_mode
         except OSError as error:
             raise _unreadable(error) from error
+        except ValueError as error:  # half of a surrogate pair
+            raise UnreadableError("is no name of a file", missing=True) from error
         if stat.S_ISLNK(mode):
             raise UnreadableError("is a link or behind one; links are not followed, put the file itself there")
     return path

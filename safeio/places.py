@@ -13,11 +13,12 @@ Foreign = Callable[[Path], str | None]
 """Returns the name of something in a folder that is not what would be replaced there, or None."""
 
 
-def parse_path(text: str) -> Path:
-    """Return the path that a user wrote; raises BadInputError for a word that can be no path.
+def parse_path(word: str | Path) -> Path:
+    """Return the path that a user wrote, or an option's default; raises BadInputError for a word that can be no path.
 
     All paths of both commands come through here. Runtimes and converters take file names as UTF-8 only.
     """
+    text = str(word)
     if not text:
         raise BadInputError("an empty word stands where a path is wanted; give a path, or leave the option out")
     if "\0" in text:

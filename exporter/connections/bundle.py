@@ -16,6 +16,7 @@ from typing import Any
 
 from exporter.connections import parts
 from exporter.core.errors import RuntimeMissingError
+from safeio import files
 
 INSTALL = "cocorr-export emulator install"
 LOADER = "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1"
@@ -51,10 +52,12 @@ class Bundle:
         """Return `root` as one compressed file, made when it is first asked for."""
         path = self.folder / ARCHIVE
         if not path.exists():
-            partial = path.with_name(f"{ARCHIVE}.{os.getpid()}.part")
-            with tarfile.open(partial, "w:gz", compresslevel=1) as file:
-                file.add(self.root, ".")
-            partial.replace(path)
+            advice = "make room there, or name another cache folder in XDG_CACHE_HOME"
+            with (
+                files.replacing(path, advice) as raw,
+                tarfile.open(fileobj=raw, mode="w:gz", compresslevel=1) as archive,
+            ):
+                archive.add(self.root, ".")
         return path
 
 

@@ -1,6 +1,5 @@
 """The `emulator` connection: ARM64 code on an emulated processor of this machine, out of the installed bundle."""
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from exporter.connections.exchange import log_tail, read_response, require_model
 from exporter.connections.host import death, run_agent
 from exporter.core.errors import RuntimeMissingError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
+from safeio.staging import scratch
 
 _SETTLED = 3  # calls after which runtimes have the memory that they will use
 _REASON = "an emulated processor's time and memory say nothing about a real one"
@@ -34,8 +34,7 @@ class EmulatorConnection:
         installed = bundle.find()
         require_models(request)
         request = replace(request, warmup=0, iterations=0)
-        with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with scratch("run") as folder:
             write_request(folder, request, str(request.model_file.resolve()), None, watch_stdin=True)
             command = self._command(installed, folder)
             status = run_agent(command, bundle.environment(str(installed.root), request.threads), folder, request)
@@ -64,8 +63,7 @@ class EmulatorConnection:
     def _instructions(self, installed: bundle.Bundle, request: RunRequest) -> tuple[int | None, str | None]:
         """Count the instructions of one call of case 0, in a run of its own; None and the reason where that fails."""
         one = {name: array[:1] for name, array in request.inputs.items()}
-        with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with scratch("run") as folder:
             request = replace(request, inputs=one, warmup=_SETTLED)
             write_request(folder, request, str(request.model_file.resolve()), None, watch_stdin=False, mark=True)
             variables = bundle.environment(str(installed.root), request.threads)

@@ -7,7 +7,6 @@ wrote is used before its type, size and finiteness are checked.
 import json
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,10 +25,13 @@ from exporter.core.errors import (
     RuntimeMissingError,
 )
 from exporter.core.types import Arrays, PairedTimes, RunRequest, RunResult, TensorSpec
+from safeio import files, npz
 
 MAX_RESPONSE_BYTES = 64 * 2**20
 LOG_TAIL_BYTES = 4096
 MAX_CONDITIONS = 16
+MAX_ARCHIVE_BYTES = 1 << 20
+"""What an .npz may hold besides its arrays."""
 
 
 def write_request(
@@ -182,14 +184,13 @@ def samples_of(response: Mapping[str, Any], key: str, count: int) -> tuple[float
 
 def parse_response(folder: Path) -> dict[str, Any]:
     """The response as a dictionary of this protocol version; raises RuntimeCrashError for anything else."""
-    path = folder / "response.json"
     try:
-        if path.stat().st_size > MAX_RESPONSE_BYTES:
-            unusable(f"response.json is larger than {MAX_RESPONSE_BYTES} bytes")
-        response = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RuntimeCrashError(f"the runtime's process ended without an answer{log_tail(folder)}") from None
-    except (OSError, ValueError, RecursionError) as error:
+        response = json.loads(files.read_file(folder / "response.json", MAX_RESPONSE_BYTES))
+    except files.UnreadableError as error:
+        if error.missing:
+            raise RuntimeCrashError(f"the runtime's process ended without an answer{log_tail(folder)}") from None
+        unusable(f"response.json {error}")
+    except (ValueError, RecursionError) as error:
         raise RuntimeCrashError(f"the agent's answer cannot be read: {printable(str(error))}") from error
     if not isinstance(response, dict):
         unusable("it is not a JSON object")
@@ -222,27 +223,15 @@ def read_outputs(path: Path, outputs: tuple[TensorSpec, ...], cases: int) -> Arr
 
     An array is read only after its header agrees with the request, so that a forged size allocates nothing.
     """
-    arrays = {}
+    expected = {
+        f"arr_{index}": ((cases, *output.shape), np.dtype(output.dtype)) for index, output in enumerate(outputs)
+    }
+    size = sum(math.prod(shape) * dtype.itemsize + npz.MAX_HEADER for shape, dtype in expected.values())
     try:
-        with zipfile.ZipFile(path) as archive:
-            for index, output in enumerate(outputs):
-                shape, dtype = (cases, *output.shape), np.dtype(output.dtype)
-                with archive.open(f"arr_{index}.npy") as member:
-                    if np.lib.format.read_magic(member) != (1, 0):
-                        unusable(f"output {output.name!r} is not an array of format 1.0")
-                    found = np.lib.format.read_array_header_1_0(member)
-                    if found != (shape, False, dtype):
-                        unusable(f"output {output.name!r} is {found[2]} {found[0]}, not {dtype} {shape}")
-                    size = math.prod(shape) * dtype.itemsize
-                    content = member.read(size + 1)
-                if len(content) != size:
-                    unusable(f"output {output.name!r} does not have the {size} bytes of its shape")
-                arrays[output.name] = np.frombuffer(content, dtype).reshape(shape).copy()
-    except RuntimeCrashError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for damaged files
-        raise RuntimeCrashError(f"the agent's outputs cannot be read: {printable(str(error))}") from error
-    return arrays
+        arrays = npz.read(files.read_file(path, size + MAX_ARCHIVE_BYTES), size, expected)
+    except (files.UnreadableError, npz.NpzError) as error:
+        raise RuntimeCrashError(f"the agent's outputs cannot be used: outputs.npz {error}") from error
+    return {output.name: arrays[f"arr_{index}"] for index, output in enumerate(outputs)}
 
 
 def unusable(why: str) -> NoReturn:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +13,7 @@ from exporter.connections import agent
 from exporter.connections.exchange import log_tail, read_comparison, read_response, require_models, write_request
 from exporter.core.errors import RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
+from safeio.staging import scratch
 
 Answer = TypeVar("Answer")
 
@@ -52,8 +52,7 @@ class HostConnection:
     ) -> Answer:
         requests = [one for one in (request, rival) if one is not None]
         require_models(*requests)
-        with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with scratch("run") as folder:
             files = [str(one.model_file.resolve()) for one in requests]
             other = None if rival is None else (rival, files[1])
             write_request(folder, request, files[0], self._memory_limit_bytes, watch_stdin=True, rival=other)

@@ -34,6 +34,7 @@ from exporter.connections.exchange import (
 from exporter.connections.host import death, settings
 from exporter.core.errors import DeviceError, RuntimeCrashError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
+from safeio.staging import scratch
 
 Answer = TypeVar("Answer")
 
@@ -139,8 +140,7 @@ class RemoteConnection(ABC):
         require_models(*requests)
         start = self._start(device, request)
         remote = f"{self._folder}/cocorr-run-{secrets.token_hex(8)}"
-        with tempfile.TemporaryDirectory(prefix="cocorr-run-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        with scratch("run") as folder:
             # A fixed name, but for the suffix, which Core ML wants; the data file keeps the one that the model knows.
             files = [f"{place}/model{one.model_file.suffix}" for place, one in zip("ab", requests, strict=False)]
             other = None if rival is None else (rival, files[1])

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from exporter.core.errors import BadInputError
 from exporter.core.types import Arrays, DataFile, ExternalWeights
+from safeio import files
 
 FORMAT = "cocorr-ofa-package-1"
 FILE = "weights.safetensors"
@@ -36,10 +37,9 @@ def to_bytes(weights: ExternalWeights) -> bytes:
 def read(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Return a package file's tensors in the order of `shapes`; raises PackageError unless they fit exactly."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_largest(shapes) + 1)
-    except OSError as error:
-        raise PackageError(f"{path} cannot be read: {error.strerror}; give a package file") from error
+        data = files.read_file(path, _largest(shapes), follow_link=True)
+    except files.UnreadableError as error:
+        raise PackageError(f"{path} {error}; give the package for this artifact") from error
     return from_bytes(data, shapes, metadata, str(path))
 
 

@@ -1,10 +1,11 @@
-"""Finds the files of a .mlpackage; no name in the package can point outside of it."""
+"""Finds the files of a .mlpackage; no name in the package can point outside of it, and no link is followed."""
 
 import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from exporter.core.errors import ProgramError
+from safeio import files
 
 MANIFEST_LIMIT_BYTES = 1 << 20
 MODEL_LIMIT_BYTES = 1 << 30
@@ -46,26 +47,17 @@ class Package:
         return self._inside(self._root / "Data", PurePosixPath(relative), "the root model of Manifest.json")
 
     def _inside(self, base: Path, relative: PurePosixPath, what: str) -> Path:
-        if relative.is_absolute() or ".." in relative.parts:
-            raise ProgramError(f"{what} points outside of the package ({relative}); refusing to read it")
         try:
-            path = (base / relative).resolve()
-            regular = path.is_file()
-        except (OSError, RuntimeError) as error:
-            raise ProgramError(f"{what} cannot be read: {relative}") from error
-        if not path.is_relative_to(self._root):
-            raise ProgramError(f"{what} points outside of the package ({relative}); refusing to read it")
-        if not regular:
-            raise ProgramError(f"{what} is missing: the package has no file {path.relative_to(self._root)}")
+            path = files.inside(self._root, str(base.relative_to(self._root) / relative))
+        except files.UnreadableError as error:
+            raise ProgramError(f"{what} ({relative}) {error}; the package is damaged or unsafe") from error
+        if not path.is_file():
+            raise ProgramError(f"{what} is missing: the package has no file {relative}")
         return path
 
 
 def _read(path: Path, limit: int, what: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise ProgramError(f"{what} cannot be read: {error.strerror}") from error
-    if len(data) > limit:
-        raise ProgramError(f"{what} is larger than {limit} bytes; refusing to read it")
-    return data
+        return files.read_file(path, limit)
+    except files.UnreadableError as error:
+        raise ProgramError(f"{what} {error}; the package is damaged or unsafe") from error

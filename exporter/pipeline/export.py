@@ -29,7 +29,7 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
     A target whose converter refuses the program has a document with `error` in place of results, so that the others
     still get theirs. Raises BadInputError before anything is written.
     """
-    from exporter import profiles
+    from exporter import profiles, store
     from exporter.connections import connect
     from exporter.environment import require_packages
 
@@ -51,14 +51,16 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
     source = sources.load(request, profile.history_length, profile.candidates)
     report(f"capturing {request.model}/{source.program.name}")
     precision = request.precision or profile.precision
+    jobs = [_Job(request.output, source, profile, precision, name, options[name], report) for name in chosen]
+    for job in jobs:
+        store.check_place(job.place)
     documents = []
-    for name in chosen:
-        job = _Job(request.output, source, profile, precision, name, options[name], report)
+    for job in jobs:
         try:
             documents.append(job.run())
         except LoweringError as error:
             documents.append(
-                {"model": request.model, "program": source.program.name, "target": name, "error": str(error)}
+                {"model": request.model, "program": source.program.name, "target": job.target, "error": str(error)}
             )
     return documents
 
@@ -75,14 +77,18 @@ class _Job:
     options: Mapping[str, Any]
     report: Report
 
+    @property
+    def place(self) -> Path:
+        """Return the folder that the artifact will be."""
+        return self.output / self.source.checkpoint.model / self.source.program.name / self.profile.name / self.target
+
     def run(self) -> Document:
         """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""
         from exporter import judge, store
 
         source = self.source
         program = source.program
-        place = self.output / source.checkpoint.model / program.name / self.profile.name / self.target
-        with store.staging(place) as folder:
+        with store.staging(self.place) as folder:
             manifest = self._make(source, folder)
             left_out: list[int] = []
             while budgets.over(manifest["budgets"]) and (smaller := budgets.leave_out(source.selection)) is not None:
@@ -106,7 +112,7 @@ class _Job:
                     "agreement_with_chosen": agreement,
                 }
             store.write_manifest(folder, manifest)
-        return {**manifest, "artifact": str(place)}
+        return {**manifest, "artifact": str(self.place)}
 
     @property
     def _lowering(self) -> growth.Lowering:

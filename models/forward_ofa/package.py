@@ -1,7 +1,7 @@
 """The weights that the cloud sends for one user, as a safetensors file; what is read is treated as untrusted."""
 
 import json
-import secrets
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,16 +12,15 @@ from torch import Tensor
 
 from models.backbone import Backbone
 from models.forward_ofa.assembler import package_shapes
+from safeio import files
+from safeio.errors import BadInputError
 
 FORMAT = "cocorr-ofa-package-1"
 MAX_HEADER_BYTES = 1 << 20
 
 
-class PackageError(ValueError):
+class PackageError(BadInputError, ValueError):
     """A package that is damaged or for another sub-network; the message is one line."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
 
 
 def write_structure(structure: Sequence[int]) -> str:
@@ -39,13 +38,13 @@ def to_bytes(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str,
 
 def from_bytes(data: bytes, backbone: Backbone, structure: Sequence[int], source: str = "package") -> dict[str, Tensor]:
     """Return a package's tensors by name, in the order of the program's inputs; raises PackageError."""
-    largest = 4 * sum(torch.Size(shape).numel() for shape in package_shapes(backbone, structure).values())
-    if len(data) > largest + MAX_HEADER_BYTES:
-        raise PackageError(f"{source} has {len(data)} bytes where {largest} of weights are expected; send it again")
+    largest = _largest(backbone, structure)
+    if len(data) > largest:
+        raise PackageError(f"{source} has {len(data)} bytes where at most {largest} are expected; send it again")
     try:
         tensors = safetensors.torch.load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise PackageError(f"{source} is truncated or damaged ({error}); send it again") from error
     wanted = {"format": FORMAT, "backbone": backbone.name, "structure": write_structure(structure)}
     for key, value in wanted.items():
@@ -57,24 +56,21 @@ def from_bytes(data: bytes, backbone: Backbone, structure: Sequence[int], source
 
 
 def write_package(path: Path, backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
-    """Write a whole package or nothing; raises PackageError where the tensors do not fit or the file cannot be."""
-    data = to_bytes(backbone, structure, tensors)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PackageError(f"{path} cannot be written: {error.strerror or error}; choose another file") from error
+    """Write a whole package or nothing; raises PackageError where tensors do not fit, and OutputError."""
+    files.replace_file(path, to_bytes(backbone, structure, tensors), "choose another file")
 
 
 def read_package(path: Path, backbone: Backbone, structure: Sequence[int]) -> dict[str, Tensor]:
     """Return the tensors of a package file by name, in the order of the program's inputs; raises PackageError."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PackageError(f"{path} cannot be read: {error.strerror or error}; give a package file") from error
+        data = files.read_file(path, _largest(backbone, structure), follow_link=True)
+    except files.UnreadableError as error:
+        raise PackageError(f"{path} {error}; give a package file") from error
     return from_bytes(data, backbone, structure, str(path))
+
+
+def _largest(backbone: Backbone, structure: Sequence[int]) -> int:
+    return MAX_HEADER_BYTES + 4 * sum(math.prod(shape) for shape in package_shapes(backbone, structure).values())
 
 
 def _check(source: str, backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
