@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import MAX_SIZE, Checkpoint
 from models.layers import ItemEmbedding
 from models.spec import ModelSpec
 
@@ -22,8 +22,14 @@ def untrained(spec: ModelSpec, history_length: int | None, candidates: int | Non
 
     All optional parts are there. The cases have 1, 2, ... N clicks in turn. Item embeddings are drawn with a standard
     deviation of 0.5, about that of trained ones, so that scores are far larger than the errors that parity allows.
+    Raises ValueError for more candidates than there are items, since those of a case are distinct, and for a history
+    longer than any checkpoint's.
     """
     length, count = history_length or HISTORY_LENGTH, candidates or CANDIDATES
+    if length > MAX_SIZE:
+        raise ValueError(f"history_length: {length} is asked for, the longest history of a model is {MAX_SIZE}")
+    if count >= VOCABULARY:
+        raise ValueError(f"candidates: {count} are asked for, an untrained model has {VOCABULARY - 1} items")
     architecture = {**spec.sized(VOCABULARY, length), **spec.optional}
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -36,8 +42,9 @@ def untrained(spec: ModelSpec, history_length: int | None, candidates: int | Non
     item_ids[np.arange(length) > np.arange(CASES)[:, None] % length] = 0
     drawn = [rng.choice(VOCABULARY - 1, count, replace=False) + 1 for _ in range(CASES)]
     golden = {"item_ids": item_ids, "candidate_ids": np.array(drawn, np.int32)}
-    with torch.no_grad():
-        scores = model(*(torch.from_numpy(ids) for ids in golden.values())).numpy()
+    with torch.no_grad():  # case by case: a long history or list takes its memory once and not for each case
+        pairs = zip(*(torch.from_numpy(ids).split(1) for ids in golden.values()), strict=True)
+        scores = torch.cat([model(*pair) for pair in pairs]).numpy()
     config = {"model": spec.name, "architecture": architecture, "history_length": length}
     state = model.state_dict()
     return model, Checkpoint(Path(), spec.name, architecture, config, state, {**golden, "scores": scores}, None)

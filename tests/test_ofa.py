@@ -56,7 +56,12 @@ def test_two_structures_differ_in_size_and_cost(small_ofa: Path, tmp_path: Path)
         (["--history", ""], "history is empty"),
         (["--history", "3,300"], "unknown item ids, 300"),
         (["--history", "3,-7"], "unknown item ids, -7"),
-        (["--history", "3,0x10"], "No such file"),
+        (["--history", "3,0x10"], "does not exist"),
+        (["--history", "\u0663,\u0661"], "does not exist"),
+        (["--history", "."], "no regular file"),
+        (["--history", "/dev/zero"], "no regular file"),
+        (["--history", "3," + "9" * 18], "unknown item ids, 999999999999999999"),
+        (["--structure", "\u0661\u0660\u0661"], "3 digits of 0 and 1"),
         (["--history", "3," + "9" * 40], "is no item id"),
         (["--program", "controller", "--structure", "101"], "the same for all users"),
         (["--program", "controller", "--embeddings", "cached"], "no form with cached embeddings"),
@@ -69,6 +74,26 @@ def test_bad_choices(
     ended = run_here(capfd, "ofa", "--target", "onnx", "--checkpoint", small_ofa, "--output", tmp_path, *arguments)
     assert (ended.code, part in ended.error_line()) == (2, True), ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"3\xff", "is no text"),
+        (b"3,\0", "is no item id"),
+        ("3 \u0661".encode(), "is no item id"),
+        (b"3," * (1 << 19) + b"3", "larger than"),
+        (b" \n", "history is empty"),
+    ],
+)
+def test_bad_files_of_clicks(
+    content: bytes, part: str, small_ofa: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clicks.txt").write_bytes(content)
+    common = ("ofa", "--target", "onnx", "--checkpoint", small_ofa, "--output", tmp_path / "out")
+    ended = run_here(capfd, *common, "--history", tmp_path / "clicks.txt")
+    assert (ended.code, part in ended.error_line()) == (2, True), ended.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_with_one_network_takes_no_choice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from commands import run_here
 from exporter import profiles
 from exporter.core.errors import BadInputError
 from exporter.targets import TARGETS
+from models import checkpoint
 
 SHIPPED = profiles.shipped()
 SCHEMA = next(iter(SHIPPED.values())).with_name("schema.json")
@@ -77,6 +78,20 @@ DOCUMENTS: dict[str, tuple[str, bool]] = {
     "no history": ("name: a\ntargets: {onnx: }\nhistory_length: 0", False),
     "no memory": ("name: a\ntargets: {onnx: }\nbudgets: {memory_bytes: 0}", False),
     "half a byte": ("name: a\ntargets: {onnx: }\nbudgets: {memory_bytes: 0.5}", False),
+    "the longest history": (f"name: a\ntargets: {{onnx: }}\nhistory_length: {checkpoint.MAX_SIZE}", True),
+    "a longer history": (f"name: a\ntargets: {{onnx: }}\nhistory_length: {checkpoint.MAX_SIZE + 1}", False),
+    "all items": (f"name: a\ntargets: {{onnx: }}\ncandidates: {checkpoint.MAX_VOCABULARY - 1}", True),
+    "more than all items": (f"name: a\ntargets: {{onnx: }}\ncandidates: {checkpoint.MAX_VOCABULARY}", False),
+    "bytes without end": (f"name: a\ntargets: {{onnx: }}\nbudgets: {{size_bytes: {2**63}}}", False),
+    "a link of no speed": (
+        "name: a\ntargets: {onnx: }\nlinks: [{name: x, up_bytes_per_s: 1.0e-300, down_bytes_per_s: 1}]",
+        False,
+    ),
+    "a link that clears the screen": (
+        'name: a\ntargets: {onnx: }\nlinks: [{name: "\\e[2J", up_bytes_per_s: 1, down_bytes_per_s: 1}]',
+        False,
+    ),
+    "a description that rings": ('name: a\ntargets: {onnx: }\ndescription: "\\a"', False),
 }
 
 
@@ -92,6 +107,17 @@ def test_the_schema_and_the_loader_agree(case: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(BadInputError, match=r"a\.yaml:\d+: "):
             profiles.load(str(file))
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1e400"])
+@pytest.mark.parametrize(
+    "key", ["threads: ", "budgets: {latency_us: ", "links: [{name: x, down_bytes_per_s: 1, up_bytes_per_s: "]
+)
+def test_a_number_that_is_not_finite_is_refused(key: str, number: str, tmp_path: Path) -> None:
+    ends = {"budgets": "}", "links": "}]"}
+    (tmp_path / "a.yaml").write_text(f"name: a\ntargets: {{onnx: }}\n{key}{number}{ends.get(key.split(':')[0], '')}")
+    with pytest.raises(BadInputError, match=r"a\.yaml:3: "):
+        profiles.load(str(tmp_path / "a.yaml"))
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -135,7 +161,7 @@ FAULTS: dict[str, tuple[dict[str, str], list[str]]] = {
         ["base.yaml:3: extends", "in turn"],
     ),
     "nobody": ({"top": "name: top\nextends: nokia"}, ["top.yaml:2: extends", "unknown profile 'nokia'", "moto-e13"]),
-    "no file": ({"top": "name: top\nextends: gone.yaml"}, ["gone.yaml: No such file"]),
+    "no file": ({"top": "name: top\nextends: gone.yaml"}, ["gone.yaml does not exist", "give the name or the file"]),
     "a number": ({"top": "name: top\nextends: 3"}, ["top.yaml:2: extends", "give the name or the file"]),
     "a null byte": ({"top": 'name: top\nextends: "a\\0.yaml"'}, ["top.yaml:2: extends", "unknown profile"]),
     "in a link": (
@@ -149,6 +175,14 @@ FAULTS: dict[str, tuple[dict[str, str], list[str]]] = {
     "two links of a name": (
         {"top": "name: t\nextends: generic\nlinks:\n" + "- {name: a, up_bytes_per_s: 1, down_bytes_per_s: 1}\n" * 2},
         ["top.yaml:3: links", "two links share a name"],
+    ),
+    "a key twice in one line": (
+        {"top": "name: t\nextends: generic\nbudgets: {latency_us: 5, latency_us: 9}"},
+        ["top.yaml:3: budgets.latency_us", "stands already in line 3"],
+    ),
+    "no words": (
+        {"top": "name: t\nextends: generic\nthreads: '" + "9" * 9000 + "'"},
+        ["top.yaml:3: threads", "999..."],
     ),
     "two ways": (
         {"top": "name: t\nextends: generic\nconnection: {host: , adb: }"},

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import run_here
 
 from exporter import store
+from models import untrained
+from models.checkpoint import MAX_SIZE
+from models.zoo import load_spec
 
 
 def test_an_architecture_without_weights_has_costs_and_parity(
@@ -31,6 +35,28 @@ def test_profiles_choose_the_lengths_of_an_untrained_model(tmp_path: Path, capfd
     assert ended.code == 0, ended.err
     assert [one["shape"] for one in ended.document["inputs"]] == [[1, 25], [1, 7]]
     assert ended.document["source"]["architecture"]["history_length"] == 25
+
+
+@pytest.mark.parametrize("candidates", [30_000, 9_999_999])
+def test_more_candidates_than_items_are_refused(
+    candidates: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wide.yaml").write_text(f"name: wide\ncandidates: {candidates}\ntargets: {{onnx: }}")
+    where = ("--output", tmp_path / "out", "--profile", tmp_path / "wide.yaml")
+    ended = run_here(capfd, "din", "--untrained", "--target", "onnx", *where)
+    assert (ended.code, f"candidates: {candidates} are asked for" in ended.error_line()) == (2, True), ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_items_can_be_candidates() -> None:
+    """Every item once, in each case: more could not be distinct."""
+    _, checkpoint = untrained.untrained(load_spec("din"), 3, untrained.VOCABULARY - 1)
+    candidates = checkpoint.golden["candidate_ids"]
+    assert candidates.shape == checkpoint.golden["scores"].shape == (untrained.CASES, untrained.VOCABULARY - 1)
+    assert (np.sort(candidates[-1]) == np.arange(1, untrained.VOCABULARY)).all()
+    for length in (MAX_SIZE + 1, 10**9):
+        with pytest.raises(ValueError, match="the longest history of a model is 4096"):
+            untrained.untrained(load_spec("din"), length, 1)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from exporter.core.errors import BadInputError
 from exporter.core.types import Precision
+from safeio import files
 
 Embeddings = Literal["shipped", "cached"]
 
@@ -38,18 +39,16 @@ class ExportRequest:
 def read_history(text: str) -> list[int]:
     """Return the item ids of `3,17,5`, or of a text file of ids; raises BadInputError."""
     source = "--history"
-    if not re.fullmatch(r"[\s\d,+-]*", text):
+    if not re.fullmatch(r"[\s\d,+-]*", text, re.ASCII):
         source, path = text, Path(text)
         try:
-            if path.stat().st_size > _MAX_HISTORY_BYTES:
-                raise BadInputError(f"{path}: larger than {_MAX_HISTORY_BYTES} bytes; that is no history")
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise BadInputError(f"{path}: {error.strerror}; give a file of item ids, or the ids: 3,17,5") from error
+            text = files.read_file(path, _MAX_HISTORY_BYTES, follow_link=True).decode()
+        except files.UnreadableError as error:
+            raise BadInputError(f"{path} {error}; give a file of item ids, or the ids: 3,17,5") from error
         except UnicodeDecodeError as error:
-            raise BadInputError(f"{path}: no text; give a file of item ids, or the ids: 3,17,5") from error
+            raise BadInputError(f"{path} is no text; give a file of item ids, or the ids: 3,17,5") from error
     words = [word for word in re.split(r"[\s,]+", text) if word]
     for word in words:
-        if not re.fullmatch(r"[+-]?\d+", word) or len(word) > _MAX_DIGITS:
+        if not re.fullmatch(r"[+-]?\d+", word, re.ASCII) or len(word) > _MAX_DIGITS:
             raise BadInputError(f"{source}: {word[:40]!r} is no item id; write whole numbers with commas between")
     return [int(word) for word in words]

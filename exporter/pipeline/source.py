@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
 from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, TensorSpec
+from exporter.pipeline import cases
 from exporter.pipeline.request import ExportRequest, read_history
 from models.zoo import load_spec
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from models.spec import ModelSpec, ProgramSpec, Selection
 
 PRETRAINED = Path(__file__).resolve().parents[2] / "models" / "pretrained"
-_STALE = 1e-4  # golden scores may be from another machine, whose torch rounds differently
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -185,9 +184,6 @@ def load(request: ExportRequest, history_length: int | None = None, candidates: 
     """
     import torch
 
-    from models import checkpoint as checkpoints
-    from models.untrained import untrained
-
     # These models are too small to share: more threads wait for each other, and others for them.
     torch.set_num_threads(1)
     spec = load_spec(request.model)
@@ -198,22 +194,36 @@ def load(request: ExportRequest, history_length: int | None = None, candidates: 
     if request.untrained and request.checkpoint is not None:
         raise BadInputError("--untrained draws weights and --checkpoint has some; leave one of the two out")
     history = None if request.history is None else read_history(request.history)
-    if request.untrained:
-        model, checkpoint = untrained(spec, history_length, candidates)
-    else:
-        try:
-            checkpoint = checkpoints.read(_folder(request))
-            model = checkpoints.build(checkpoint, spec)
-        except checkpoints.CheckpointError as error:
-            raise CheckpointError(str(error)) from error
-        _check_scores(model, checkpoint)
+    model, checkpoint = _load_model(request, spec, history_length, candidates)
     try:
         selection = _selection(request, spec, program, model, checkpoint, history)
-        source = Source(model, program, _cut(checkpoint, history_length, candidates), selection)
+        source = Source(model, program, cases.cut(checkpoint, history_length, candidates), selection)
         _ = source.module, source.inputs  # a program may want what this checkpoint has not
     except ValueError as error:
         raise BadInputError(str(error)) from error
     return source
+
+
+def _load_model(
+    request: ExportRequest, spec: "ModelSpec", history_length: int | None, candidates: int | None
+) -> "tuple[nn.Module, Checkpoint]":
+    """Return the model and its checkpoint, drawn or read; sizes that it has not are refused before it is built."""
+    from models import checkpoint as checkpoints
+    from models.untrained import untrained
+
+    if request.untrained:
+        try:
+            return untrained(spec, history_length, candidates)
+        except ValueError as error:
+            raise ProfileError(f"{error}; ask for fewer in the profile") from error
+    try:
+        checkpoint = checkpoints.read(_folder(request))
+        cases.check_sizes(checkpoint, history_length, candidates)
+        model = checkpoints.build(checkpoint, spec)
+    except checkpoints.CheckpointError as error:
+        raise CheckpointError(str(error)) from error
+    cases.check_scores(model, checkpoint)
+    return model, checkpoint
 
 
 def _folder(request: ExportRequest) -> Path:
@@ -225,25 +235,6 @@ def _folder(request: ExportRequest) -> Path:
             " or --untrained"
         )
     return folder
-
-
-def _cut(checkpoint: "Checkpoint", history_length: int | None, candidates: int | None) -> "Checkpoint":
-    """Return the checkpoint with shorter golden cases; its golden scores are not those of the cut cases."""
-    golden = checkpoint.golden
-    sizes = {"history_length": history_length, "candidates": candidates}
-    for (key, wanted), name in zip(sizes.items(), ("item_ids", "candidate_ids"), strict=True):
-        if wanted is not None and wanted > golden[name].shape[1]:
-            raise ProfileError(f"{key}: the profile asks for {wanted}, the checkpoint has {golden[name].shape[1]}")
-    history_length = history_length or checkpoint.history_length
-    return replace(
-        checkpoint,
-        config={**checkpoint.config, "history_length": history_length},
-        golden={
-            **golden,
-            "item_ids": golden["item_ids"][:, -history_length:],
-            "candidate_ids": golden["candidate_ids"][:, :candidates],
-        },
-    )
 
 
 def _program(request: ExportRequest, spec: "ModelSpec") -> "ProgramSpec":
@@ -282,19 +273,3 @@ def _selection(
         option = "--history" if history is not None else "--structure"
         raise BadInputError(f"{option} chooses a sub-network, and {program.name} is the same for all users")
     return None
-
-
-def _check_scores(model: "nn.Module", checkpoint: "Checkpoint") -> None:
-    """Compute the golden scores with the whole model; raises CheckpointError where those of the file are stale."""
-    import numpy as np
-    import torch
-
-    golden = checkpoint.golden
-    with torch.no_grad():
-        pairs = (torch.from_numpy(golden[name]).split(_BATCH) for name in ("item_ids", "candidate_ids"))
-        scores = torch.cat([model(*pair) for pair in zip(*pairs, strict=True)]).numpy()
-    if not np.allclose(golden["scores"], scores, rtol=0, atol=_STALE):
-        raise CheckpointError(
-            f"{checkpoint.folder}: golden.npz is stale: its 'scores' differ from what the weights give by up to"
-            f" {np.abs(golden['scores'] - scores).max():.3g}; write the checkpoint again"
-        )

@@ -1,17 +1,20 @@
 """Read a device profile and those that it extends; every error names the file, the line and the key at fault."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from exporter.core.errors import ProfileError, UnknownNameError
+from exporter.profiles import yaml12
 from exporter.profiles.schema import DeviceProfile
+from safeio import files
 
-_MAX_PROFILE_BYTES = 1 << 20
+_MAX_PROFILE_BYTES = 1 << 16
+_MAX_SHOWN = 120
 _SHIPPED = Path(__file__).resolve().parents[2] / "device_profiles"  # beside this package in a wheel and a clone
 # What belongs to one profile alone: the base's name would put two devices' artifacts into one place.
 _OWN = {"name", "description"}
@@ -44,18 +47,18 @@ def load(name_or_file: str) -> DeviceProfile:
         where = document.place(("extends",))
         base = document.data["extends"]
         if not isinstance(base, str):
-            raise ProfileError(f"{where}: {base!r}: give the name or the file of a profile")
+            raise ProfileError(f"{where}: {_shown(base)}: give the name or the file of a profile")
         try:
             path = _find(base, document.path.parent)
         except UnknownNameError as error:
             raise ProfileError(f"{where}: {error}") from error
-        if path.resolve() in [known.path.resolve() for known in chain]:
+        if os.path.realpath(path) in [os.path.realpath(known.path) for known in chain]:
             raise ProfileError(f"{where}: {base!r} extends this profile in turn; remove one of the two")
         chain.append(_read(path))
     origin: dict[str, _Document] = {}
     for document in chain:
         for key in document.data.keys() - {"extends"} - (_OWN if document is not chain[0] else set()):
-            origin.setdefault(str(key), document)
+            origin.setdefault(key, document)
     data = {key: document.data[key] for key, document in origin.items()}
     try:
         return DeviceProfile.model_validate(data)
@@ -75,43 +78,16 @@ def _find(name_or_file: str, folder: Path) -> Path:
 
 
 def _read(path: Path) -> _Document:
+    """Read one file; it may be a link, since the user named it or the profile that does."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_PROFILE_BYTES + 1)
-        if len(text) > _MAX_PROFILE_BYTES:
-            raise ProfileError(f"{path}: larger than {_MAX_PROFILE_BYTES} bytes; that is no device profile")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ProfileError(f"{path}: YAML aliases are not allowed in a profile; write the value out")
-        data = yaml.safe_load(text)
-    except OSError as error:
-        raise ProfileError(f"{path}: {error.strerror}; give the name or the file of a device profile") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark is not None else ""
-        raise ProfileError(f"{path}{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    except RecursionError as error:
-        raise ProfileError(f"{path}: nested too deeply for a device profile") from error
-    if not isinstance(data, dict):
+        document = yaml12.read(files.read_file(path, _MAX_PROFILE_BYTES, follow_link=True))
+    except files.UnreadableError as error:
+        raise ProfileError(f"{path} {error}; give the name or the file of a device profile") from error
+    except yaml12.YamlError as error:
+        raise ProfileError(f"{path}:{error.line}: {error}") from error
+    if not isinstance(document.data, dict):
         raise ProfileError(f"{path}:1: a profile is a mapping of keys to values")
-    lines: dict[tuple[str, ...], int] = {}
-    for keys, line in _lines(node):
-        if lines.setdefault(keys, line) != line:
-            raise ProfileError(f"{path}:{line}: {'.'.join(keys)}: this key stands already in line {lines[keys]}")
-    return _Document(path, {str(key): value for key, value in data.items()}, lines)
-
-
-def _lines(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yield (path of keys and positions, 1-based line) for everything in a composed YAML mapping."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            keys = (*prefix, str(key.value))
-            yield keys, key.start_mark.line + 1
-            yield from _lines(value, keys)
-    elif isinstance(node, yaml.SequenceNode):
-        for position, value in enumerate(node.value):
-            yield (*prefix, str(position)), value.start_mark.line + 1
-            yield from _lines(value, (*prefix, str(position)))
+    return _Document(path, document.data, document.lines)
 
 
 def _explain(origin: Mapping[str, _Document], asked: _Document, problem: Any) -> str:
@@ -124,10 +100,15 @@ def _explain(origin: Mapping[str, _Document], asked: _Document, problem: Any) ->
         case "missing":
             return f"{where}: this key is missing"
         case "literal_error":
-            return f"{where}: {problem['input']!r} is not one of {problem['ctx']['expected']}"
+            return f"{where}: {_shown(problem['input'])} is not one of {problem['ctx']['expected']}"
         case _:
             message = problem["msg"].removeprefix("Value error, ")
-            return f"{where}: {problem['input']!r}: {message[:1].lower()}{message[1:]}"
+            return f"{where}: {_shown(problem['input'])}: {message[:1].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _fields(keys: tuple[str, ...]) -> list[str]:

@@ -13,7 +13,16 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _HOST = r"^[A-Za-z0-9_]([A-Za-z0-9._:%-]{0,252}[A-Za-z0-9_])?$"
 _USER = r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$"
 _FOLDER = r"^[A-Za-z0-9._/][A-Za-z0-9._/ -]{0,255}$"
+# What is printed: no word of a profile can steer a terminal.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _SERIAL = r"^[A-Za-z0-9]([A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?$"
+
+# The longest history and all items of the largest catalogue of a checkpoint: its MAX_SIZE and MAX_VOCABULARY.
+MAX_HISTORY = 4096
+MAX_CANDIDATES = 10_000_000 - 1
+_MAX_COUNT = 2**63 - 1
+# From a byte in a second to a petabyte: what takes longer or less than that is no link, and its times no numbers.
+_Speed = Annotated[float, Field(ge=1, le=1e15, allow_inf_nan=False)]
 
 # The processors whose kernels the runtimes choose between; names of qemu's.
 Cpu = (
@@ -71,19 +80,19 @@ class Budgets(_Strict):
     """
 
     flops_per_token: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    parameters: int | None = Field(default=None, gt=0)
-    size_bytes: int | None = Field(default=None, gt=0)
-    memory_bytes: int | None = Field(default=None, gt=0)
+    parameters: int | None = Field(default=None, gt=0, le=_MAX_COUNT)
+    size_bytes: int | None = Field(default=None, gt=0, le=_MAX_COUNT)
+    memory_bytes: int | None = Field(default=None, gt=0, le=_MAX_COUNT)
     latency_us: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Link(_Strict):
     """A network link of the device: bytes per second each way, the round trip in milliseconds, null if not known."""
 
-    name: str = Field(min_length=1, max_length=64)
-    up_bytes_per_s: float = Field(gt=0, allow_inf_nan=False)
-    down_bytes_per_s: float = Field(gt=0, allow_inf_nan=False)
-    round_trip_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    name: str = Field(min_length=1, max_length=64, pattern=_PRINTABLE)
+    up_bytes_per_s: _Speed
+    down_bytes_per_s: _Speed
+    round_trip_ms: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
 
 
 class HostOptions(_Strict):
@@ -106,7 +115,7 @@ class SshOptions(_Strict):
     host: str = Field(pattern=_HOST)
     port: int | None = Field(default=None, ge=1, le=65535)
     user: str | None = Field(default=None, pattern=_USER)
-    config: str | None = Field(default=None, min_length=1, pattern=r"^[^\x00-\x1f]+$")
+    config: str | None = Field(default=None, min_length=1, max_length=4096, pattern=_PRINTABLE)
     folder: str = Field(default=".cache/cocorr-export", pattern=_FOLDER)
 
 
@@ -160,12 +169,12 @@ class DeviceProfile(_Strict):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    description: str = ""
+    description: str = Field(default="", max_length=1000, pattern=_PRINTABLE)
     os: Literal["android", "ios", "linux", "macos"] | None = None
     abi: Literal["arm64", "x86_64"] | None = None
     precision: Precision = "fp32"
-    history_length: int | None = Field(default=None, ge=1)
-    candidates: int | None = Field(default=None, ge=1)
+    history_length: int | None = Field(default=None, ge=1, le=MAX_HISTORY)
+    candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     threads: int = Field(default=1, ge=1, le=256)
     targets: TargetOptions
     budgets: Budgets = Budgets()
