@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from exporter.core.types import Captured, DataFile, GraphForm, Lowered, PairedTimes, Precision, RunRequest, RunResult
+from exporter.core.types import Captured, GraphForm, Lowered, PairedTimes, Precision, RunRequest, RunResult
 
 
 class Target(Protocol):
@@ -29,11 +29,11 @@ class Target(Protocol):
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
         """Write the model file into `folder` and return its path; raises LoweringError."""
 
-    def data_file(self, model_file: Path) -> DataFile | None:
-        """Return where the program reads external weights, or None: it has none, or takes them as inputs."""
-
     def read(self, model_file: Path) -> Lowered:
-        """Read operations, constants, inputs and memory plan from the artifact's own file; raises ArtifactError."""
+        """Read what the artifact's own file says, with the vendor's reader, which raises what it likes or never ends.
+
+        Called by `targets.reading` alone, in a process of its own.
+        """
 
 
 class Connection(Protocol):

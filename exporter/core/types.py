@@ -11,6 +11,14 @@ if TYPE_CHECKING:  # the command line imports this module when it starts
 Arrays = Mapping[str, "np.ndarray"]
 Precision = Literal["fp32", "fp16"]
 Verdict = Literal["pass", "fail", "unverified"]
+Setting = bool | int | str
+
+Shape = tuple[int, ...]
+
+MOST_PARTS = 1 << 16
+"""More operations, or constants, than any program for a device has: one that names more is not read."""
+MOST_BYTES = 1 << 36
+"""More than any device has for one program: a figure of so many bytes is what a file claims, and not what runs."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Operation:
     kind: str | None
     inputs: tuple[tuple[int, ...], ...]
     outputs: tuple[tuple[int, ...], ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Setting] = field(default_factory=dict)
     delegate: str | None = None
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
@@ -92,6 +100,14 @@ class Constant:
     bytes: int
     sha256: str | None
     place: str
+
+
+def extents(sizes: Iterable[int]) -> tuple[int, ...]:
+    """Return the shape that a file gives; raises ValueError for a size below 0."""
+    shape = tuple(int(size) for size in sizes)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"a size below 0 in the shape {list(shape[:8])}")
+    return shape
 
 
 def stored_bytes(constants: Iterable[Constant]) -> int:
@@ -114,12 +130,14 @@ class Lowered:
     """What an artifact's own file says: its operations in order, its constants, its inputs and its memory plan.
 
     `inputs` pairs each input's name, None where the file has positions only, with the value that it is in the graph.
+    `data` says where the program reads external weights; None: it has none, or takes them as inputs.
     """
 
     operations: tuple[Operation, ...]
     constants: tuple[Constant, ...]
     inputs: tuple[tuple[str | None, str], ...]
     memory_plan: MemoryPlan
+    data: DataFile | None = None
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def cost_of(operation: Operation) -> Cost:
         return cost
     if activation not in ELEMENTWISE:
         raise ShapeError(f"activation {activation!r} has no cost")
-    return Cost(cost.flops + ELEMENTWISE[activation] * elements(operation), cost.macs, cost.moved_bytes)
+    return Cost(cost.flops + ELEMENTWISE[str(activation)] * elements(operation), cost.macs, cost.moved_bytes)
 
 
 def elements(operation: Operation) -> int:

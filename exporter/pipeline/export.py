@@ -124,14 +124,17 @@ class _Job:
         from exporter.connections import connect
         from exporter.core import package
         from exporter.environment import versions
+        from exporter.targets import reading
+        from safeio.files import write_new
 
         target, program = TARGETS[self.target], source.program
         captured = self._lowering.captured(source)
         self.report(f"{self.target}: lowering")
         model_file = target.lower(captured, self.precision, self.options, folder)
-        data = None if source.external is None else target.data_file(model_file)
+        lowered = reading.read(target, model_file)
+        data = None if source.external is None else lowered.data
         if source.external is not None and data is None:  # weights that are inputs come from the package itself
-            (folder / package.FILE).write_bytes(package.to_bytes(source.external))
+            write_new(folder / package.FILE, package.to_bytes(source.external))
         store.write_golden(folder, source.inputs, source.outputs)
         self.report(f"{self.target}: running {len(next(iter(source.inputs.values())))} golden cases")
         subject = judge.Subject(
@@ -147,7 +150,6 @@ class _Job:
         )
         ran = judge.run(subject, source.inputs, _WARMUP, _ITERATIONS)
         in_file = {} if data is None else data.tensors
-        lowered = target.read(model_file)
         counted = figures.flops(lowered)
         manifest = {
             "schema_version": store.SCHEMA_VERSION,

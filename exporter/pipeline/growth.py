@@ -1,9 +1,7 @@
 """What one more click costs: the same program lowered for several lengths of the history, counted and run."""
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.types import Captured, Precision
@@ -47,15 +45,19 @@ def points(
     """
     from exporter import figures, judge
     from exporter.connections.host import HostConnection
+    from exporter.targets import reading
+    from safeio.files import writing
+    from safeio.staging import scratch
 
     target = TARGETS[lowering.target]
     found = []
     for length in lengths:
         report(f"{lowering.target}: lowering for {length} tokens")
         captured = lowering.captured(source, length)
-        with tempfile.TemporaryDirectory(prefix="cocorr-growth-") as name:
-            model_file = target.lower(captured, lowering.precision, lowering.options, Path(name))
-            lowered = target.read(model_file)
+        with scratch("growth") as folder:
+            with writing(folder, "make room there, or name another folder in TMPDIR"):
+                model_file = target.lower(captured, lowering.precision, lowering.options, folder)
+            lowered = reading.read(target, model_file)
             ran = judge.Ran(None, "unverified", "not run")
             if timed is not None:
                 subject = judge.Subject(
@@ -67,7 +69,7 @@ def points(
                     outputs=captured.outputs,
                     ranking=source.program.ranking,
                     threads=threads,
-                    data=target.data_file(model_file),
+                    data=lowered.data,
                 )
                 report(f"{lowering.target}: running for {length} tokens")
                 inputs = {spec.name: captured.examples[spec.name][None] for spec in captured.inputs}

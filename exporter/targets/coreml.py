@@ -1,17 +1,16 @@
 """Core ML programs (.mlpackage) through coremltools."""
 
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from exporter.core import kinds
-from exporter.core.errors import LoweringError
-from exporter.core.extras import require, without_noise
-from exporter.core.liveness import Lifetime, planned_bytes
+from exporter.core.extras import converting, require
+from exporter.core.liveness import Lifetime, memory_plan, planned_bytes
 from exporter.core.types import (
     Captured,
     Constant,
-    DataFile,
     GraphForm,
     Lowered,
     MemoryPlan,
@@ -19,6 +18,7 @@ from exporter.core.types import (
     Precision,
     stored_bytes,
 )
+from safeio import files
 
 NOISE = (
     r"Failed to load _ML\w+: No module named 'coremltools\.libcoremlpython'",
@@ -103,6 +103,11 @@ _KINDS = {
     "transpose": kinds.MOVE,
     "shape": kinds.SHAPE,
 }
+_SETTINGS = ("transpose_x", "transpose_y", "axis", "groups")  # those that a formula asks for
+_PLAN = (
+    "the smallest of several arenas over the lifetimes of the program's values, 64-byte aligned;"
+    " Core ML plans for itself and does not tell"
+)
 _ITEM_BYTES = {"float16": 2, "int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2}
 
 
@@ -125,33 +130,34 @@ class CoreMLTarget:
 
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
         """Write model.mlpackage; inputs and outputs stay int32 and float32 at every precision."""
-        with without_noise(*NOISE):
+        with converting("coremltools", captured, *NOISE):
             np = require("numpy", self.extra)
             ct = require("coremltools", self.extra)
-            try:
-                package = ct.convert(
-                    captured.exported.run_decompositions({}),
-                    outputs=[
-                        ct.TensorType(name=spec.name, dtype=np.dtype(spec.dtype).type) for spec in captured.outputs
-                    ],
-                    minimum_deployment_target=getattr(ct.target, options["deployment_target"]),
-                    compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision],
-                    skip_model_load=True,
-                )
-                path = folder / "model.mlpackage"
-                package.save(str(path))
-            except Exception as error:  # coremltools raises whatever its passes raise
-                raise LoweringError(f"coremltools refused {captured.model}/{captured.program}: {error}") from error
-        (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+            converted = ct.convert(
+                captured.exported.run_decompositions({}),
+                outputs=[ct.TensorType(name=spec.name, dtype=np.dtype(spec.dtype).type) for spec in captured.outputs],
+                minimum_deployment_target=getattr(ct.target, options["deployment_target"]),
+                compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision],
+                skip_model_load=True,
+            )
+        path = folder / "model.mlpackage"
+        # Its own save() copies the same package and adds notes for debugging; a failed write is a list of texts there.
+        _copy(Path(converted.package_path), path)
         return path
-
-    def data_file(self, model_file: Path) -> DataFile | None:
-        """Return None: weights that stay outside are inputs."""
-        return None
 
     def read(self, model_file: Path) -> Lowered:
         """Read the default function, and plan an arena over the lifetimes of its values; raises ProgramError."""
         return lowered(model_file)
+
+
+def _copy(package: Path, place: Path) -> None:
+    """Copy the files of a package that was made here; raises OSError."""
+    place.mkdir()
+    for name, status in files.tree(package):
+        if stat.S_ISDIR(status.st_mode):
+            (place / name).mkdir()
+        else:
+            files.write_new(place / name, (package / name).read_bytes())
 
 
 def lowered(package: Path) -> Lowered:
@@ -176,7 +182,7 @@ def lowered(package: Path) -> Lowered:
 def _operation(info: Any, computes: bool) -> Operation:
     """Return an operation; one that only decompresses a constant does so when the program is loaded, and costs 0."""
     kind = _KINDS.get(info.type) if computes else kinds.SHAPE
-    attributes = dict(info.attributes)
+    attributes = {name: value for name in _SETTINGS if isinstance(value := info.attributes.get(name), int)}
     if kind in (kinds.GATHER, kinds.MOVE) and info.outputs:
         attributes["dtype_bytes"] = _ITEM_BYTES.get(info.outputs[0].dtype, 4)
     return Operation(
@@ -196,9 +202,4 @@ def _plan(function: Any, constant_bytes: int) -> MemoryPlan:
     if unknown:
         return MemoryPlan(constant_bytes, None, "", f"the size of {unknown[0]!r} is only known in a run")
     lifetimes = [Lifetime(value.bytes or 0, value.first, value.last) for value in function.values]
-    return MemoryPlan(
-        constant_bytes=constant_bytes,
-        planned_activation_bytes=planned_bytes(lifetimes),
-        plan_method="the smallest of several arenas over the lifetimes of the program's values, 64-byte aligned;"
-        " Core ML plans for itself and does not tell",
-    )
+    return memory_plan(constant_bytes, lifetimes, planned_bytes, _PLAN)

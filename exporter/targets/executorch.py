@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from exporter.core.errors import ArtifactError, LoweringError
-from exporter.core.extras import require, without_noise
+from exporter.core.extras import converting, require
 from exporter.core.types import Captured, DataFile, ExternalWeights, GraphForm, Lowered, Precision
 from exporter.targets.coreml import NOISE as COREML_NOISE
+from safeio.files import write_new
+from safeio.staging import scratch
 
 _NOISE = (
     *COREML_NOISE,
@@ -46,40 +48,33 @@ class ExecuTorchTarget:
 
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
         """Write model.pte; with external weights also weights.ptd, and layout.json to find them."""
-        with without_noise(*_NOISE):
+        external = captured.external if captured.external and captured.external.tensors else None
+        with converting("ExecuTorch", captured, *_NOISE):
             exir = require("executorch.exir", self.extra)
-            external = captured.external if captured.external and captured.external.tensors else None
-            try:
-                exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
-                edge = exir.to_edge_transform_and_lower(
-                    exported, partitioner=_partitioners(options["delegate"], precision)
-                )
-                program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
-            except Exception as error:  # the partitioners raise whatever their passes raise
-                raise LoweringError(f"ExecuTorch refused {captured.model}/{captured.program}: {error}") from error
-            path = folder / "model.pte"
-            path.write_bytes(program.buffer)
+            exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
+            edge = exir.to_edge_transform_and_lower(exported, partitioner=_partitioners(options["delegate"], precision))
+            program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
+            written = {"model.pte": program.buffer}
             if external is not None:
-                _write_data(folder, program, stand_ins, external)
-        return path
-
-    def data_file(self, model_file: Path) -> DataFile | None:
-        """Read layout.json, where there is one."""
-        path = model_file.with_name(LAYOUT_FILE)
-        if not path.exists():
-            return None
-        try:
-            layout = json.loads(path.read_text())
-            return DataFile(DATA_FILE, {name: (int(at), str(dtype)) for name, (at, dtype) in layout.items()})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{path}: not readable as places of weights; export the artifact again") from error
+                written |= _data(program, stand_ins, external)
+        for name, content in written.items():
+            write_new(folder / name, content)
+        return folder / "model.pte"
 
     def read(self, model_file: Path) -> Lowered:
-        """Read the operators that the runtime calls and those inside each delegate; raises ArtifactError."""
+        """Read the operators that the runtime calls and those inside each delegate, and layout.json if it is there."""
         from exporter.targets.executorch_delegates import READERS
         from exporter.targets.executorch_file import read
 
-        return read(model_file, READERS, _PLAN)
+        layout = model_file.with_name(LAYOUT_FILE)
+        data = _layout(layout) if layout.exists() else None
+        return replace(read(model_file, READERS, _PLAN), data=data)
+
+
+def _layout(path: Path) -> DataFile:
+    """Read where each tensor lies in the data file."""
+    layout = json.loads(path.read_text(encoding="utf-8"))
+    return DataFile(DATA_FILE, {name: (int(at), str(dtype)) for name, (at, dtype) in layout.items()})
 
 
 def _partitioners(delegate: str, precision: Precision) -> list[Any]:
@@ -139,12 +134,13 @@ def _backend_config(edge: Any, names: Sequence[str]) -> Any:
     )
 
 
-def _write_data(folder: Path, program: Any, stand_ins: Mapping[str, Any], external: ExternalWeights) -> None:
-    """Write weights.ptd with the weights themselves, and layout.json; raises LoweringError where one is not in it."""
+def _data(program: Any, stand_ins: Mapping[str, Any], external: ExternalWeights) -> dict[str, bytes]:
+    """Return weights.ptd with the weights themselves, and layout.json; raises ValueError where one is not in it."""
     from exporter.core import package  # it needs numpy, which the command line does not want when it starts
 
-    program.write_tensor_data_to_file(str(folder))
-    data = (folder / DATA_FILE).read_bytes()
+    with scratch("executorch") as folder:
+        program.write_tensor_data_to_file(str(folder))
+        data = (folder / DATA_FILE).read_bytes()
     places: dict[str, tuple[int, str]] = {}
     for name, numbers in stand_ins.items():
         for dtype in ("float32", "float16"):
@@ -153,6 +149,6 @@ def _write_data(folder: Path, program: Any, stand_ins: Mapping[str, Any], extern
                 places[name] = data.index(content), dtype
     missing = [name for name in external.tensors if name not in places]
     if missing:
-        raise LoweringError(f"ExecuTorch did not put the weights {missing[0]} into its data file as they are")
-    (folder / DATA_FILE).write_bytes(package.patch(data, DataFile(DATA_FILE, places), external.tensors))
-    (folder / LAYOUT_FILE).write_text(json.dumps(places))
+        raise ValueError(f"it did not put the weights {missing[0]} into its data file as they are")
+    patched = package.patch(data, DataFile(DATA_FILE, places), external.tensors)
+    return {DATA_FILE: patched, LAYOUT_FILE: json.dumps(places).encode()}

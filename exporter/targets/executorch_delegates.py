@@ -8,17 +8,18 @@ and the constants that they read.
 import json
 import re
 import struct
-import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from exporter.core import kinds
-from exporter.core.types import Constant, Operation
+from exporter.core.types import Constant, Operation, extents
 from exporter.targets import coreml
 from exporter.targets.aten import KINDS, in_order
-from exporter.targets.executorch_file import DelegateReader, Inside, Named, cut, decompile, digest
+from exporter.targets.executorch_file import ROOM, DelegateReader, Inside, Named, cut, decompile, digest
+from safeio.files import write_new, writing
+from safeio.staging import scratch
 
 _TREE_BYTES = 1 << 20
 _NO_VALUE = 2**32 - 1
@@ -132,7 +133,7 @@ def _constant(
 
 
 def _dims(tensor: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(size) for size in tensor.get("dims") or ())
+    return extents(tensor.get("dims") or ())
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -215,9 +216,10 @@ def core_ml(prefix: str, payload: memoryview, arguments: list[str], _named: Name
     """Read a Core ML delegate: files one after the other, then a JSON tree of them, written backwards."""
     text = bytes(payload[-_TREE_BYTES:]).rstrip(b"\0").decode("latin-1")[::-1]
     nodes = json.JSONDecoder().raw_decode(text)[0]["nodes"]
-    with tempfile.TemporaryDirectory(prefix="cocorr-coreml-") as name:
-        root = Path(name) / "root"
-        _unpack(nodes, len(nodes) - 1, payload, root, set())
+    with scratch("coreml") as folder:
+        root = folder / "root"
+        with writing(folder, ROOM):
+            _unpack(_Tree(nodes, payload), len(nodes) - 1, root)
         metadata = json.loads((root / "metadata.json").read_text(encoding="utf-8"))
         inside = coreml.lowered(root / "model.mlpackage")
     names = dict(zip((*metadata["inputNames"], *metadata["outputNames"]), arguments, strict=True))
@@ -235,21 +237,40 @@ def core_ml(prefix: str, payload: memoryview, arguments: list[str], _named: Name
     return operations, constants
 
 
-def _unpack(nodes: list[Mapping[str, Any]], index: int, payload: memoryview, place: Path, seen: set[int]) -> None:
-    """Write a file or folder of the tree at `place`; raises ValueError for a circle or a name that is not plain."""
-    if index in seen:
+@dataclass
+class _Tree:
+    """Files one after the other in `payload`; `seen` are the nodes that were written, `left` the bytes not yet used."""
+
+    nodes: list[Mapping[str, Any]]
+    payload: memoryview
+    seen: set[int] = field(default_factory=set)
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = len(self.payload)
+
+
+def _unpack(tree: _Tree, index: int, place: Path) -> None:
+    """Write a file or folder of a tree at `place`.
+
+    Raises ValueError for a circle, files with bytes in common, and a name that is not plain.
+    """
+    if index in tree.seen:
         raise ValueError("the tree of files is no tree")
-    seen.add(index)
-    node = nodes[index]
+    tree.seen.add(index)
+    node = tree.nodes[index]
     if node["kind"] == 0:
         region = node["dataRegion"]
-        place.write_bytes(cut(payload, region["offset"], region["size"]))
+        tree.left -= region["size"]
+        if tree.left < 0:
+            raise ValueError("the tree has files with bytes in common")
+        write_new(place, bytes(cut(tree.payload, region["offset"], region["size"])))
         return
     place.mkdir()
     for name, child in node["children"].items():
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
             raise ValueError(f"{name!r} is no plain file name")
-        _unpack(nodes, int(child), payload, place / name, seen)
+        _unpack(tree, int(child), place / name)
 
 
 READERS: dict[str, DelegateReader] = {

@@ -8,22 +8,25 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import re
+import resource
 import struct
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from exporter.core import kinds
-from exporter.core.errors import ArtifactError, MissingExtraError
-from exporter.core.types import Constant, Lowered, MemoryPlan, Operation, stored_bytes
+from exporter.core.errors import MissingExtraError
+from exporter.core.types import Constant, Lowered, MemoryPlan, Operation, extents, stored_bytes
 from exporter.targets.aten import KINDS, in_order
+from safeio.files import write_new, writing
+from safeio.staging import scratch
 
 SCHEMA = "exir/_serialize/program.fbs"
-_TIME_LIMIT_S = 60
+ROOM = "make room there, or name another folder in TMPDIR"
 ITEM_BYTES = {
     **dict.fromkeys(("BYTE", "CHAR", "BOOL", "QINT8", "QUINT8"), 1),
     **dict.fromkeys(("SHORT", "HALF", "BFLOAT16", "UINT16"), 2),
@@ -37,11 +40,8 @@ DelegateReader = Callable[[str, memoryview, list[str], Named], Inside]
 
 
 def read(model_file: Path, delegates: Mapping[str, DelegateReader], plan_method: str) -> Lowered:
-    """Read a .pte file, with a reader for each delegate; raises ArtifactError for one that is damaged or foreign."""
-    try:
-        return _Reader(Pte.of(model_file), delegates).lowered(plan_method)
-    except (LookupError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
-        raise ArtifactError(f"{model_file}: not a readable ExecuTorch program; export it again") from error
+    """Read a .pte file, with a reader for each delegate."""
+    return _Reader(Pte.of(model_file), delegates).lowered(plan_method)
 
 
 def decompile(schema: str, data: bytes) -> dict[str, Any]:
@@ -50,23 +50,34 @@ def decompile(schema: str, data: bytes) -> dict[str, Any]:
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("executorch", "executorch")
     package = Path(next(iter(spec.submodule_search_locations)))
-    with tempfile.TemporaryDirectory(prefix="cocorr-flatc-") as name:
-        folder = Path(name)
-        (folder / "data.bin").write_bytes(data)
+    with scratch("flatc") as folder:
+        with writing(folder, ROOM):
+            write_new(folder / "data.bin", data)
         paths = map(str, (folder, package / schema, "--", folder / "data.bin"))
         command = [str(package / "data" / "bin" / "flatc"), "--json", "--strict-json", "--defaults-json", "-o", *paths]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=_TIME_LIMIT_S)
-            text = (folder / "data.json").read_text(encoding="utf-8") if done.returncode == 0 else ""
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ValueError(f"flatc gave nothing: {error}") from error
-    if not text:
-        raise ValueError(f"flatc refused the data: {done.stderr[-200:]!r}")
+        done = subprocess.run(command, capture_output=True, preexec_fn=_time_left())
+        if done.returncode:
+            raise ValueError(f"flatc refused the data: {done.returncode} {done.stderr[-200:]!r}")
+        text = (folder / "data.json").read_text(encoding="utf-8")
     # Infinities and NaN are printed as C++ does, which is no JSON.
     document = json.loads(re.sub(r"(:|,|\[)\s*(-?(?:inf|nan))(?=\s*[,}\]])", r'\1 "\2"', text))
     if not isinstance(document, dict):
         raise ValueError("not a table")
     return document
+
+
+def _time_left() -> Callable[[], None] | None:
+    """Return what leaves a child as much processor time as this process and its children so far have left of theirs.
+
+    The system counts each process for itself, and a file may ask for any number of them. Raises ValueError at the end.
+    """
+    limit, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    left = math.ceil(limit - sum(os.times()[:4]))
+    if left <= 0:
+        raise ValueError("its delegates take too much time to read")
+    return lambda: resource.setrlimit(resource.RLIMIT_CPU, (left, hard))
 
 
 @dataclass(frozen=True)
@@ -79,11 +90,8 @@ class Pte:
 
     @classmethod
     def of(cls, model_file: Path) -> "Pte":
-        """Read the file; raises ArtifactError where it cannot be read, ValueError where it is no .pte."""
-        try:
-            content = model_file.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"{model_file}: {error.strerror}; export the artifact again") from error
+        """Read the file; raises OSError, and ValueError where it is no .pte."""
+        content = model_file.read_bytes()
         size, base = len(content), len(content)
         if content[8:12] == b"eh00":  # the extended header, behind the flatbuffer's offset and identifier
             size, base = struct.unpack_from("<QQ", content, 16)
@@ -243,7 +251,7 @@ class _Reader:
         return int(next(iter(value.values())))
 
     def _shape(self, index: int) -> tuple[int, ...]:
-        return tuple(int(size) for size in self._values[index]["val"]["sizes"])
+        return extents(self._values[index]["val"]["sizes"])
 
     def _bytes(self, index: int) -> int:
         return math.prod(self._shape(index)) * ITEM_BYTES[self._values[index]["val"]["scalar_type"]]

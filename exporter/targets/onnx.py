@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from exporter.core import kinds
-from exporter.core.errors import ArtifactError, LoweringError
-from exporter.core.extras import require, without_noise
-from exporter.core.liveness import lifetimes_of, planned_bytes
+from exporter.core.extras import converting, require
+from exporter.core.liveness import lifetimes_of, memory_plan, planned_bytes
 from exporter.core.types import (
     Captured,
     Constant,
@@ -20,8 +19,10 @@ from exporter.core.types import (
     MemoryPlan,
     Operation,
     Precision,
+    extents,
     stored_bytes,
 )
+from safeio.files import write_new
 
 _NOISE = (
     r"^\[torch\.onnx\]",
@@ -29,6 +30,7 @@ _NOISE = (
     r"float16 tensor",  # a weight below fp16's smallest number; parity measures what that does
 )
 
+_SHAPE_ELEMENTS = 1024  # no shape and no list of axes has more
 PACKAGE = "weights.safetensors"
 
 Shape = tuple[int, ...]
@@ -130,57 +132,46 @@ class OnnxTarget:
 
         The data file of external weights is their package itself, in fp32 at every precision.
         """
-        with without_noise(*_NOISE):
+        with converting("torch.onnx.export", captured, *_NOISE):
             onnx = require("onnx", self.extra)
             require("onnxscript", self.extra)
             import torch
 
-            try:
-                program = torch.onnx.export(
-                    captured.exported,
-                    dynamo=True,
-                    external_data=False,
-                    input_names=[spec.name for spec in captured.inputs],
-                    output_names=[spec.name for spec in captured.outputs],
-                    opset_version=options["opset"],
-                    verbose=False,
-                )
-                if program is None:
-                    raise LoweringError(f"torch.onnx.export gave no program for {captured.model}/{captured.program}")
-                model = program.model_proto
-                if precision == "fp16":
-                    float16 = require("onnxruntime.transformers.float16", self.extra)
-                    model = float16.convert_float_to_float16(model, keep_io_types=True)
-                    # Its casts of inputs may come after the nodes that read them.
-                    given = {value.name for value in model.graph.input}
-                    model.graph.node.sort(key=lambda node: node.op_type != "Cast" or node.input[0] not in given)
-                _strip(model)
-                onnx.checker.check_model(model, full_check=True)
-            except (RuntimeError, ValueError, TypeError, NotImplementedError, onnx.checker.ValidationError) as error:
-                raise LoweringError(
-                    f"torch.onnx.export refused {captured.model}/{captured.program}: {error}"
-                ) from error
+            program = torch.onnx.export(
+                captured.exported,
+                dynamo=True,
+                external_data=False,
+                input_names=[spec.name for spec in captured.inputs],
+                output_names=[spec.name for spec in captured.outputs],
+                opset_version=options["opset"],
+                verbose=False,
+            )
+            if program is None:
+                raise ValueError("it gave no program")
+            model = program.model_proto
+            if precision == "fp16":
+                float16 = require("onnxruntime.transformers.float16", self.extra)
+                model = float16.convert_float_to_float16(model, keep_io_types=True)
+                # Its casts of inputs may come after the nodes that read them.
+                given = {value.name for value in model.graph.input}
+                model.graph.node.sort(key=lambda node: node.op_type != "Cast" or node.input[0] not in given)
+            _strip(model)
+            onnx.checker.check_model(model, full_check=True)
         path = folder / "model.onnx"
         if captured.external is not None and captured.external.tensors:
             _move_out(model.graph, captured.external, folder)
-        path.write_bytes(model.SerializeToString(deterministic=True))
+        write_new(path, model.SerializeToString(deterministic=True))
         return path
-
-    def data_file(self, model_file: Path) -> DataFile | None:
-        """Read where the initializers with external data lie."""
-        onnx = require("onnx", self.extra)
-        tensors = {}
-        for tensor in onnx.load(model_file, load_external_data=False).graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                place = {entry.key: entry.value for entry in tensor.external_data}
-                tensors[tensor.name] = int(place["offset"]), "float32"
-        return DataFile(PACKAGE, tensors) if tensors else None
 
     def read(self, model_file: Path) -> Lowered:
         """Read the main graph, with shapes from ONNX's own shape inference, and plan an arena over its values."""
-        graph = _load(model_file).graph
+        onnx = require("onnx", self.extra)
+        # External weights stay where they are: their sizes are in the model, and their names are not to be followed.
+        model = onnx.load(model_file, load_external_data=False)
+        constants = tuple(_constants(model.graph))
+        data = _data_file(model.graph)
+        graph = _with_shapes(model).graph
         values = {name: (shape, size) for name, shape, size in _values(graph)}
-        constants = tuple(_constants(graph, values))
         held = {constant.name for constant in constants}
         given = [value.name for value in graph.input if value.name not in held]
         lifetimes = lifetimes_of(
@@ -197,25 +188,59 @@ class OnnxTarget:
             operations=tuple(_operation(node, values) for node in graph.node if node.op_type != "Constant"),
             constants=constants,
             inputs=tuple((name, name) for name in given),
-            memory_plan=MemoryPlan(constant_bytes, planned_bytes(lifetimes), _PLAN)
+            memory_plan=memory_plan(constant_bytes, lifetimes, planned_bytes, _PLAN)
             if not unknown
             else MemoryPlan(constant_bytes, None, "", f"the size of {unknown[0]!r} is not known before a run"),
+            data=data,
         )
+
+
+def _with_shapes(model: Any) -> Any:
+    """Return a model with the shapes of its values, as far as they follow without running any of it.
+
+    ONNX's inference would unfold the functions that a file defines, however often they call each other, and make the
+    numbers that a shape may come from (`data_prop`), however many: neither is asked for. It copies the model, so that
+    large constants are left out of it.
+    """
+    onnx = require("onnx", "onnx")
+    if not model.graph.node:  # an empty file is an empty message
+        raise ValueError("no nodes")
+    del model.functions[:]
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) > _SHAPE_ELEMENTS:
+            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                tensor.ClearField(field)
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _data_file(graph: Any) -> DataFile | None:
+    """Return where the initializers with external data lie."""
+    onnx = require("onnx", "onnx")
+    tensors = {}
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            tensors[tensor.name] = int(place["offset"]), "float32"
+    return DataFile(PACKAGE, tensors) if tensors else None
 
 
 def _operation(node: Any, values: Mapping[str, tuple[Shape, int | None]]) -> Operation:
     kind = _KINDS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
-    attributes = {a.name: a.i for a in node.attribute if a.type == a.INT}
+    numbers = {a.name: a.i for a in node.attribute if a.type == a.INT}
+    attributes: dict[str, int] = {}
     inputs = [values.get(name, _UNKNOWN)[0] for name in node.input if name]
     outputs = [values.get(name, _UNKNOWN) for name in node.output if name]
     if node.op_type == "Gemm":
-        if not attributes.get("transB"):  # LINEAR expects [N, K]
+        if not numbers.get("transB"):  # LINEAR expects [N, K]
             inputs[1] = inputs[1][::-1]
-        if attributes.get("transA"):
+        if numbers.get("transA"):
             inputs[0] = inputs[0][::-1]
-    if node.op_type in {"Conv", "ConvTranspose"}:
-        attributes = {"groups": attributes.get("group", 1)}
-    if kind in (kinds.GATHER, kinds.MOVE) and outputs and outputs[0][1]:
+    elif node.op_type in {"Conv", "ConvTranspose"}:
+        attributes["groups"] = numbers.get("group", 1)
+    elif kind == kinds.SOFTMAX:
+        attributes["axis"] = numbers.get("axis", -1)
+    elif kind in (kinds.GATHER, kinds.MOVE) and outputs and outputs[0][1]:
         attributes["dtype_bytes"] = outputs[0][1] // math.prod(outputs[0][0])
     return Operation(
         name=node.name or node.output[0],
@@ -229,7 +254,7 @@ def _operation(node: Any, values: Mapping[str, tuple[Shape, int | None]]) -> Ope
     )
 
 
-def _constants(graph: Any, values: Mapping[str, tuple[Shape, int | None]]) -> Iterator[Constant]:
+def _constants(graph: Any) -> Iterator[Constant]:
     """Yield initializers and the values of Constant nodes; external data has no bytes here."""
     onnx = require("onnx", "onnx")
     tensors = [(tensor.name, tensor) for tensor in graph.initializer]
@@ -237,12 +262,20 @@ def _constants(graph: Any, values: Mapping[str, tuple[Shape, int | None]]) -> It
         if node.op_type == "Constant":
             tensors += [(node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value"]
     for name, tensor in tensors:
-        shape = tuple(tensor.dims)
+        shape = extents(tensor.dims)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            yield Constant(name, shape, values[name][1] or 0, None, name)
+            yield Constant(name, shape, math.prod(shape) * _item_bytes(tensor.data_type), None, name)
         else:
-            content = onnx.numpy_helper.to_array(tensor).tobytes()
+            array = onnx.numpy_helper.to_array(tensor)
+            if array.dtype.hasobject:
+                raise ValueError(f"the constant {name!r} holds text")
+            content = array.tobytes()
             yield Constant(name, shape, len(content), hashlib.sha256(content).hexdigest(), name)
+
+
+def _item_bytes(data_type: int) -> int:
+    """Return the bytes of an element; raises LookupError for a type that ONNX does not know."""
+    return int(require("onnx", "onnx").helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def _strip(model: Any) -> None:
@@ -260,7 +293,7 @@ def _move_out(graph: Any, external: ExternalWeights, folder: Path) -> None:
 
     onnx = require("onnx", "onnx")
     content = package.to_bytes(external)
-    (folder / PACKAGE).write_bytes(content)
+    write_new(folder / PACKAGE, content)
     inputs = [value for value in graph.input if value.name not in external.tensors]
     del graph.input[:]
     graph.input.extend(inputs)
@@ -272,27 +305,13 @@ def _move_out(graph: Any, external: ExternalWeights, folder: Path) -> None:
             entry.external_data.add(key=key, value=str(value))
 
 
-def _load(model_file: Path) -> Any:
-    onnx = require("onnx", "onnx")
-    try:
-        # External weights stay where they are: their sizes are in the model, and their names are not to be followed.
-        model = onnx.shape_inference.infer_shapes(onnx.load(model_file, load_external_data=False), data_prop=True)
-        if not model.graph.node:  # an empty file is an empty message
-            raise ValueError("no nodes")
-        return model
-    except Exception as error:  # protobuf and onnx share no base class
-        raise ArtifactError(f"{model_file}: not a readable ONNX model; export it again") from error
-
-
 def _values(graph: Any) -> Iterator[tuple[str, Shape, int | None]]:
     """Yield (name, shape, bytes) of every value; bytes are None, and a symbolic extent 0, where it is not known."""
-    helper = require("onnx", "onnx").helper
     for tensor in graph.initializer:
-        shape = tuple(tensor.dims)
-        yield tensor.name, shape, math.prod(shape) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        shape = extents(tensor.dims)
+        yield tensor.name, shape, math.prod(shape) * _item_bytes(tensor.data_type)
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
         known = kind.elem_type and kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
-        shape = tuple(dim.dim_value for dim in kind.shape.dim)
-        size = math.prod(shape) * helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize if known else None
-        yield value.name, shape, size
+        shape = extents(dim.dim_value for dim in kind.shape.dim)
+        yield value.name, shape, math.prod(shape) * _item_bytes(kind.elem_type) if known else None
