@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
+from exporter.core.types import Verdict
 from exporter.pipeline import budgets, growth
 from exporter.pipeline.artifact import open_known, require_unchanged
 from exporter.pipeline.reach import reach
@@ -16,6 +17,7 @@ from models.zoo import MODELS, load_spec
 
 if TYPE_CHECKING:
     from exporter.core.protocols import Connection
+    from exporter.judge import Ran
     from exporter.pipeline.source import Source
     from exporter.store import Opened
 
@@ -23,6 +25,7 @@ Document = dict[str, Any]
 
 _WARMUP = 20
 _LEAST_PAIRS = 20
+_WORSE: tuple[Verdict, ...] = ("pass", "unverified", "fail")
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,11 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     """Measure an artifact, write the figures into its manifest and return its document.
 
     The document has two more parts than the manifest where they were asked for: the raw samples and the comparison.
+    Its verdict is the manifest's, or that of this run where that is worse: what does not run has not passed.
     Raises ArtifactError for a folder that is not as it was exported.
     """
     from exporter import figures, judge, store
+    from exporter.targets import reading
 
     if request.against is not None and request.iterations < _LEAST_PAIRS:
         raise BadInputError(f"a comparison needs --iterations {_LEAST_PAIRS} or more")
@@ -58,7 +63,7 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     rival = None if request.against is None else (request.against, _open(request.against).manifest)
     target = TARGETS[manifest["target"]]
     report("counting the operations of the file")
-    lowered = target.read(folder / manifest["model_file"])
+    lowered = reading.read(target, folder / manifest["model_file"])
     report(f"running {request.iterations} times in a process of its own")
     subject, inputs = _one_case(folder, manifest, reach(request.connection))
     ran = judge.run(subject, inputs, _WARMUP, request.iterations)
@@ -71,7 +76,7 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     limits = {row["budget"]: row["limit"] for row in manifest.get("budgets") or ()}
     manifest["budgets"] = budgets.section(limits, manifest)
     store.update_manifest(opened, manifest)
-    document = {**manifest, "artifact": str(request.artifact)}
+    document = {**manifest, "artifact": str(request.artifact), "parity": _shown(manifest["parity"], ran)}
     if request.samples:
         document["samples_us"] = list(ran.result.samples_us) if ran.result else []
     if rival is not None:
@@ -85,6 +90,15 @@ def _open(folder: Path) -> "Opened":
     opened = open_known(folder)
     require_unchanged(opened)
     return opened
+
+
+def _shown(parity: Document, ran: "Ran") -> Document:
+    """Return the parity section to show: the manifest's, unless the artifact did worse when it was run now."""
+    from exporter import judge
+
+    if _WORSE.index(ran.verdict) > _WORSE.index(parity["verdict"]):
+        return judge.unjudged(ran.verdict, ran.reason or "")
+    return parity
 
 
 def _one_case(folder: Path, manifest: Document, connection: "Connection | None" = None) -> tuple[Any, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from exporter.core import kinds
 from exporter.core.extras import converting, require
 from exporter.core.liveness import lifetimes_of, memory_plan, planned_bytes
 from exporter.core.types import (
+    MOST_PARTS,
     Captured,
     Constant,
     DataFile,
@@ -205,6 +206,7 @@ def _with_shapes(model: Any) -> Any:
     onnx = require("onnx", "onnx")
     if not model.graph.node:  # an empty file is an empty message
         raise ValueError("no nodes")
+    _refuse_expansion(model)
     del model.functions[:]
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) > _SHAPE_ELEMENTS:
@@ -212,6 +214,33 @@ def _with_shapes(model: Any) -> Any:
                 tensor.ClearField(field)
             tensor.data_location = onnx.TensorProto.EXTERNAL
     return onnx.shape_inference.infer_shapes(model)
+
+
+def _refuse_expansion(model: Any) -> None:
+    """Raise ValueError where a model, with the body of each function in place of its calls, has too many operations.
+
+    Its runtime would put them there; functions that call each other multiply.
+    """
+    bodies = {(one.domain, one.name): one.node for one in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size_of(nodes: Iterable[Any], within: frozenset[tuple[str, str]]) -> int:
+        total = 0
+        for node in nodes:
+            total += 1
+            for attribute in node.attribute:
+                total += sum(size_of(graph.node, within) for graph in (attribute.g, *attribute.graphs))
+            name = node.domain, node.op_type
+            if name in within:
+                raise ValueError(f"the function {node.op_type!r} calls itself")
+            if name in bodies:
+                if name not in sizes:
+                    sizes[name] = size_of(bodies[name], within | {name})
+                total += sizes[name]
+        return total
+
+    if size_of(model.graph.node, frozenset()) > MOST_PARTS:
+        raise ValueError(f"more than {MOST_PARTS:,} operations with its functions unfolded")
 
 
 def _data_file(graph: Any) -> DataFile | None:
