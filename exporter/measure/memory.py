@@ -1,15 +1,15 @@
 """Where an artifact's constants go: the item embedding, the body, the head; and which tables are there twice."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from exporter.core import kinds
 from exporter.core.types import Constant, Lowered, Operation, stored_bytes
 
 CANDIDATES = "candidate"
 """Inputs whose names begin so bring the candidates; what depends on them is the head."""
+_SOURCES_NAMED = 16
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class StoredTwice:
 
 @dataclass(frozen=True)
 class Expanded:
-    """A stored table that every run computes another form of: `operation` writes `bytes` of it."""
+    """Stored tables that every run computes another form of: `operation` writes `bytes`; at most 16 are named."""
 
     constants: tuple[str, ...]
     operation: str
@@ -48,31 +48,32 @@ def parts(lowered: Lowered, inputs: Sequence[str]) -> ConstantParts:
     """Divide the constants of a graph; `inputs` are the names of its inputs, in order where the file has positions."""
     named = zip(lowered.inputs, inputs, strict=False)
     candidates = {value for (own, value), other in named if (own or other).startswith(CANDIDATES)}
-    # Values that follow from constants alone -> those constants, and the operation that makes them, if it is one.
+    # Values that follow from constants alone -> some of those constants; and the operations that make such values.
     fixed = {constant.name: frozenset((constant.name,)) for constant in lowered.constants}
     makers: dict[str, Operation] = {}
-    embedding: set[str] = set()
-    head: set[str] = set()
-    body: set[str] = set()
+    tables: set[str] = set()
+    read_for_head: set[str] = set()
+    read_for_body: set[str] = set()
     expanded: dict[str, Expanded] = {}
     for operation in lowered.operations:
-        constants = {name for value in operation.reads for name in fixed.get(value, ())}
-        if constants and all(value in fixed for value in operation.reads):
-            fixed |= dict.fromkeys(operation.writes, frozenset(constants))
-            if operation.kind == kinds.MOVE:
-                makers |= dict.fromkeys(operation.writes, operation)
+        if operation.reads and all(value in fixed for value in operation.reads):
+            sources = sorted({name for value in operation.reads for name in fixed[value]})
+            fixed |= dict.fromkeys(operation.writes, frozenset(sources[:_SOURCES_NAMED]))
+            makers |= dict.fromkeys(operation.writes, operation)
             continue
         depends = not candidates.isdisjoint(operation.reads)
         if depends:
             candidates.update(operation.writes)
-        if operation.kind == kinds.GATHER and operation.reads[:1] and operation.reads[0] in fixed:
-            table = fixed[operation.reads[0]]
-            embedding |= table
-            constants -= table
-            if (maker := makers.get(operation.reads[0])) is not None:
-                expanded[maker.name] = Expanded(tuple(sorted(table)), maker.name, _written(maker))
-        (head if depends else body).update(constants)
-    head -= body | embedding
+        read = [value for value in operation.reads if value in fixed]
+        if operation.kind == kinds.GATHER and operation.reads[:1] == tuple(read[:1]) != ():
+            table = read.pop(0)
+            tables.add(table)
+            maker = makers.get(table)
+            if maker is not None and maker.kind == kinds.MOVE and (size := _written(maker)):
+                expanded[maker.name] = Expanded(tuple(sorted(fixed[table])), maker.name, size)
+        (read_for_head if depends else read_for_body).update(read)
+    embedding = _constants_behind(tables, makers)
+    head = _constants_behind(read_for_head, makers) - _constants_behind(read_for_body, makers) - embedding
     embedding_bytes, head_bytes = _bytes(lowered.constants, embedding), _bytes(lowered.constants, head)
     return ConstantParts(
         embedding_bytes=embedding_bytes,
@@ -81,6 +82,18 @@ def parts(lowered: Lowered, inputs: Sequence[str]) -> ConstantParts:
         stored_twice=tuple(_twice(lowered.constants)),
         expanded=tuple(expanded.values()),
     )
+
+
+def _constants_behind(values: Iterable[str], makers: Mapping[str, Operation]) -> set[str]:
+    """Return the names of the constants from which values follow, those that are constants themselves included."""
+    seen: set[str] = set()
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if value not in seen:
+            seen.add(value)
+            waiting += makers[value].reads if value in makers else ()
+    return seen - makers.keys()
 
 
 def _bytes(constants: Sequence[Constant], names: Collection[str]) -> int:
@@ -92,11 +105,11 @@ def _written(operation: Operation) -> int:
 
 
 def _twice(constants: Sequence[Constant]) -> Iterator[StoredTwice]:
-    """Yield pairs of tables with the same bytes, the largest first."""
+    """Yield each table that is there once more, with the first of its like; those of the largest tables first."""
     tables = {one.place: one for one in constants if len(one.shape) > 1 and one.sha256 is not None}
     alike: dict[str | None, list[Constant]] = {}
     for table in tables.values():
         alike.setdefault(table.sha256, []).append(table)
-    for group in sorted(alike.values(), key=lambda group: -group[0].bytes):
-        for one, other in combinations(group, 2):
-            yield StoredTwice((one.name, other.name), one.bytes)
+    for first, *others in sorted(alike.values(), key=lambda group: -group[0].bytes):
+        for other in others:
+            yield StoredTwice((first.name, other.name), other.bytes)
