@@ -27,7 +27,7 @@ WEIGHTS, CONFIG, GOLDEN = FILES = ("model.safetensors", "config.json", "golden.n
 METRICS = "metrics.json"
 """How the training went, for people and their plots; nothing here reads it."""
 MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20}
-MAX_GOLDEN_BYTES = 3 * (64 << 20)
+MAX_GOLDEN_BYTES = 64 << 20
 _ADVICE = "choose another folder for the checkpoint"
 MAX_VOCABULARY = 10_000_000
 MAX_SIZE = 4096

@@ -10,11 +10,13 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 INTERRUPTED = 130
 """What a shell reports for Ctrl-C."""
+_AGAIN_S = 0.02
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -61,7 +63,9 @@ class _Signals:
     def _unraisable(self, problem: Any) -> None:
         """Try again where the interrupt fell into a place that cannot raise, such as a destructor."""
         if isinstance(problem.exc_value, KeyboardInterrupt):
-            _thread.interrupt_main()
+            again = threading.Timer(_AGAIN_S, _thread.interrupt_main)  # at once, it would fall into this function
+            again.daemon = True
+            again.start()
         else:
             self._hook(problem)
 
@@ -81,9 +85,9 @@ def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
         with _Signals() as signals:
             code = _code(load, interrupted, signals)
         sys.stdout.flush()
-        if out.failure is not None and out.failure.errno != errno.EPIPE and code == 0:
+        if out.failure is not None and out.failure.errno != errno.EPIPE and code != 2:
             sys.stderr.write(f"error: the result cannot be printed: {out.failure.strerror}; give it another place\n")
-            code = 2
+            code = code or 2
         sys.stderr.flush()
     finally:
         sys.stdout, sys.stderr = before

@@ -12,11 +12,13 @@ from typing import BinaryIO
 from safeio import locks
 from safeio.errors import OutputError
 
-# What the system says where a disk, a quota, a limit or a permission is the reason that a write failed.
-_NO_WRITE = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO),
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
-    *(errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ESTALE, errno.EBUSY, errno.EXDEV, errno.EINVAL, errno.ENOMEM),
+# What the system says where a disk, a quota or a limit is why a write failed, even behind a converter's words.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+# And where it says so of the write itself.
+_NO_WRITE = _DISK | {
+    *(errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EBUSY),
+    *(errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ESTALE),
+    *(errno.EXDEV, errno.EINVAL, errno.ENOMEM),
 }
 
 
@@ -53,14 +55,15 @@ def open_file(path: Path, follow_link: bool = False) -> io.BufferedReader:
 def read_file(path: Path, limit: int, follow_link: bool = False) -> bytes:
     """Return the bytes of a regular file of at most `limit` bytes; raises UnreadableError."""
     with open_file(path, follow_link) as file:
-        if os.fstat(file.fileno()).st_size > limit:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
             raise UnreadableError(f"is larger than {limit} bytes, more than is read of such a file")
         try:
-            data = file.read(limit + 1)
+            data = file.read(size + 1)  # not the limit: as much memory as is asked for is taken at once
         except OSError as error:
             raise _unreadable(error) from error
-    if len(data) > limit:
-        raise UnreadableError(f"is larger than {limit} bytes, more than is read of such a file")
+    if len(data) > size:
+        raise UnreadableError("grew while it was read; try again when nothing writes it")
     return data
 
 
@@ -150,18 +153,26 @@ def writing(place: Path, advice: str) -> Iterator[None]:
 def write_failure(error: BaseException) -> str | None:
     """Return the system's words where a write that failed is behind an error, or None.
 
-    Converters wrap what they meet, and copying folders collects it in lists.
+    Converters wrap what they meet or put its words into their own, and copying folders collects it in lists.
     """
+    if isinstance(error, OSError) and error.errno in _NO_WRITE:
+        return error.strerror or os.strerror(error.errno)
+    words = [os.strerror(number) for number in _DISK]
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
         one = waiting.pop()
-        if id(one) in seen or not isinstance(one, BaseException):
+        if id(one) in seen:
             continue
         seen.add(id(one))
-        if isinstance(one, OSError) and one.errno in _NO_WRITE:
-            return one.strerror or os.strerror(one.errno)
-        waiting += [one.__cause__, one.__context__, *one.args]
+        if isinstance(one, BaseException):
+            if isinstance(one, OSError) and one.errno in _DISK:
+                return os.strerror(one.errno)
+            waiting += [one.__cause__, one.__context__, *one.args]
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, str) and (said := next((word for word in words if word in one), None)):
+            return said
     return None
 
 

@@ -1,7 +1,7 @@
 """Artifacts on disk: whole or not at all, and read as untrusted."""
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,18 @@ import pytest
 
 from exporter import store
 from exporter.core.errors import ArtifactError, OutputError
+from safeio import locks
 
 
 def write(place: Path, text: str) -> None:
     with store.staging(place) as folder:
         (folder / "model").write_text(text)
-        store.write_manifest(folder, {"text": text})
+        store.write_manifest(
+            folder, {**GOOD, "model_file": "model", "external": None, "files": store.list_files(folder)}
+        )
 
 
-def test_a_new_artifact_replaces_the_old_one_in_one_step(tmp_path: Path) -> None:
+def test_an_artifact_replaces_an_earlier_one(tmp_path: Path) -> None:
     place = tmp_path / "a" / "b"
     write(place, "old")
     write(place, "new")
@@ -26,43 +29,95 @@ def test_a_new_artifact_replaces_the_old_one_in_one_step(tmp_path: Path) -> None
     assert [path.name for path in place.parent.iterdir()] == ["b"]
 
 
-def test_a_file_system_without_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _thesis(place: Path) -> None:
+    (place / "thesis.tex").write_text("mine")
+
+
+def _web_application(place: Path) -> None:
+    (place / "model").unlink()
+    (place / "manifest.json").write_text('{"name": "My app", "icons": []}')
+
+
+def _no_manifest(place: Path) -> None:
+    (place / "manifest.json").unlink()
+
+
+def _folders_only(place: Path) -> None:
+    for path in place.iterdir():
+        path.unlink()
+    (place / "photos" / "2026").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("change", [_thesis, _web_application, _no_manifest, _folders_only])
+def test_what_is_no_artifact_is_not_replaced(change: Callable[[Path], None], tmp_path: Path) -> None:
     place = tmp_path / "b"
     write(place, "old")
-    monkeypatch.setattr(store, "_swap", lambda new, old: False)
-    write(place, "new")
-    assert (place / "model").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
-    # a kill between the two renames: the next export brings the artifact back before it does anything else
-    place.rename(tmp_path / ".b.partial-999999999.old")
-    with pytest.raises(RuntimeError), store.staging(place):
-        raise RuntimeError
-    assert (place / "model").read_text() == "new"
-
-
-def test_a_failure_leaves_the_old_artifact(tmp_path: Path) -> None:
-    place = tmp_path / "b"
-    write(place, "old")
-    with pytest.raises(KeyboardInterrupt), store.staging(place) as folder:
-        (folder / "model").write_text("half")
-        raise KeyboardInterrupt
-    assert (place / "model").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
-
-
-def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
-    theirs = tmp_path / f".b.partial-{os.getppid()}"
-    dead = tmp_path / ".b.partial-999999999"
-    theirs.mkdir()
-    dead.mkdir()
-    write(tmp_path / "b", "new")
-    assert theirs.exists()
-    assert not dead.exists()
+    change(place)
+    before = sorted(place.rglob("*"))
+    with pytest.raises(OutputError, match="choose another --output"):
+        write(place, "new")
+    assert sorted(place.rglob("*")) == before
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_message(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="choose another --output"):
         store.write_manifest(tmp_path / "missing", {})
+
+
+def test_a_manifest_is_written_only_into_what_was_read(tmp_path: Path) -> None:
+    place = tmp_path / "b"
+    write(place, "old")
+    opened = store.open_artifact(place)
+    store.update_manifest(opened, {**opened.manifest, "latency": 1})
+    with pytest.raises(ArtifactError, match="changed by another command"):  # it is not as it was read any more
+        store.update_manifest(opened, opened.manifest)
+    opened = store.open_artifact(place)
+    write(place, "new")
+    content = (place / "manifest.json").read_bytes()
+    with pytest.raises(ArtifactError, match="changed by another command"):
+        store.update_manifest(opened, opened.manifest)
+    assert (place / "manifest.json").read_bytes() == content
+    assert sorted(path.name for path in place.iterdir()) == ["manifest.json", "model"]
+    with pytest.raises(ArtifactError, match="start this one again"):
+        store.require_same(opened)
+
+
+def test_an_unfinished_manifest_is_no_part_of_an_artifact_and_goes_with_the_next(tmp_path: Path) -> None:
+    place = tmp_path / "b"
+    write(place, "old")
+    left = locks.new_name(place / "manifest.json")
+    left.write_text("{")  # as a kill leaves it
+    opened = store.open_artifact(place)
+    assert store.changed_file(place, opened.manifest) is None
+    store.update_manifest(opened, opened.manifest)
+    assert not left.exists()
+    locks.new_name(place / "manifest.json").symlink_to("/etc/passwd")
+    assert "not in the manifest" in str(store.changed_file(place, opened.manifest))
+
+
+@pytest.mark.parametrize("link", ["model", "manifest.json", "golden.npz", "more"])
+def test_links_in_an_artifact_are_not_followed(link: str, tmp_path: Path) -> None:
+    place, outside = tmp_path / "b", tmp_path / "outside"
+    write(place, "old")
+    outside.write_bytes((place / link).read_bytes() if (place / link).exists() else b"")
+    (place / link).unlink(missing_ok=True)
+    (place / link).symlink_to(outside)
+    if link == "manifest.json":
+        with pytest.raises(ArtifactError, match="links are not followed"):
+            store.open_artifact(place)
+        return
+    if link == "golden.npz":
+        with pytest.raises(ArtifactError, match="links are not followed"):
+            store.read_golden(place)
+    opened = store.open_artifact(place)
+    assert store.changed_file(place, opened.manifest) is not None
+    (tmp_path / "copy").mkdir()
+    if link == "model":
+        with pytest.raises(ArtifactError, match="links are not followed"):
+            store.copy_listed(opened, tmp_path / "copy")
+    else:
+        store.copy_listed(opened, tmp_path / "copy")
+        assert [path.name for path in (tmp_path / "copy").iterdir()] == ["model"]
 
 
 EXTERNAL = {
@@ -105,6 +160,8 @@ GOOD: dict[str, Any] = {
         {"files": [{"path": "../x", "bytes": 1, "sha256": "0"}]},
         {"files": [{"path": "x"}]},
         {"files": {}},
+        {"files": [{"path": "w", "bytes": 8, "sha256": "0"}] * 2},
+        {"files": [{"path": "w", "bytes": -8, "sha256": "0"}]},
         {"inputs": []},
         {"inputs": [{"name": "x", "shape": [1 << 40], "dtype": "int32"}]},
         {"outputs": [{"name": "x", "shape": [1], "dtype": "object"}]},

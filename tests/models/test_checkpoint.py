@@ -15,6 +15,7 @@ import torch
 from models import checkpoint
 from models.checkpoint import CheckpointError
 from models.scn_programs import SPEC, build
+from safeio.errors import OutputError
 
 ARCHITECTURE = {"vocabulary": 50, "dimension": 8, "heads": 2, "mini_batch": 4}
 CONFIG = {
@@ -167,14 +168,14 @@ DAMAGE = {
     ),
     "no history": (lambda f: save_config(f, history_length=0), "history_length must be a whole number"),
     "metrics no object": (lambda f: save_config(f, metrics=[1]), "metrics must be an object"),
-    "half the golden": (lambda f: truncate(f, "golden.npz"), "golden.npz: .*write the golden cases again"),
-    "flipped bits": (flip_byte_of_golden, "golden.npz: .*write the golden cases again"),
-    "zip bomb": (bomb, "declares an array of"),
+    "half the golden": (lambda f: truncate(f, "golden.npz"), "damaged .*write the golden cases again"),
+    "flipped bits": (flip_byte_of_golden, "damaged .*write the golden cases again"),
+    "zip bomb": (bomb, "unpacks to"),
     "a header that lies": (
         lambda f: zip_member(f, "scores", "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 1000), }"),
-        "declares shape .* but holds 0 bytes",
+        "the array 'scores' of float32",
     ),
-    "objects": (lambda f: save_golden(f, scores=np.array([[{}]], dtype=object)), "scores must be float32"),
+    "objects": (lambda f: save_golden(f, scores=np.array([[{}]], dtype=object)), "of object, and no numbers"),
     "a fourth array": (lambda f: save_golden(f, more=np.ones(1)), "and nothing else"),
     "wide ids": (lambda f: save_golden(f, item_ids=np.ones((3, 6), np.int64)), "item_ids must be int32"),
     "other history": (lambda f: save_golden(f, item_ids=np.ones((3, 7), np.int32)), "but history_length is 6"),
@@ -255,15 +256,33 @@ def test_a_write_that_fails_keeps_the_earlier_checkpoint_and_leaves_nothing_behi
     assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
 
 
-def test_a_folder_that_is_no_checkpoint_is_not_replaced(tmp_path):
-    (tmp_path / "letters.txt").write_text("dear")
-    with pytest.raises(CheckpointError, match=r"holds 'letters.txt'"):
-        checkpoint.write(tmp_path, CONFIG, state(), golden())
-    with pytest.raises(CheckpointError, match="is a file"):
-        checkpoint.write(tmp_path / "letters.txt", CONFIG, state(), golden())
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        checkpoint.write(tmp_path / "letters.txt" / "below", CONFIG, state(), golden())
-    assert (tmp_path / "letters.txt").read_text() == "dear"
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("theirs", "holds 'letters.txt'"),
+        ("published", "holds 'config.json'"),  # other projects save config.json and model.safetensors too
+        ("theirs/letters.txt", "is no folder"),
+        ("theirs/letters.txt/below", "cannot write"),
+    ],
+)
+def test_what_is_no_checkpoint_is_not_replaced(place, words, folder, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "letters.txt").write_text("dear")
+    folder.rename(tmp_path / "published")
+    (tmp_path / "published" / "config.json").write_text('{"model_type": "bert"}')
+    before = sorted(tmp_path.rglob("*"))
+    for act in (checkpoint.check_destination, lambda where: checkpoint.write(where, CONFIG, state(), golden())):
+        with pytest.raises(OutputError, match=words):
+            act(tmp_path / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "golden.npz"])
+def test_links_in_a_checkpoint_are_not_followed(folder, name, tmp_path):
+    (folder / name).rename(tmp_path / "there")
+    (folder / name).symlink_to(tmp_path / "there")
+    with pytest.raises(CheckpointError, match="links are not followed"):
+        checkpoint.read(folder)
 
 
 def test_another_spec_is_refused(folder):
