@@ -2,7 +2,6 @@
 
 import platform
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -122,7 +121,7 @@ def parity(subject: Subject, ran: Ran, expected: Arrays) -> Section:
     if ran.result is None:
         return unjudged(ran.verdict, ran.reason or "")
     report = compare(expected, ran.result.outputs, subject.ranking)
-    judged = judge(report, subject.precision)
+    judged = judge(report, subject.precision, ran.result.unsettled)
     ranking = report.ranking
     return {
         "verdict": judged.verdict,
@@ -137,6 +136,7 @@ def parity(subject: Subject, ran: Ran, expected: Arrays) -> Section:
         "flip_margin": ranking.flip_margin if ranking else None,
         "twice_max_error": ranking.twice_max_error if ranking else None,
         "could_flip": ranking.could_flip if ranking else None,
+        "unsettled": list(ran.result.unsettled),
         "ranking_reason": report.ranking_reason or (ranking.reason if ranking else None),
         "tolerance": None if judged.tolerance is None else asdict(judged.tolerance),
     }
@@ -155,7 +155,7 @@ def agreement(name: str, expected: np.ndarray, actual: np.ndarray) -> Section:
 
 def unjudged(verdict: Verdict, reason: str) -> Section:
     """Return the parity section of an artifact that was not compared."""
-    return {"verdict": verdict, "reason": reason, **dict.fromkeys(_FIGURES)}
+    return {"verdict": verdict, "reason": reason, **dict.fromkeys(_FIGURES), "unsettled": []}
 
 
 def _interpret(subject: Subject, inputs: Arrays) -> RunResult:
@@ -163,12 +163,12 @@ def _interpret(subject: Subject, inputs: Arrays) -> RunResult:
     program = mil.load(subject.model_file)
     names = [spec.name for spec in subject.outputs]
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mil.NonFiniteWarning)  # parity names what is not finite
-        for case in zip(*inputs.values(), strict=True):
-            outputs = program.run(dict(zip(inputs, case, strict=True)))
-            for name in names:
-                rows[name].append(outputs[name])
+    unsettled: dict[str, None] = {}
+    for case in zip(*inputs.values(), strict=True):
+        done = program.execute(dict(zip(inputs, case, strict=True)))  # parity names what is not finite
+        unsettled.update(dict.fromkeys(done.unsettled))
+        for name in names:
+            rows[name].append(done.outputs[name])
     return RunResult(
         outputs={name: np.stack(values) for name, values in rows.items()},
         executed_on=f"reference interpreter (numpy {np.__version__}) on {platform.machine()} {platform.system()}",
@@ -178,5 +178,6 @@ def _interpret(subject: Subject, inputs: Arrays) -> RunResult:
         peak_rss_bytes=None,
         baseline_rss_bytes=None,
         threads=None,
+        unsettled=tuple(unsettled),
         reason="times and memory of the reference interpreter say nothing about Core ML; run on macOS to measure them",
     )

@@ -30,7 +30,7 @@ def test_run_gives_outputs_and_intermediates(
         (b"no zip", "no .npz"),
         ({"item_ids": np.zeros((1, 10), np.int32)}, "'candidate_ids' is missing"),
         ({"item_ids": np.zeros((1, 9), np.int32), "candidate_ids": np.zeros((1, 100), np.int32)}, "[1, 9]"),
-        ({"item_ids": np.array([{}])}, "no .npz"),
+        ({"item_ids": np.array([{}])}, "no numbers"),
     ],
     ids=["text", "missing", "shape", "pickle"],
 )

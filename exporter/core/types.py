@@ -168,7 +168,8 @@ class RunResult:
 
     `instructions` are those of the processor for one call of case 0, where the place can count them; `conditions` say
     under what the times were taken, as far as the device tells. `swap_ms` is the time of each case to write its weights
-    and load the model again, where cases had weights.
+    and load the model again, where cases had weights. `unsettled` are the choices behind the outputs that only another
+    machine could settle, a line for each; none where the target's own runtime computed them.
     """
 
     outputs: Arrays
@@ -184,6 +185,7 @@ class RunResult:
     instructions: int | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
     connection: str = "host"
+    unsettled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from exporter.mil.executor import NonFinite
 from exporter.mil.features import Flexibility
 from exporter.mil.function import Classifier, Execution, Function, State
 from exporter.mil.kernel import HalfPolicy, Limits
-from exporter.mil.program import NonFiniteWarning, Program, load
+from exporter.mil.program import NonFiniteWarning, Program, ResultWarning, UnsettledWarning, load
 
 __all__ = [
     "Classifier",
@@ -19,7 +19,9 @@ __all__ = [
     "NonFiniteWarning",
     "OperationInfo",
     "Program",
+    "ResultWarning",
     "State",
+    "UnsettledWarning",
     "ValueInfo",
     "load",
 ]

@@ -38,6 +38,7 @@ class Trace:
     first_infinity: NonFinite | None = None
     first_nan: NonFinite | None = None
     peak_live_bytes: int = 0
+    unsettled: dict[str, None] = field(default_factory=dict)
     values: dict[str, Any] | None = None
     _tainted: set[str] = field(default_factory=set)
 
@@ -87,6 +88,11 @@ def execute(plan: Plan, env: Env, values: dict[str, Any], trace: Trace) -> list[
         env.live -= _size(values.pop(name, None))
     for step in plan.steps:
         results = _conform(step, _call(step, env, values, plan_blocks(step, env, values, trace)))
+        if env.doubts:
+            trace.unsettled.update(
+                (f"operation {step.node.name!r} ({step.node.type}): {one}", None) for one in env.doubts
+            )
+            env.doubts.clear()
         for output, value in zip(step.outputs, results, strict=True):
             values[output.name] = value
             env.live += _size(value)

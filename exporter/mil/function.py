@@ -77,13 +77,18 @@ class StateCell:
 
 @dataclass(frozen=True)
 class Execution:
-    """All that a run found out; `first_infinity` and `first_nan` name operations that made them from finite values."""
+    """All that a run found out; `first_infinity` and `first_nan` name operations that made them from finite values.
+
+    `unsettled` has a line for each operation and reason where the result rests on a choice that nothing public settles:
+    what Core ML gives for these values is not known without a Mac.
+    """
 
     outputs: dict[str, np.ndarray]
     intermediates: dict[str, np.ndarray]
     first_infinity: NonFinite | None
     first_nan: NonFinite | None
     peak_live_bytes: int
+    unsettled: tuple[str, ...]
 
 
 class Function:
@@ -158,7 +163,9 @@ class Function:
             results = execute(self._plan, env, values, trace)
         outputs = {name: _own(value) for name, value in zip(self._plan.outputs, results, strict=True)}
         kept = {name: value for name, value in (trace.values or {}).items() if isinstance(value, np.ndarray)}
-        return Execution(outputs, kept, trace.first_infinity, trace.first_nan, trace.peak_live_bytes)
+        return Execution(
+            outputs, kept, trace.first_infinity, trace.first_nan, trace.peak_live_bytes, tuple(trace.unsettled)
+        )
 
     def _input(self, name: str, type_: TensorType) -> TensorSpec:
         spec = type_.spec(name)

@@ -61,9 +61,9 @@ def movement(run: Callable[..., Any], *lists: str) -> Kernel:
 
 
 class Env:
-    """The run that a kernel belongs to: operation set, numeric policy, limits and random numbers."""
+    """The run that a kernel belongs to: operation set, numeric policy, limits, random numbers, and what is in doubt."""
 
-    __slots__ = ("_random", "half", "iterations", "limits", "live", "opset", "pure", "seed")
+    __slots__ = ("_random", "doubts", "half", "iterations", "limits", "live", "opset", "pure", "seed")
 
     def __init__(self, opset: int, policy: HalfPolicy, limits: Limits, seed: int) -> None:
         self.opset = opset
@@ -73,7 +73,21 @@ class Env:
         self.iterations = 0
         self.half = False
         self.seed = seed
+        self.doubts: list[str] = []
         self._random: np.random.Generator | None = None
+
+    def doubt(self, reason: str) -> None:
+        """Say that what the operation gives for these values rests on a choice that only a Mac could settle.
+
+        `reason` completes a sentence that begins with the operation; it names no values, so that runs can be compared.
+        """
+        self.doubts.append(reason)
+
+    def whole(self, result: np.ndarray, exact: np.ndarray) -> np.ndarray:
+        """Return `result`; in doubt where it is of integers and `exact`, the same in float64, is out of their range."""
+        if result.dtype.kind in "iu" and (np.abs(exact - result) > 0.5).any():
+            self.doubt("whole numbers left the range of their type; here they wrap around")
+        return result
 
     @property
     def random(self) -> np.random.Generator:

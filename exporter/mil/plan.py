@@ -11,6 +11,7 @@ import numpy as np
 from exporter.core.errors import ProgramError, UnsupportedOperationError
 from exporter.mil.graph import Graph, Literal, Name, Node, Output
 from exporter.mil.kernel import Kernel
+from exporter.mil.ops.elementwise import converted
 from exporter.mil.registry import KERNELS
 from exporter.mil.types import ListType, StateType, TensorType, ValueType
 
@@ -221,7 +222,7 @@ def _of_kind(value: Any, declared: ValueType | None) -> Any:
     if not isinstance(declared, TensorType) or not isinstance(value, np.ndarray):
         return value
     kinds = {value.dtype.kind, declared.numpy.kind}
-    return KERNELS["cast"].run(x=value, dtype=declared.dtype) if kinds in ({"f", "i"}, {"f", "u"}) else value
+    return converted(value, declared.numpy) if kinds in ({"f", "i"}, {"f", "u"}) else value
 
 
 def _is_half(type_: ValueType | None) -> bool:

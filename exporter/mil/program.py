@@ -21,8 +21,16 @@ from exporter.mil.values import Constants
 from exporter.mil.wire import Reader, Record
 
 
-class NonFiniteWarning(UserWarning):
+class ResultWarning(UserWarning):
+    """Something that a reader of a run's results should know."""
+
+
+class NonFiniteWarning(ResultWarning):
     """A run made an infinity or NaN; the message names the first operation that did."""
+
+
+class UnsettledWarning(ResultWarning):
+    """A run rests on a choice that only a Mac could settle; the message names the operation and why."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,9 @@ class Program:
         state: State | None = None,
         seed: int = 0,
     ) -> dict[str, np.ndarray]:
-        """Compute the outputs by name, with every intermediate value as well if asked; warns with NonFiniteWarning.
+        """Compute the outputs by name, with every intermediate value as well if asked.
+
+        Warns with NonFiniteWarning, and with UnsettledWarning for each line of `Execution.unsettled`.
 
         Raises ProgramError for wrong inputs and for a program that cannot be computed. `state` comes from `make_state`
         and is updated in place; `seed` is for random operations that state none.
@@ -60,6 +70,8 @@ class Program:
         for found in (done.first_infinity, done.first_nan):
             if found is not None:
                 warnings.warn(str(found), NonFiniteWarning, stacklevel=2)
+        for line in done.unsettled:
+            warnings.warn(f"unsettled: {line}", UnsettledWarning, stacklevel=2)
         return {**done.intermediates, **done.outputs}
 
     def execute(
@@ -71,7 +83,7 @@ class Program:
         state: State | None = None,
         seed: int = 0,
     ) -> Execution:
-        """Run like `run`, and return outputs, intermediates, peak live bytes and what made the first inf and NaN."""
+        """Run like `run` and return, without warnings, outputs, intermediates and all else that the run found out."""
         return self.function(function).execute(inputs, intermediates, state, seed)
 
     def function(self, name: str | None = None) -> Function:
@@ -98,7 +110,7 @@ def load(path: str | os.PathLike[str], *, half: HalfPolicy = "wide", limits: Lim
     except CocorrError:
         raise
     except (MemoryError, RecursionError, OSError) as error:
-        raise ProgramError(f"{path} cannot be read: {error or type(error).__name__}") from error
+        raise ProgramError(f"{path} cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def _load(path: Path, half: HalfPolicy, limits: Limits) -> Program:

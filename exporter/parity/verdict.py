@@ -1,7 +1,7 @@
 """The verdict on a comparison: every tolerance of the project stands in this file."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.core.types import Precision, Verdict
@@ -26,6 +26,8 @@ FP16_UNIT_ROUNDOFF = 2.0**-11
 # roundings, with its own u = 2^-24 and by the size of each case. It exceeds 1e-4 only beyond
 # 1e-4 / (sqrt(384) * 2^-24) = 85.6; the scan of that Mamba4Rec is off by 11 u, where 19.6 u are allowed.
 FP32_UNIT_ROUNDOFF = 2.0**-24
+
+_LINES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,11 @@ def error_limits(precision: Precision, output: OutputError) -> tuple[float, ...]
     return tuple(max(FP32_MAX_ABS_ERROR, math.sqrt(ROUNDINGS) * FP32_UNIT_ROUNDOFF * scale) for scale in output.scales)
 
 
-def judge(report: ParityReport, precision: Precision) -> Judgement:
+def judge(report: ParityReport, precision: Precision, unsettled: Sequence[str] = ()) -> Judgement:
     """Judge a comparison by the tolerance of its precision: `pass`, or `fail` with every bound that was broken.
 
-    A `pass` names the fp32 outputs that were allowed more than FP32_MAX_ABS_ERROR.
+    A `pass` names the fp32 outputs that were allowed more than FP32_MAX_ABS_ERROR. What would pass on `unsettled`
+    choices of the reference is `unverified`: on the device the scores may be others. What fails, fails.
     """
     if report.mismatch is not None:
         return Judgement("fail", report.mismatch, None)
@@ -86,7 +89,14 @@ def judge(report: ParityReport, precision: Precision) -> Judgement:
         broken.append(f"the top 10 agree to {overlap:.4f}, at least {tolerance.top10_overlap} is asked for")
     if broken:
         return Judgement("fail", "; ".join(broken), tolerance)
+    if unsettled:
+        return Judgement("unverified", f"{'; '.join(notes)}, but {_unsettled(unsettled)}", tolerance)
     return Judgement("pass", "; ".join(notes), tolerance)
+
+
+def _unsettled(lines: Sequence[str]) -> str:
+    more = f"; and {len(lines) - _LINES_SHOWN} more" if len(lines) > _LINES_SHOWN else ""
+    return f"what Core ML does there only a Mac can tell: {'; '.join(lines[:_LINES_SHOWN])}{more}"
 
 
 def unverified(reason: str) -> Judgement:

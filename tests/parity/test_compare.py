@@ -247,3 +247,19 @@ def test_unverified_is_not_a_pass():
         "Core ML runs on macOS only",
         None,
     )
+
+
+def test_what_rests_on_unsettled_choices_is_no_pass():
+    expected = scores()
+    lines = [f"operation 'mod_{number}' (mod): an operand is negative" for number in range(5)]
+    same = compare({"s": expected}, {"s": expected.copy()}, "s")
+    judgement = judge(same, "fp32", lines)
+    assert (judgement.verdict, judgement.tolerance) == ("unverified", judge(same, "fp32").tolerance)
+    assert "within the fp32 tolerance on all 4 cases, but" in judgement.reason
+    assert all(line in judgement.reason for line in lines[:3])
+    assert judgement.reason.endswith("; and 2 more")
+    assert judge(same, "fp32", lines[:1]).reason.endswith(lines[0])
+    for wrong in ({"s": expected + np.float32(1)}, {}):
+        report = compare({"s": expected}, wrong, "s")
+        assert judge(report, "fp32", lines) == judge(report, "fp32")
+        assert judge(report, "fp32").verdict == "fail"

@@ -125,11 +125,13 @@ def write_state(input: Cell, data: np.ndarray) -> Any:
     return ()
 
 
-def classify(probabilities: np.ndarray, classes: list[Any]) -> Any:
+def classify(env: Env, probabilities: np.ndarray, classes: list[Any]) -> Any:
     """The class of the largest probability, and the probabilities in the order of the classes."""
     flat = probabilities.reshape(-1)
     if flat.size != len(classes) or not classes:
         raise RefusedError(f"{flat.size} probabilities do not fit {len(classes)} classes")
+    if (flat == flat.max()).sum() > 1:
+        env.doubt("the largest probability stands more than once; here the first of those classes is taken")
     best = classes[int(np.argmax(flat))]
     label = np.empty((), object)
     label[()] = best

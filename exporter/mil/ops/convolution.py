@@ -141,6 +141,8 @@ def conv_transpose(
     n, out_channels, kernel = x.shape[0], weight.shape[1] * parts, weight.shape[2:]
     full = [(size - 1) * s + (k - 1) * d + 1 for size, s, k, d in zip(x.shape[2:], steps, kernel, spread, strict=True)]
     starts, sizes = _cropped(x.shape[2:], full, steps, pad_type.lower(), pad, output_shape)
+    if pad_type.lower() == "same" and any((f - s) % 2 for f, s in zip(full, sizes, strict=True) if f > s):
+        env.doubt("an odd number of elements is cut off for pad_type same; here the odd one is at the end")
     taps = math.prod(kernel)
     env.reserve([n, out_channels * taps, *x.shape[2:]], x.itemsize)
     env.reserve([n, out_channels, *(max(f, s + b) for f, s, b in zip(full, sizes, starts, strict=True))], x.itemsize)

@@ -1,5 +1,6 @@
 """Pooling (MIL pool)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,18 @@ def _moves(env: Env, x: np.ndarray, kernel: Any, strides: Any, pad_type: str, pa
         raise RefusedError(f"x must have rank 3 to 5, not {x.ndim}")
     moves = windows(x.shape[2:], integers(kernel), strides, None, pad_type, pad, ceil)
     env.reserve(padded_elements(x, moves), x.itemsize)
+    last = [(move.count - 1) * move.stride - move.before for move in moves]
+    if any(start >= size for start, size in zip(last, x.shape[2:], strict=True)):
+        env.doubt("a window lies wholly beyond the input, where torch has none; here it holds padding")
+    if len(moves) > 2 and _overhang(x.shape[2:], moves):
+        env.doubt("it has ceil mode in three dimensions, which coremltools says there is not; here it is as in two")
     return moves
+
+
+def _overhang(sizes: Sequence[int], moves: Sequence[Window]) -> bool:
+    """Say whether windows end beyond the padding that is stated, as they may in ceil mode."""
+    ends = [(move.count - 1) * move.stride + move.kernel - move.before for move in moves]
+    return any(end > size + move.after for end, size, move in zip(ends, sizes, moves, strict=True))
 
 
 def _reduce(padded: np.ndarray, moves: Sequence[Window], combine: np.ufunc) -> np.ndarray:
@@ -36,13 +48,12 @@ def _reduce(padded: np.ndarray, moves: Sequence[Window], combine: np.ufunc) -> n
     return padded
 
 
-def _counts(sizes: Sequence[int], moves: Sequence[Window], exclude: bool) -> np.ndarray:
-    """Return how many elements each window averages over, [*count]; torch's rule for windows that overhang."""
+def _covered(sizes: Sequence[int], moves: Sequence[Window]) -> np.ndarray:
+    """Return how many elements of the input each window covers, [*count]."""
     total = np.ones((), np.int64)
     for size, move in zip(sizes, moves, strict=True):
         start = np.arange(move.count) * move.stride - move.before
-        stop = np.minimum(start + move.kernel, size + (0 if exclude else move.after))
-        total = total[..., None] * (stop - (np.maximum(start, 0) if exclude else start))
+        total = total[..., None] * np.maximum(np.minimum(start + move.kernel, size) - np.maximum(start, 0), 0)
     return total
 
 
@@ -70,10 +81,19 @@ def avg_pool(
     ceil_mode: bool = False,
     exclude_padding_from_average: bool = False,
 ) -> Any:
-    """The mean of each window, padding counted unless excluded."""
+    """The mean of each window, padding counted unless excluded.
+
+    Where windows end beyond the stated padding, in ceil mode, that counts as padding too: every window is divided by
+    the whole kernel. So it was measured of Core ML's CPU in one and two dimensions without padding (coremltools issue
+    2772 and pull request 2844); torch divides by what is left of the window.
+    """
     moves = _moves(env, x, kernel_sizes, strides, pad_type, pad, bool(ceil_mode))
     total = _reduce(pad_spatial(x, moves), moves, np.add)
-    return total / _counts(x.shape[2:], moves, bool(exclude_padding_from_average)).astype(x.dtype)
+    if exclude_padding_from_average:
+        return total / _covered(x.shape[2:], moves).astype(x.dtype)
+    if _overhang(x.shape[2:], moves) and any(move.before or move.after for move in moves):
+        env.doubt("windows of ceil mode end beyond padding that is stated; here all count as the whole kernel")
+    return total / x.dtype.type(math.prod(move.kernel for move in moves))
 
 
 def l2_pool(

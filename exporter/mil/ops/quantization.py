@@ -7,6 +7,7 @@ import numpy as np
 
 from exporter.mil.blob import unpack
 from exporter.mil.kernel import Env, Kernel, RefusedError, arithmetic, axis_of, integers, movement
+from exporter.mil.ops.elementwise import round_
 from exporter.mil.types import DTYPE_NAMES
 
 
@@ -23,12 +24,17 @@ def _along(values: np.ndarray, data: np.ndarray, axis: Any) -> np.ndarray:
 
 
 def quantize(
-    input: np.ndarray, scale: np.ndarray, output_dtype: str, zero_point: np.ndarray | None = None, axis: Any = None
+    env: Env,
+    input: np.ndarray,
+    scale: np.ndarray,
+    output_dtype: str,
+    zero_point: np.ndarray | None = None,
+    axis: Any = None,
 ) -> Any:
     """clip(round(input / scale) + zero_point) to int8 or uint8."""
     if output_dtype not in ("int8", "uint8"):
         raise RefusedError(f"quantize makes int8 or uint8, not {output_dtype!r}")
-    steps = np.rint(input / _along(scale, input, axis))
+    steps = round_(env, input / _along(scale, input, axis))
     if zero_point is not None:
         steps = steps + _along(zero_point, input, axis).astype(steps.dtype)
     bounds = np.iinfo(output_dtype)

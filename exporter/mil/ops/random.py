@@ -8,6 +8,7 @@ from exporter.mil.kernel import Env, Kernel, RefusedError, arithmetic, integers
 
 
 def _generator(env: Env, seed: Any) -> np.random.Generator:
+    env.doubt("its numbers are random, and here not those that Core ML draws")
     return env.random if int(seed) < 0 else np.random.default_rng(int(seed))
 
 

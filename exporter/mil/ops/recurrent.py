@@ -31,7 +31,7 @@ def _linear(x: np.ndarray) -> np.ndarray:
     return x
 
 
-# The spec gives scaled_tanh and hard_sigmoid no parameters here, so they have their usual ones.
+# The spec gives scaled_tanh and hard_sigmoid no parameters here; coremltools' own tests expect their usual ones.
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": _tanh,
     "scaled_tanh": _tanh,

@@ -14,8 +14,13 @@ Reducer = Callable[[Env, np.ndarray, Axes, bool], Any]
 def _reduction(reduce: Reducer) -> Callable[..., Any]:
     def run(env: Env, x: np.ndarray, axes: np.ndarray | None = None, keep_dims: bool = False) -> Any:
         result = np.asarray(reduce(env, x, _positions(x, axes), bool(keep_dims)))
+        if x.dtype.kind == "f":
+            return result
         # Integers come back as the spec's result type, the input's; a mean or a root is rounded towards zero.
-        return result if result.dtype == x.dtype else result.astype(x.dtype)
+        whole = result.astype(x.dtype)
+        if (whole != result).any():
+            env.doubt("the result for whole numbers is not whole; here it is rounded towards zero")
+        return whole
 
     return run
 
@@ -27,8 +32,25 @@ def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _in_range(reduce: Reducer, exact: Callable[..., Any]) -> Reducer:
+    """Return a reduction whose integers may leave their range; `exact` is the same in float64."""
+
+    def run(env: Env, x: np.ndarray, axes: Axes, keep: bool) -> Any:
+        result = reduce(env, x, axes, keep)
+        if x.dtype.kind == "f":
+            return result
+        env.reserve(x.shape, np.dtype(np.float64).itemsize)
+        return env.whole(np.asarray(result), exact(x.astype(np.float64), axes, keepdims=keep))
+
+    return run
+
+
 def _positions(x: np.ndarray, axes: np.ndarray | None) -> Axes:
     return tuple(range(x.ndim)) if axes is None else axes_of(axes, x.ndim)
+
+
+def _exact(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, axes, keepdims: np.sum(function(x), axes, keepdims=keepdims)
 
 
 def _sum(env: Env, x: np.ndarray, axes: Axes, keep: bool) -> Any:
@@ -63,30 +85,35 @@ def _log_sum_exp(env: Env, x: np.ndarray, axes: Axes, keep: bool) -> Any:
     return total if keep else np.squeeze(total, axes)
 
 
-def _prod(x: np.ndarray, axis: Axes, keepdims: bool) -> Any:
-    return np.prod(x, axis, x.dtype, keepdims=keepdims)
+def _prod(_env: Env, x: np.ndarray, axes: Axes, keep: bool) -> Any:
+    return np.prod(x, axes, x.dtype, keepdims=keep)
 
 
 def _arg(find: Callable[..., Any]) -> Callable[..., Any]:
-    def run(x: np.ndarray, axis: Any = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Any:
+    def run(env: Env, x: np.ndarray, axis: Any = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Any:
         if output_dtype not in ("int32", "uint16"):
             raise RefusedError(f"indices cannot be of type {output_dtype!r}; the spec knows int32 and uint16")
-        return find(x, axis_of(axis, x.ndim), keepdims=bool(keep_dims)).astype(output_dtype)
+        place = axis_of(axis, x.ndim)
+        found = find(x, place, keepdims=True)
+        # "In case of ties, the identity of the return value is not guaranteed", the spec says.
+        if ((x == np.take_along_axis(x, found, place)).sum(place) > 1).any():
+            env.doubt("the extreme value stands more than once; here the first position is taken")
+        return (found if keep_dims else found.squeeze(place)).astype(output_dtype)
 
     return run
 
 
 REDUCTION: dict[str, Kernel] = {
-    "reduce_sum": arithmetic(_reduction(_sum)),
+    "reduce_sum": arithmetic(_reduction(_in_range(_sum, np.sum))),
     "reduce_mean": arithmetic(_reduction(_mean)),
-    "reduce_sum_square": arithmetic(_reduction(_sum_square)),
-    "reduce_l1_norm": arithmetic(_reduction(_l1_norm)),
+    "reduce_sum_square": arithmetic(_reduction(_in_range(_sum_square, _exact(np.square)))),
+    "reduce_l1_norm": arithmetic(_reduction(_in_range(_l1_norm, _exact(np.abs)))),
     "reduce_l2_norm": arithmetic(_reduction(_l2_norm)),
     "reduce_log_sum": arithmetic(_reduction(_log_sum)),
     "reduce_log_sum_exp": arithmetic(_reduction(_log_sum_exp)),
     "reduce_max": arithmetic(_numpy(np.amax)),
     "reduce_min": arithmetic(_numpy(np.amin)),
-    "reduce_prod": arithmetic(_numpy(_prod)),
+    "reduce_prod": arithmetic(_reduction(_in_range(_prod, np.prod))),
     "reduce_argmax": movement(_arg(np.argmax)),
     "reduce_argmin": movement(_arg(np.argmin)),
 }

@@ -111,6 +111,8 @@ def resize(
     if interpolation_mode != "LINEAR":
         raise RefusedError(f"interpolation {interpolation_mode!r} is not known; the spec has LINEAR, NEAREST_NEIGHBOR")
     result = _linear(env, x if x.dtype.kind == "f" else x.astype(np.float32), sizes, sampling_mode)
+    if x.dtype.kind != "f" and (result % 1 != 0).any():
+        env.doubt("the result for whole numbers is not whole; here it is rounded towards zero")
     return result.astype(x.dtype)
 
 

@@ -89,7 +89,10 @@ def resample(
     align = bool(align_corners)
     columns = _folded(_pixels(points[..., 0], x.shape[3], coordinates_mode, align), x.shape[3], padding_mode)
     rows = _folded(_pixels(points[..., 1], x.shape[2], coordinates_mode, align), x.shape[2], padding_mode)
-    return _sample(x, rows, columns, sampling_mode == "nearest", x.dtype.type(padding_value))
+    nearest = sampling_mode == "nearest"
+    if nearest and any((np.abs(pixels % 1) == 0.5).any() for pixels in (rows, columns)):
+        env.doubt("a point is halfway between two pixels; here the one of even number is taken")
+    return _sample(x, rows, columns, nearest, x.dtype.type(padding_value))
 
 
 def affine(
@@ -168,6 +171,13 @@ def crop_resize(
     box = _corners(given[:, -4:].astype(np.float64), box_coordinate_mode) * float(spatial_scale)
     if normalized_coordinates:
         box = box * np.array([x.shape[2] - 1, x.shape[3] - 1] * 2)
+    # Apple's tests want the whole image for such a box, against the spec.
+    if (
+        roi is not None
+        and normalized_coordinates
+        and ((box < 0).any() or (box > np.array([x.shape[2] - 1, x.shape[3] - 1] * 2)).any())
+    ):
+        env.doubt("a normalised box reaches beyond the image; here what is beyond is pad_value")
     rows = grid(sampling_mode, box[:, 0], box[:, 2], height)
     columns = grid(sampling_mode, box[:, 1], box[:, 3], width)
     result = _crops(x, images, rows, columns, x.dtype.type(pad_value))

@@ -32,17 +32,28 @@ def _sorted_places(x: np.ndarray, axis: int, ascending: bool) -> np.ndarray:
     return np.argsort(x, axis, kind="stable")
 
 
-def argsort(x: np.ndarray, axis: Any = -1, ascending: bool = False) -> Any:
+def _doubt_ties(env: Env, values: np.ndarray, axis: int) -> None:
+    """Doubt the order of sorted values where neighbours are equal: the spec does not say which comes first."""
+    ahead, behind = (values.take(np.arange(start, values.shape[axis] - 1 + start), axis) for start in (0, 1))
+    if values.shape[axis] > 1 and (ahead == behind).any():
+        env.doubt("elements are equal; here the one that stands first comes first")
+
+
+def argsort(env: Env, x: np.ndarray, axis: Any = -1, ascending: bool = False) -> Any:
     """The positions of the elements in descending, or ascending, order."""
-    return _sorted_places(x, axis_of(axis, x.ndim), bool(ascending)).astype(np.int32)
+    place = axis_of(axis, x.ndim)
+    order = _sorted_places(x, place, bool(ascending))
+    _doubt_ties(env, np.take_along_axis(x, order, place), place)
+    return order.astype(np.int32)
 
 
 def topk(
+    env: Env,
     x: np.ndarray,
     k: Any = 1,
     axis: Any = -1,
     ascending: bool = False,
-    sort: bool = True,  # noqa: ARG001 - without it any order is allowed, sorted included
+    sort: bool = True,
     return_indices: bool = True,
     output_indices_dtype: str = "int32",
 ) -> Any:
@@ -55,7 +66,14 @@ def topk(
         )
     if output_indices_dtype == "uint16" and x.shape[place] > 1 << 16:
         raise RefusedError(f"uint16 positions cannot name {x.shape[place]} elements")
-    order = _sorted_places(x, place, bool(ascending)).take(np.arange(count), place)
+    every = _sorted_places(x, place, bool(ascending))
+    if not sort and count > 1:
+        env.doubt("the order of what it takes is not given, since `sort` is false; here it is sorted")
+    if return_indices:  # the first that is not taken counts: it may be equal to the last that is
+        _doubt_ties(
+            env, np.take_along_axis(x, every.take(np.arange(min(count + 1, x.shape[place])), place), place), place
+        )
+    order = every.take(np.arange(count), place)
     values = np.take_along_axis(x, order, place)
     return (values, order.astype(output_indices_dtype)) if return_indices else values
 
@@ -80,6 +98,8 @@ def one_hot(
     on = on_value if isinstance(on_value, np.ndarray) else np.int32(on_value)
     off = off_value if isinstance(off_value, np.ndarray) else np.int32(off_value)
     env.reserve([*indices.shape, depth], on.itemsize)
+    if ((indices < 0) | (indices >= depth)).any():
+        env.doubt("an index is beyond the vector; here all of it is off_value")
     hit = np.expand_dims(indices, place) == np.arange(depth).reshape(-1, *(1,) * (indices.ndim - place))
     return np.where(hit, on, off)
 
@@ -105,6 +125,9 @@ def non_maximum_suppression(
     if boxes.ndim != 3 or boxes.shape[2] != 4 or boxes.shape[:2] != scores.shape[:2] or count < 1 or not scores.size:
         raise RefusedError(f"boxes {list(boxes.shape)} and scores {list(scores.shape)} do not fit, for {count} boxes")
     env.reserve([boxes.shape[0], count, 5 + scores.shape[2]], 8)
+    best = np.sort(scores.max(2), 1)
+    if (best[:, 1:] == best[:, :-1]).any():
+        env.doubt("boxes have equal scores; here the one that stands first comes first")
     kept = np.zeros((boxes.shape[0], count, 4), boxes.dtype)
     ranks = np.zeros((boxes.shape[0], count, scores.shape[2]), scores.dtype)
     places = np.full((boxes.shape[0], count), -1, np.int32)

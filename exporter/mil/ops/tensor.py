@@ -53,11 +53,14 @@ def split(x: np.ndarray, axis: Any, num_splits: Any = None, split_sizes: np.ndar
     return tuple(np.split(x, int(num_splits), place))
 
 
-def cumsum(x: np.ndarray, axis: Any = 0, exclusive: bool = False, reverse: bool = False) -> Any:
+def cumsum(env: Env, x: np.ndarray, axis: Any = 0, exclusive: bool = False, reverse: bool = False) -> Any:
     """Running sum along `axis`; `exclusive` starts at zero, `reverse` starts at the far end."""
     place = axis_of(axis, x.ndim)
     source = np.flip(x, place) if reverse else x
     total = np.cumsum(source, place, x.dtype)
+    if x.dtype.kind != "f":
+        env.reserve(x.shape, np.dtype(np.float64).itemsize)
+        env.whole(total, np.cumsum(source, place, np.float64))
     if exclusive:
         shape = list(x.shape)
         shape[place] = min(1, shape[place])
