@@ -49,7 +49,7 @@ def check_folder(place: Path, foreign: Foreign, advice: str) -> Path:
         except OSError as error:
             raise OutputError(f"{place} cannot be read: {error.strerror}; {advice}") from error
         if other is not None:
-            raise OutputError(f"{place} holds {other!r}, which is not what is written there; {advice} or move it away")
+            raise OutputError(f"{place} holds {other!r}, which would be lost; {advice} or move it away")
     _check_parent(place, real, advice)
     return real
 

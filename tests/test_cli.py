@@ -55,7 +55,7 @@ PROFILE = "name: mine\nprecision: fp32\ntargets:\n  onnx:\n    opset: 20\n"
         (["scn", "--target", "onnx", "--precision", "int3"], None, ["int3", "fp16"]),
         (["scn", "--target", "onnx", "--program", "predict"], None, ["'predict'", "hidden_state, rerank"]),
         (["scn", "--target", "onnx", "--profile", "nokia"], None, ["unknown profile 'nokia'", "generic"]),
-        (["scn", "--target", "onnx", "--profile", "no/such.yaml"], None, ["no/such.yaml", "No such file"]),
+        (["scn", "--target", "onnx", "--profile", "no/such.yaml"], None, ["no/such.yaml", "does not exist"]),
         (["scn", "--target", "onnx"], PROFILE + "turbo: 9\n", ["mine.yaml:6", "turbo", "unknown key"]),
         (["scn", "--target", "onnx"], PROFILE.replace("20", "99"), ["mine.yaml:5", "targets.onnx.opset", "99"]),
         (["scn", "--target", "onnx"], PROFILE.replace("fp32", "fp8"), ["mine.yaml:2", "precision", "fp16"]),
@@ -166,7 +166,7 @@ def test_an_output_that_holds_something_else(tmp_path: Path, capfd: pytest.Captu
     place.mkdir(parents=True)
     (place / "thesis.tex").write_text("mine")
     ended = run_here(capfd, "scn", "--target", "onnx", "--output", tmp_path)
-    assert (ended.code, "no artifact" in ended.error_line()) == (2, True), ended.err
+    assert (ended.code, "'thesis.tex', which would be lost" in ended.error_line()) == (2, True), ended.err
     assert (place / "thesis.tex").read_text() == "mine"
 
 
@@ -222,8 +222,28 @@ def test_an_interrupted_export_leaves_the_earlier_artifact(
         assert len(left) == 1
         with store.staging(place) as folder:  # the next export clears what the killed one left
             (folder / "manifest.json").write_text("{}")
-        left = [path for path in place.parent.iterdir() if path.name.startswith(".onnx")]
+        left = [path for path in place.parent.iterdir() if path != place]
     assert left == []
+
+
+@pytest.mark.parametrize(
+    "start", [[COMMAND], [sys.executable, "-m", "exporter"], [sys.executable, "-m", "exporter.cli"]]
+)
+def test_every_entry_point_is_the_same_program(start: list[str | Path]) -> None:
+    done = subprocess.run([*start, "parity", "nonexistent"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: nonexistent: no artifact here")
+    listed = subprocess.run([*start, "list", "models"], capture_output=True, text=True, check=True)
+    assert "mamba4rec" in listed.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["parity", ""], ["swap", "a", "b", "--output", ""], ["parity", "caf\udce9"]], ids=ascii
+)
+def test_words_that_are_no_path(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capfd, *arguments)
+    assert ended.code == 2
+    assert "give a path" in ended.error_line() or "not UTF-8" in ended.error_line()
 
 
 @pytest.mark.parametrize("what", ["models", "programs", "targets", "profiles"])
