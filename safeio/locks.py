@@ -9,7 +9,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import stat
 import time
@@ -31,7 +30,7 @@ _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.(?P<kind>partial|aside)
 
 def new_name(place: Path, kind: str = PARTIAL) -> Path:
     """Return a name beside `place` for work on it, with 64 random bits."""
-    return place.with_name(f".{place.name}.{secrets.token_hex(8)}.{kind}")
+    return place.with_name(f".{place.name}.{os.urandom(8).hex()}.{kind}")
 
 
 def is_unfinished(name: str, of: str) -> bool:

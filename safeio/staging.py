@@ -1,9 +1,7 @@
 """Folders that are put in place whole or not at all, and temporary folders of which dead processes leave none."""
 
-import ctypes
 import errno
 import os
-import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -58,7 +56,7 @@ def scratch(purpose: str) -> Iterator[Path]:
     parent, prefix = Path(tempfile.gettempdir()), f"cocorr-{purpose}-"
     with writing(parent, "make room there, or name another folder in TMPDIR"), ExitStack() as stack:
         locks.remove_dead_folders(parent, prefix)
-        folder = stack.enter_context(locks.new_folder(lambda: parent / f"{prefix}{secrets.token_hex(8)}", mode=0o700))
+        folder = stack.enter_context(locks.new_folder(lambda: parent / f"{prefix}{os.urandom(8).hex()}", mode=0o700))
         closing = stack.pop_all()
     with closing:
         yield folder
@@ -103,6 +101,8 @@ def _put(folder: Path, real: Path, place: Path, foreign: Foreign, advice: str) -
 
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step of the file system; return False where it cannot, raise OSError if it failed."""
+    import ctypes  # the command line imports this module when it starts
+
     libc = ctypes.CDLL(None, use_errno=True)
     if sys.platform == "darwin":  # renamex_np(2), RENAME_SWAP
         failed = libc.renamex_np(os.fsencode(one), os.fsencode(other), 2)
