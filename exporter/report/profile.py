@@ -31,7 +31,6 @@ def print_profile(document: Document) -> None:
     console.print(Text(title, style="bold"))
     if parity["verdict"] != "pass":
         _reason(console, parity["reason"])
-    _reason(console, None if parity["verdict"] == "pass" else parity["reason"])
     for print_part in (_print_costs, _print_memory, _print_latency, _print_growth, _print_network, _print_comparison):
         print_part(console, document)
     console.print(Text(f"written to {document['artifact']}/manifest.json", style="dim"))
