@@ -128,13 +128,12 @@ def cost_of(operation: Operation) -> Cost:
         return Cost()
     if not operation.outputs:
         raise ShapeError("no output")
-    moves = kind in (kinds.GATHER, kinds.MOVE)
-    if any(0 in sizes for sizes in (*(() if moves else operation.inputs), *operation.outputs)):
-        raise ShapeError("a size of 0 is a size that is not known")  # converters write it for symbolic sizes
-    if moves:
+    if kind in (kinds.GATHER, kinds.MOVE):
         return Cost(
             moved_bytes=sum(map(math.prod, operation.outputs)) * int(operation.attributes.get("dtype_bytes", 4))
         )
+    if any(0 in sizes for sizes in (*operation.inputs, *operation.outputs)):
+        raise ShapeError("a size of 0 is a size that is not known")  # converters write it for symbolic sizes
     cost = elementwise(operation) if formula is None else formula(operation)
     activation = operation.attributes.get("activation")
     if activation is None:

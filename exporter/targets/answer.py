@@ -77,14 +77,14 @@ def _is_possible(shape: Shape) -> bool:
 
 
 def _sized(operation: Operation) -> Operation:
-    """Return an operation with (0,), a shape that is not known, in place of those that no device can hold."""
+    """Return an operation; with a shape that no device can hold, one of no kind, so that it is listed, not counted."""
     if all(map(_is_possible, (*operation.inputs, *operation.outputs))):
         return operation
     inputs, outputs = (
         tuple(shape if _is_possible(shape) else (0,) for shape in shapes)
         for shapes in (operation.inputs, operation.outputs)
     )
-    return replace(operation, inputs=inputs, outputs=outputs)
+    return replace(operation, kind=None, inputs=inputs, outputs=outputs)
 
 
 def _planned(plan: MemoryPlan) -> tuple[int | None, int | None]:

@@ -255,11 +255,12 @@ def _data_file(graph: Any) -> DataFile | None:
 
 
 def _operation(node: Any, values: Mapping[str, tuple[Shape, int | None]]) -> Operation:
-    kind = _KINDS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+    outputs = [values.get(name, _UNKNOWN) for name in node.output if name]
+    known = node.domain in {"", "ai.onnx"} and all(size is not None for _, size in outputs)
+    kind = _KINDS.get(node.op_type) if known else None
     numbers = {a.name: a.i for a in node.attribute if a.type == a.INT}
     attributes: dict[str, int] = {}
     inputs = [values.get(name, _UNKNOWN)[0] for name in node.input if name]
-    outputs = [values.get(name, _UNKNOWN) for name in node.output if name]
     if node.op_type == "Gemm":
         if not numbers.get("transB"):  # LINEAR expects [N, K]
             inputs[1] = inputs[1][::-1]

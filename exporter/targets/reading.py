@@ -105,21 +105,26 @@ def _end(status: int) -> str:
 
 def main(target: str, model_file: str) -> None:
     """Read a model file in this process, which has no other task, and write the answer to standard output."""
-    from exporter.targets import TARGETS
-
     stream = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # vendors print
     _limit(_size(Path(model_file)))
-    try:
-        data = to_json(Answer(lowered=TARGETS[target].read(Path(model_file))))
-    except (MissingExtraError, OutputError) as error:
-        data = to_json(Answer(refusal=str(error)))
-    except MemoryError:
-        data = to_json(Answer(damage="reading it takes more memory than a file of its size is given"))
-    except Exception as error:  # whatever a vendor's reader raises for what it cannot make sense of
-        data = to_json(Answer(damage=_words(error)))
+    data = answer_to(target, Path(model_file))
     with os.fdopen(stream, "wb") as file:
         file.write(data)
+
+
+def answer_to(target: str, model_file: Path) -> bytes:
+    """Read a model file here and now; return the answer, which says what went wrong, whatever it was."""
+    from exporter.targets import TARGETS
+
+    try:
+        return to_json(Answer(lowered=TARGETS[target].read(model_file)))
+    except (MissingExtraError, OutputError) as error:
+        return to_json(Answer(refusal=str(error)))
+    except MemoryError:
+        return to_json(Answer(damage="reading it takes more memory than a file of its size is given"))
+    except Exception as error:  # whatever a vendor's reader raises for what it cannot make sense of
+        return to_json(Answer(damage=_words(error)))
 
 
 def _words(error: Exception) -> str:

@@ -10,6 +10,7 @@ from exporter.core.liveness import (
     arena_bytes,
     arena_offsets,
     lifetimes_of,
+    memory_plan,
     peak_live_bytes,
     planned_bytes,
 )
@@ -154,3 +155,18 @@ def test_lifetimes_of_a_small_graph():
         Lifetime(4, 1, 3),
         Lifetime(5, 2, 2),
     ]
+
+
+def test_a_long_graph_is_planned_as_a_short_one():
+    """The work grows with the values that live together, not with all: 60,000 in a row take seconds."""
+    chain = chain_of([64] * 60_000)
+    assert planned_bytes(chain) == arena_bytes(chain) == 128
+    assert arena_offsets(chain)[:4] == [0, 64, 0, 64]
+
+
+def test_more_values_at_once_than_can_be_planned_for_have_no_plan_and_a_reason():
+    together = [Lifetime(64, 0, 1)] * 2_000
+    plan = memory_plan(10, together, planned_bytes, "method")
+    assert (plan.constant_bytes, plan.planned_activation_bytes) == (10, None)
+    assert plan.reason is not None and "at the same time" in plan.reason
+    assert memory_plan(10, together[:100], planned_bytes, "method").planned_activation_bytes == 6_400
