@@ -1,5 +1,6 @@
 """A full disk and a folder that may not be written, at every write of the five commands that write."""
 
+import ctypes
 import os
 import resource
 import shutil
@@ -15,7 +16,10 @@ from fault_workload import Workload
 from fault_writers import BrokenError, Writer, entries
 
 ZONES = ("out", "tmp", "size", "denied")
-NOBODY = 65534
+
+# From linux/capability.h and linux/prctl.h: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER.
+_OVERRIDES = (1, 2, 3)
+_CAPABILITY_VERSION, _BOUNDING_SET_DROP = 0x20080522, 24
 
 
 @dataclass
@@ -48,7 +52,7 @@ class Disk:
         if self.zone == "size":
             return len(SIZES)
         if self.zone == "denied":
-            return (2 if self._stands else 1) if _can_be_denied(workload) else 0
+            return (2 if self._stands else 1) if _can_be_denied(case_folder(workload, "denied")) else 0
         return count_calls(self.writer, self.with_earlier, self.zone, hooks.CREATING, workload)
 
     @property
@@ -61,7 +65,7 @@ class Disk:
         before = self.writer.lay_out(workload, folder, self.with_earlier)
         there = entries(folder)
         if self.zone == "denied":
-            _protect(folder, folder / (self.writer.place if seed else "out"))
+            _set_modes(folder / (self.writer.place if seed else "out"), 0o555, 0o444)
         ended = processes.run(self.writer.words, folder, self._limit(folder, seed))
         found = processes.faults(ended, HEAVY)
         if ended.code not in (0, 2):
@@ -75,7 +79,7 @@ class Disk:
         except BrokenError as error:
             found.append(str(error))
         if not keep:
-            _unprotect(folder)
+            _set_modes(folder / "out", 0o755, 0o644)
             shutil.rmtree(folder)
         return Outcome(self.name, seed, ended.code, ended.seconds, ended.peak_bytes, tuple(found), (ended.line(),))
 
@@ -84,48 +88,51 @@ class Disk:
             if self.zone == "size":  # Python ignores SIGXFSZ, so that the write fails
                 resource.setrlimit(resource.RLIMIT_FSIZE, (SIZES[seed], resource.RLIM_INFINITY))
             elif self.zone == "denied":
-                become_nobody()
+                obey_permissions()
             else:
                 hooks.watch(folder / self.zone, hooks.full_from(seed + 1), hooks.CREATING)
 
         return prepare
 
 
-def become_nobody() -> None:
-    """Give up root's rights, to whom permissions are nothing; does nothing for others."""
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+def obey_permissions() -> None:
+    """Give up root's right to read and write whatever the permissions say, for this process and those that it starts.
+
+    Does nothing for other users, who have no such right. See capabilities(7).
+    """
+    if os.geteuid():
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
+    failed = libc.capget(header, sets)
+    for capability in _OVERRIDES:
+        failed |= libc.prctl(_BOUNDING_SET_DROP, capability, 0, 0, 0)
+        for place in range(3):  # effective, permitted and inheritable; capabilities from 32 on are in the second half
+            sets[place] &= ~(1 << capability)
+    failed |= libc.capset(header, sets)
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _can_be_denied(workload: Workload) -> bool:
-    """Say whether a process without root's rights can run the commands here at all."""
-    import sys
-
+def _can_be_denied(folder: Path) -> bool:
+    """Say whether a process here can be one for which permissions count."""
     process = os.fork()
     if not process:
-        become_nobody()
-        places = (Path(sys.executable), Path(__file__), workload.folder)
-        os._exit(
-            0 if all(os.access(place, os.R_OK | os.X_OK if place.is_dir() else os.R_OK) for place in places) else 1
-        )
-    return os.waitpid(process, 0)[1] == 0
+        code = 1
+        try:
+            obey_permissions()
+            folder.chmod(0o555)
+            code = int(os.access(folder, os.W_OK))
+        finally:
+            os._exit(code)
+    denied = os.waitpid(process, 0)[1] == 0
+    folder.chmod(0o755)
+    return denied
 
 
-def _protect(folder: Path, place: Path) -> None:
-    """Let the user of the command read all of a case, and write everything but one folder or file and what is in it."""
+def _set_modes(folder: Path, of_folders: int, of_files: int) -> None:
     for path in (folder, *folder.rglob("*")):
-        if os.geteuid() == 0:
-            os.chown(path, NOBODY, NOBODY)
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    for path in (place, *place.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-
-
-def _unprotect(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        path.chmod(of_folders if path.is_dir() else of_files)
 
 
 def kinds(writer: Writer) -> list[Disk]:

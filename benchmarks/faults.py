@@ -176,7 +176,6 @@ def main() -> int:
         parser.error("no such kind, or no --seed for it; --list lists the kinds")
     work = options.work or Path(tempfile.mkdtemp(prefix="faults-"))
     work.mkdir(parents=True, exist_ok=True)
-    work.chmod(0o755)  # some cases run without root's rights
     workload = Workload(work.resolve())
     started = time.monotonic()
     workload.make({part for name in chosen for part in every[name].needs()})
