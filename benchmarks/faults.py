@@ -87,15 +87,15 @@ def run(name: str, seeds: Sequence[int], workload: Workload, keep: bool = False)
 
 def repeat(name: str, seed: int, workload: Workload) -> int:
     """Run one case and print all about it; return the exit code."""
-    with _pool(1) as pool:
-        outcome = pool.submit(run, name, [seed], workload, True).result()[0]
+    with pool(1) as one:
+        outcome = one.submit(run, name, [seed], workload, True).result()[0]
     print("\n".join(outcome.lines))
     print("\n".join(f"WRONG: {fault}" for fault in outcome.faults) or "nothing wrong")
     print(f"its files: {workload.folder / 'cases' / f'{name}-{seed}'}")
     return int(bool(outcome.faults))
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
+def pool(processes: int) -> ProcessPoolExecutor:
     """Return processes that are started anew, with one thread each."""
     os.environ.update(QUIET)
     return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _no_monitor)
@@ -112,9 +112,9 @@ def _no_monitor() -> None:
 def run_all(names: Iterable[str], workload: Workload, share: float, processes: int) -> Iterator[Outcome]:
     """Run the cases of these kinds, or a share of them, each process taking the next few as it comes to them."""
     started = time.monotonic()
-    with _pool(processes) as pool:
+    with pool(processes) as workers:
         for name in names:
-            total = pool.submit(count, name, workload).result()
+            total = workers.submit(count, name, workload).result()
             chosen = (
                 range(total)
                 if share >= 1
@@ -124,7 +124,7 @@ def run_all(names: Iterable[str], workload: Workload, share: float, processes: i
             print(f"... {time.monotonic() - started:.0f} s, {name}: {len(chosen)} of {total} cases", file=sys.stderr)
             if not chunks:
                 print(f"{name}: nothing to be tried here", file=sys.stderr)
-            for future in as_completed([pool.submit(run, name, chunk, workload) for chunk in chunks]):
+            for future in as_completed([workers.submit(run, name, chunk, workload) for chunk in chunks]):
                 yield from future.result()
 
 
