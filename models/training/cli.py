@@ -1,5 +1,6 @@
-"""The command cocorr-train; torch is imported only once there is something to train."""
+"""The options of cocorr-train; torch is imported only once there is something to train."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -7,7 +8,13 @@ from typing import Annotated
 
 import typer
 
+from models.training.__main__ import main
+from models.training.settings import Filters, NextItem, Settings, SettingsError
 from models.zoo import MODELS
+from safeio.errors import BadInputError
+from safeio.places import parse_path
+
+__all__ = ["app", "main"]
 
 BLOCKS = {"sasrec": 6, "nextitnet": 12}
 DEFAULTS = {"sasrec": (1e-3, 5.0, 0.005), "nextitnet": (2e-3, 12.0, 0.001)}
@@ -24,6 +31,7 @@ class Progress:
         self.started = self.shown = time.monotonic()
         self.before = 0
         self.terminal = sys.stderr.isatty()
+        self.open_line = False
 
     def __call__(self, done: int, total: int, note: str) -> None:
         """Report that `done` of `total` batches are trained; a total of 0 stands for a note before the training."""
@@ -38,6 +46,12 @@ class Progress:
         left = (now - self.started) / max(done - self.before, 1) * (total - done)
         line = f"{note or f'batch {done}/{total}'}, {left:.0f} s left"
         typer.echo(f"\r{line:<100}" if self.terminal else line, err=True, nl=bool(note))
+        self.open_line = not note
+
+    def end_line(self) -> None:
+        """Begin a new line, where the last one was to be overwritten."""
+        if self.open_line:
+            typer.echo(err=True)
 
 
 @app.command()
@@ -46,66 +60,65 @@ def train(
     data: Annotated[
         Path,
         typer.Option(
+            parser=parse_path,
+            metavar="FILE",
             help="Interactions, gzipped or not: MovieLens ratings.dat or ratings.csv, Amazon ratings (CSV) or reviews"
-            " (JSON lines), Yelp reviews (JSON lines), or a table with a header such as user, item, timestamp."
+            " (JSON lines), Yelp reviews (JSON lines), or a table with a header such as user, item, timestamp.",
         ),
     ],
-    output: Annotated[Path, typer.Option(help="The checkpoint folder to write; repeat the command to go on.")],
-    seed: Annotated[int, typer.Option(min=0, help="Makes a run repeatable.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data; the best one is kept.")] = 10,
+    output: Annotated[
+        Path,
+        typer.Option(
+            parser=parse_path, metavar="DIR", help="The checkpoint folder to write; repeat the command to go on."
+        ),
+    ],
+    seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the data; the best one is kept.")] = 10,
     patience: Annotated[
-        int | None, typer.Option(min=1, help="End after so many epochs without a better one; never if absent.")
+        int | None, typer.Option(help="End after so many epochs without a better one; never if absent.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Of AdamW; 1e-3 unless ofa says else.")] = None,
-    weight_decay: Annotated[float, typer.Option(min=0.0, help="Of AdamW.")] = 0.01,
+    learning_rate: Annotated[float | None, typer.Option(help="Of AdamW; 1e-3 unless ofa says else.")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
     initial_std: Annotated[
-        float | None, typer.Option(min=1e-6, help="Of the first weights, all N(0, STD); the model's own if absent.")
+        float | None, typer.Option(help="Of the first weights, all N(0, STD); the model's own if absent.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Positives per step.")] = 1024,
-    history: Annotated[int, typer.Option(min=1, max=2048, help="Latest clicks that the model sees.")] = 10,
+    batch_size: Annotated[int, typer.Option(help="Positives per step.")] = 1024,
+    history: Annotated[int, typer.Option(help="Latest clicks that the model sees.")] = 10,
     min_rating: Annotated[float | None, typer.Option(help="Leave lower ratings out.")] = None,
-    min_user_clicks: Annotated[int, typer.Option(min=1, help="Leave users with fewer clicks out.")] = 1,
-    min_item_clicks: Annotated[int, typer.Option(min=1, help="Leave items with fewer clicks out.")] = 1,
+    min_user_clicks: Annotated[int, typer.Option(help="Leave users with fewer clicks out.")] = 1,
+    min_item_clicks: Annotated[int, typer.Option(help="Leave items with fewer clicks out.")] = 1,
     gcn: Annotated[
         bool, typer.Option("--gcn", help="scn: with its GCN; jointly, or on top of --start-from, which stays as it is.")
     ] = False,
     backbone: Annotated[str | None, typer.Option(help=f"ofa: {' or '.join(BLOCKS)}.")] = None,
     method: Annotated[str | None, typer.Option(help=f"ofa: {', '.join(METHODS)}.")] = None,
-    kept_blocks: Annotated[int | None, typer.Option(min=1, help="ofa: blocks of random, first and last.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0.01, help="ofa: of the Gumbel-softmax.")] = None,
-    compactness: Annotated[float | None, typer.Option(min=0.0, help="ofa: weight of the compact constraint.")] = None,
-    dropout: Annotated[float | None, typer.Option(min=0.0, max=0.9, help="ofa: of the embedded clicks; 0.")] = None,
+    kept_blocks: Annotated[int | None, typer.Option(help="ofa: blocks of random, first and last.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="ofa: of the Gumbel-softmax.")] = None,
+    compactness: Annotated[float | None, typer.Option(help="ofa: weight of the compact constraint.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="ofa: of the embedded clicks; 0.")] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="A checkpoint to start from: ofa: a devicerec; scn --gcn: an scn.")
+        Path | None,
+        typer.Option(
+            parser=parse_path, metavar="DIR", help="A checkpoint to start from: ofa: a devicerec; scn --gcn: an scn."
+        ),
     ] = None,
-    targets_per_user: Annotated[int | None, typer.Option(min=1, help="ofa: drawn for an epoch; all if absent.")] = None,
+    targets_per_user: Annotated[int | None, typer.Option(help="ofa: drawn for an epoch; all if absent.")] = None,
 ) -> None:
     """Train MODEL on interaction data and write a checkpoint with its metrics; exit code 2 for bad input."""
     if model not in MODELS:
-        _refuse(f"unknown model {model!r}; known: {', '.join(MODELS)}")
+        raise SettingsError(f"unknown model {model!r}; known: {', '.join(MODELS)}")
     only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
-        _refuse("--backbone and the options below it are for ofa")
+        raise SettingsError("--backbone and the options below it are for ofa")
     if gcn and model != "scn":
-        _refuse("--gcn is for scn")
+        raise SettingsError("--gcn is for scn")
     if start_from is not None and model != "ofa" and not gcn:
-        _refuse("--start-from is for ofa, and for scn with --gcn")
+        raise SettingsError("--start-from is for ofa, and for scn with --gcn")
     backbone, method = backbone or "sasrec", method or "forward_ofa"
     if backbone not in BLOCKS:
-        _refuse(f"unknown backbone {backbone!r}; known: {', '.join(BLOCKS)}")
+        raise SettingsError(f"unknown backbone {backbone!r}; known: {', '.join(BLOCKS)}")
     if method not in METHODS:
-        _refuse(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    import torch
-
-    from models.checkpoint import CheckpointError
-    from models.training.data import Filters
-    from models.training.loop import Settings
-    from models.training.next_item import NextItem
-    from models.training.readers import DataError
-    from models.training.run import Request, run
-
-    # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.
-    torch.set_num_threads(1)
+        raise SettingsError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     architecture: dict[str, int | str] = {"gcn": 1} if gcn else {}
     options, rate = None, 1e-3
     if model == "ofa":
@@ -121,23 +134,28 @@ def train(
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)
+    import torch
+
+    # torch makes a folder for compiled kernels as soon as it has an optimiser. None are compiled here: it gets one that
+    # is there already, so that nothing stays in the temporary place.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(torch.__file__).parent))
+    # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.
+    torch.set_num_threads(1)
+    from models.training.run import Request, run
+
+    progress = Progress()
     try:
-        checkpoint = run(Request(model, architecture, data, output, settings, filters, options, start_from), Progress())
-    except (DataError, CheckpointError, ValueError) as error:
-        _refuse(str(error))
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted; repeat the command to go on after the last whole epoch", err=True)
-        raise typer.Exit(130) from None
+        checkpoint = run(Request(model, architecture, data, output, settings, filters, options, start_from), progress)
+    except BadInputError:
+        raise
+    except ValueError as error:  # an architecture that is none
+        raise BadInputError(str(error)) from error
+    finally:
+        progress.end_line()
     for part, values in checkpoint.config["metrics"].items():
         typer.echo(f"{part}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     typer.echo(f"wrote {output}")
 
 
-def _refuse(message: str) -> None:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)
-
-
-def main() -> None:
-    """Run cocorr-train."""
-    app()
+if __name__ == "__main__":
+    main()

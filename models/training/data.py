@@ -6,18 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from models.training.readers import DataError, Table, read_table
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which interactions to keep: ratings of at least this, then users and items with at least so many clicks each.
-
-    The last two hold together: what one of them takes away may bring others below the least number, which then go too.
-    """
-
-    min_rating: float | None = None
-    min_user_clicks: int = 1
-    min_item_clicks: int = 1
+from models.training.settings import ALL, Filters
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,7 @@ class Split:
     test: np.ndarray
 
 
-def read_interactions(path: Path, seed: int, filters: Filters = Filters()) -> Interactions:
+def read_interactions(path: Path, seed: int, filters: Filters = ALL) -> Interactions:
     """Read a file of any known layout; items become a seeded permutation of 1..V-1, which does not show its own ids.
 
     Clicks of one user at one time keep the file's order. Raises DataError.
@@ -77,7 +66,7 @@ def read_interactions(path: Path, seed: int, filters: Filters = Filters()) -> In
 def _keep(path: Path, table: Table, filters: Filters) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the positions of the rows that stay, in the file's order, and what was left out."""
     notes = [f"{table.blank} blank lines skipped"] if table.blank else []
-    user, item = (np.unique(column, return_inverse=True)[1] for column in (table.user, table.item))
+    user, item = table.user, table.item
     same = np.stack([user, item, table.time], 1)
     kept = np.sort(np.unique(same, axis=0, return_index=True)[1])
     if len(kept) < len(same):

@@ -1,8 +1,7 @@
 """Train a model by binary cross-entropy on one positive and sampled negatives, and measure it by leave-one-out."""
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,33 +10,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.spec import ModelSpec
-from models.training.data import Interactions, histories, leave_one_out
+from models.training.data import Interactions, Split, histories, leave_one_out
 from models.training.metrics import ndcg, ranks, summary
 from models.training.readers import DataError
-from models.training.resume import Progress, Resume
+from models.training.resume import SELECTION, Progress, Resume
 from models.training.sampling import clicked, sample_negatives
+from models.training.settings import Settings
+from safeio.errors import BadInputError
 
 TRAIN_NEGATIVES = 4
 TEST_NEGATIVES = 100
-SELECTION = "NDCG@10"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to train; equal settings, data, thread count and torch version give equal weights.
+class DivergedError(BadInputError):
+    """A training whose numbers are no longer finite; repeating it ends in the same way, since it is deterministic."""
 
-    Training ends early after `patience` epochs without a better one, where that is not None. It starts from matrices
-    drawn from N(0, initial_std), or where that is None from those that the model draws by itself.
-    """
-
-    seed: int
-    epochs: int
-    learning_rate: float
-    weight_decay: float
-    batch_size: int
-    history: int
-    patience: int | None = None
-    initial_std: float | None = None
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} not finite: the training has diverged; take a lower --learning-rate or --weight-decay"
+        )
 
 
 @dataclass(frozen=True)
@@ -75,11 +66,10 @@ def train(
     """Train, keep the epoch of best validation NDCG@10 and test it; `report` gets batches done, all batches, a note.
 
     An SCN with a GCN is trained by its corrected scores, as the paper does. Weights in `frozen`, by name, stay as they
-    are given. Raises DataError where the data is too small to train on or to test with 100 negatives per user.
+    are given. Raises DataError where the data is too small to train on or to test with 100 negatives per user, and
+    DivergedError.
     """
-    split = leave_one_out(interactions)
-    if not len(split.train) or not len(split.test):
-        raise DataError("no user has the four clicks that a training, a validation and a test target need")
+    split = split_to_train_on(interactions)
     everything = np.arange(len(interactions.items))
     held_out = np.concatenate([split.validation, split.test])
     trained_on = np.setdiff1d(everything, held_out)
@@ -107,7 +97,9 @@ def train(
         return lambda chosen: _loss(score(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
 
     def validate() -> float:
-        return ndcg(ranks(score_cases(score, validation)), 10)
+        scores = score_cases(score, validation)
+        require_finite("the scores of the validation are", [torch.from_numpy(scores)])
+        return ndcg(ranks(scores), 10)
 
     fitted = fit(model, settings, rng, len(users), start_epoch, validate, report, resume)
     metrics = {"test": summary(score_cases(model, test)), "validation": summary(score_cases(model, validation))}
@@ -131,7 +123,8 @@ def fit(
     """Train by AdamW, leave the model with the weights of its best epoch, in eval mode, and return how that went.
 
     `start_epoch` returns what maps indices below `samples` to a loss; `validate` returns NDCG@10, more is better. Goes
-    on where `resume` has been saved, and saves it after every epoch. Raises ValueError where the loss is no number.
+    on where `resume` has been saved, and saves it after every epoch. Raises DivergedError before anything is saved that
+    is not finite, so that what is saved can be gone on with.
     """
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # Fused, since embeddings and mappers have millions of weights: one pass over them per step in place of ten.
@@ -155,9 +148,8 @@ def fit(
             optimiser.step()
             losses.append(loss.detach())
             report(progress.epoch * batches + batch, settings.epochs * batches, "")
-        loss_mean = float(torch.stack(losses).mean())
-        if not math.isfinite(loss_mean):
-            raise ValueError(f"the loss of epoch {progress.epoch + 1} is {loss_mean}; take a lower --learning-rate")
+        loss = torch.stack(losses).mean()
+        _require_sound(progress.epoch + 1, loss, model, optimiser)
         model.eval()
         reached = validate()
         progress.epoch += 1
@@ -165,18 +157,40 @@ def fit(
             progress.best, progress.best_epoch = reached, progress.epoch
             progress.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         seconds = round(time.monotonic() - started, 3)
-        progress.log.append({"epoch": progress.epoch, "loss": loss_mean, SELECTION: reached, "seconds": seconds})
+        progress.log.append({"epoch": progress.epoch, "loss": float(loss), SELECTION: reached, "seconds": seconds})
         if resume:
             resume.save(progress, model, optimiser, rng)
-        note = f"epoch {progress.epoch}: loss {loss_mean:.4f}, validation {SELECTION} {reached:.4f}"
+        note = f"epoch {progress.epoch}: loss {loss:.4f}, validation {SELECTION} {reached:.4f}"
         report(progress.epoch * batches, settings.epochs * batches, note)
     model.load_state_dict(progress.best_state)
     model.eval()
     return progress
 
 
+def _require_sound(epoch: int, loss: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Raise DivergedError where an epoch ended in numbers that are not finite; the last step may do that to weights."""
+    require_finite(f"the loss of epoch {epoch} is", [loss])
+    require_finite(f"the weights after epoch {epoch} are", model.state_dict().values())
+    averages = (tensor for state in optimiser.state.values() for tensor in state.values())
+    require_finite(f"the averages of the optimiser after epoch {epoch} are", averages)
+
+
+def require_finite(what: str, tensors: Iterable[Tensor]) -> None:
+    """Raise DivergedError that begins with `what` where a value is NaN or infinite."""
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise DivergedError(what)
+
+
 def _patience_is_over(progress: Progress, patience: int | None) -> bool:
     return patience is not None and progress.epoch - progress.best_epoch >= patience
+
+
+def split_to_train_on(interactions: Interactions) -> Split:
+    """Return the split of data that can be trained on and tested; raises DataError."""
+    split = leave_one_out(interactions)
+    if not len(split.train) or not len(split.test):
+        raise DataError("no user has the four clicks that a training, a validation and a test target need")
+    return split
 
 
 def ranking_cases(interactions: Interactions, targets: np.ndarray, history: int, seed: Sequence[int]) -> Cases:

@@ -5,7 +5,6 @@ target and the clicks before it: a user's weights must not be generated from the
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,28 +13,23 @@ from torch.nn import functional
 
 from models.backbone import count
 from models.forward_ofa.supernet import Supernet
-from models.training.data import Interactions, Split, histories, leave_one_out
-from models.training.loop import Report, Settings, Trained, fit, popularity, ranking_cases
+from models.training.data import Interactions, Split, histories
+from models.training.loop import (
+    DivergedError,
+    Report,
+    Trained,
+    fit,
+    popularity,
+    ranking_cases,
+    require_finite,
+    split_to_train_on,
+)
 from models.training.metrics import by_rank, ndcg
-from models.training.readers import DataError
 from models.training.resume import Resume
+from models.training.settings import NextItem, Settings
 
 VALIDATION_USERS = 4000
 RANKING_BATCH = 256
-
-
-@dataclass(frozen=True)
-class NextItem:
-    """What next-item training wants beside Settings.
-
-    `temperature` is tau and `compactness` lambda; `dropout` is of the embeddings that enter the first block;
-    `targets_per_user` bounds the targets that each user has in one epoch, drawn anew for every epoch; None takes all.
-    """
-
-    temperature: float
-    compactness: float
-    dropout: float
-    targets_per_user: int | None
 
 
 def train(
@@ -49,11 +43,10 @@ def train(
     """Train, keep the epoch of best validation NDCG@10 and test it with its weights rounded to fp16, as they ship.
 
     Validation is on VALIDATION_USERS drawn users, the test on all; ranks are among all items, clicked ones too.
-    Raises DataError where the data is too small.
+    Raises DataError where the data is too small, and DivergedError.
     """
-    split = leave_one_out(interactions)
-    if not len(split.train) or not len(split.test):
-        raise DataError("no user has the four clicks that a training, a validation and a test target need")
+    split = split_to_train_on(interactions)
+    test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2])  # before the hours of training
     draw = np.random.default_rng([settings.seed, 1])
     validation = np.sort(draw.permutation(split.validation)[:VALIDATION_USERS])
     rng = np.random.default_rng([settings.seed, 3])
@@ -66,6 +59,13 @@ def train(
         targets = torch.from_numpy(interactions.items[drawn].astype(np.int64))
         return lambda chosen: loss(model, torch.from_numpy(item_ids[chosen]), targets[chosen], options)
 
+    def validate() -> float:
+        require_finite("the weights, rounded to the 16 bits in which they ship, are", _rounded(model).values())
+        rank, finite = _full_ranks(model, interactions, validation)
+        if not finite:
+            raise DivergedError("the scores of the validation are")
+        return ndcg(rank, 10)
+
     samples = len(_some(rng, owners, options.targets_per_user))
     fitted = fit(
         model,
@@ -73,18 +73,17 @@ def train(
         rng,
         samples,
         start_epoch,
-        lambda: ndcg(full_ranks(model, interactions, validation), 10),
+        validate,
         report,
         resume,
     )
-    model.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
+    model.load_state_dict(_rounded(model))
     metrics = {
         "test": by_rank(full_ranks(model, interactions, split.test)),
         "validation": by_rank(full_ranks(model, interactions, validation)),
         "test_by_popularity": by_rank(_popularity_ranks(interactions, split, settings.seed)),
         "sub_networks": sub_networks(model, histories(interactions, split.test, settings.history)),
     }
-    test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2])
     return Trained(model, fitted.best_epoch, metrics, test, fitted.log)
 
 
@@ -99,14 +98,25 @@ def loss(model: Supernet, item_ids: Tensor, targets: Tensor, options: NextItem) 
 
 def full_ranks(model: Supernet, interactions: Interactions, targets: np.ndarray) -> np.ndarray:
     """Return the 0-based ranks [U] of the items at target positions among all items; a tie or NaN counts against."""
-    ranks = []
+    return _full_ranks(model, interactions, targets)[0]
+
+
+def _full_ranks(model: Supernet, interactions: Interactions, targets: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return the ranks, and whether all scores are finite."""
+    ranks, finite = [], True
     for part in _batches(targets):
         item_ids = torch.from_numpy(histories(interactions, part, model.history_length))
         target = torch.from_numpy(interactions.items[part].astype(np.int64))[:, None] - 1
         with torch.no_grad():
             scores = model.user_state(item_ids, model.structure(item_ids)) @ model.items.weight[1:].T
         ranks.append((~(scores < scores.gather(1, target))).sum(1) - 1)  # itself is not below itself
-    return np.asarray(torch.cat(ranks).numpy())
+        finite &= bool(torch.isfinite(scores).all())
+    return np.asarray(torch.cat(ranks).numpy()), finite
+
+
+def _rounded(model: Supernet) -> dict[str, Tensor]:
+    """Return a model's weights as they are after they were written in fp16."""
+    return {name: tensor.half().float() for name, tensor in model.state_dict().items()}
 
 
 def sub_networks(model: Supernet, item_ids: np.ndarray) -> dict[str, float]:

@@ -3,50 +3,36 @@
 The layout is told from the first line; a line that does not follow it is an error with its number, never left out.
 """
 
-import csv
 import gzip
 import hashlib
-import json
-import math
 import re
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-USER_COLUMNS = ("user", "userId", "user_id", "reviewerID")
-ITEM_COLUMNS = ("item", "movieId", "item_id", "parent_asin", "asin", "business_id")
-TIME_COLUMNS = ("order", "timestamp", "unixReviewTime", "date")
-RATING_COLUMNS = ("rating", "overall", "stars")
-HEADLESS = "user, item, rating, timestamp"
-AMAZON_ITEM, AMAZON_USER = re.compile(r"[B0-9][0-9A-Z]{9}"), re.compile(r"A[0-9A-Z]{9,}")
+from models.training.layouts import tell_layout
+from models.training.times import Times
+from safeio.errors import BadInputError
+from safeio.files import UnreadableError, open_file
+
 MAX_LINE = 1 << 24
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)
 
 
-class DataError(ValueError):
+class DataError(BadInputError, ValueError):
     """An interaction file that cannot be trained on; the message is one line and names file and line."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
-
-
-class Row(NamedTuple):
-    """One interaction as a line has it; `rating` is None where the file has none."""
-
-    user: str
-    item: str
-    time: float
-    rating: float | None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of n interactions in the file's order, how many blank lines it has, and the sha256 of its content."""
+    """Columns of n interactions in the file's order, how many blank lines it has, and the sha256 of its content.
+
+    Users and items are the ranks of their names in `rank_names`; `time` orders as the file's times do (`Times.column`).
+    """
 
     user: np.ndarray
     item: np.ndarray
@@ -56,169 +42,91 @@ class Table:
     sha256: str
 
 
-Parser = Callable[[str], Row]
-
-
 def read_table(path: Path) -> Table:
     """Read an interaction file of any known layout; raises DataError with file and line."""
-    # Indices and not names: a name may stand on thousands of lines.
+    # Each name once, in a dictionary: it may be long, and stand on thousands of lines.
     users: dict[str, int] = {}
     items: dict[str, int] = {}
-    user, item, time, rating = array("q"), array("q"), array("d"), array("d")
+    user, item, times, rating = array("q"), array("q"), Times(), array("d")
     digest, blank, parse = hashlib.sha256(), 0, None
     for number, line in enumerate(_lines(path), start=1):
         digest.update(line)
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+            text = _decode(line, first=number == 1)
             if not text.strip():
                 blank += 1
                 continue
             if parse is None:
-                parse, is_header = _layout(text)
+                parse, is_header = tell_layout(text)
                 if is_header:
                     continue
             row = parse(text)
-        except (ValueError, RecursionError, csv.Error) as error:  # what json and decode raise are ValueErrors
+            times.append(row.time)
+        except ValueError as error:  # what json and csv raise is translated into them
             raise DataError(f"{path}, line {number}: {error}") from error
         user.append(users.setdefault(row.user, len(users)))
         item.append(items.setdefault(row.item, len(items)))
-        time.append(row.time)
-        rating.append(math.nan if row.rating is None else row.rating)
+        if row.rating is not None:
+            rating.append(row.rating)
     if not user:
         what = "is empty" if parse is None else "has a header and no interactions"
         raise DataError(f"{path} {what}; give a file with a user, an item and a time on each line")
-    ratings = np.array(rating)
     return Table(
-        user=_names(users)[np.array(user)],
-        item=_names(items)[np.array(item)],
-        time=np.array(time),
-        rating=None if np.isnan(ratings).any() else ratings,
+        user=rank_names(users)[np.array(user)],
+        item=rank_names(items)[np.array(item)],
+        time=times.column(),
+        rating=np.array(rating) if rating else None,
         blank=blank,
         sha256=digest.hexdigest(),
     )
 
 
-def _names(names: Iterable[str]) -> np.ndarray:
-    """Return names [n] as numbers where all are whole ones, so that their order is that of numbers."""
-    column = np.array(list(names))
+def rank_names(names: dict[str, int]) -> np.ndarray:
+    """Return for names with the indices 0..n-1, in this order, the place of each in their order, [n] int64.
+
+    Where all are whole numbers of 64 bits as one writes them, without a plus or leading zeros, their order is that of
+    numbers, else that of code points, which is that of UTF-8 bytes. The order decides which item gets which id.
+    """
+    ordered = sorted(names, key=int) if all(map(_is_whole_number, names)) else sorted(names)
+    rank = np.empty(len(names), np.int64)
+    rank[[names[name] for name in ordered]] = np.arange(len(names))
+    return rank
+
+
+def _is_whole_number(name: str) -> bool:
+    return _WHOLE_NUMBER.fullmatch(name) is not None and -(2**63) <= int(name) < 2**63
+
+
+def _decode(line: bytes, first: bool) -> str:
+    """Return the text of a line without its end; raises ValueError for what no text file has inside a line."""
     try:
-        return column.astype(np.int64)
-    except (ValueError, OverflowError):
-        return column
+        text = line.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8") from error
+    text = text.removesuffix("\n").removesuffix("\r")
+    if "\r" in text:
+        raise ValueError("a carriage return stands inside the line; end lines with line feeds")
+    if "\0" in text:
+        raise ValueError("a NUL stands in the line; that is no text file")
+    return text
 
 
 def _lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file, unpacked where it is gzipped; raises DataError where it cannot be read."""
+    number = 0
     try:
-        with path.open("rb") as raw:
-            packed = raw.peek(2)[:2] == b"\x1f\x8b"
+        with open_file(path, follow_link=True) as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
             with gzip.open(raw) if packed else raw as file:
-                while line := file.readline(MAX_LINE):
-                    if len(line) == MAX_LINE:
-                        raise DataError(f"{path} has a line of more than {MAX_LINE} bytes; that is no interaction")
+                while line := file.readline(MAX_LINE + 1):
+                    number += 1
+                    if len(line) > MAX_LINE:
+                        ends = "; end lines with line feeds" if b"\r" in line else ""
+                        raise DataError(f"{path}, line {number}: has more than {MAX_LINE} bytes{ends}")
                     yield line
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give a file of interactions") from error
+    except UnreadableError as error:
+        raise DataError(f"{path} {error}; give a file of interactions") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _layout(first: str) -> tuple[Parser, bool]:
-    """Return how to parse the lines of a file with this first line, and whether that is a header."""
-    if first.lstrip().startswith("{"):
-        return _parse_json, False
-    if "::" in first:  # MovieLens-1M and -10M
-        return _columns(lambda line: line.split("::"), 4, {"user": 0, "item": 1, "rating": 2, "time": 3}), False
-    if "\t" in first:
-        split: Callable[[str], list[str]] = lambda line: line.split("\t")  # noqa: E731
-    else:
-        split = lambda line: next(csv.reader([line], strict=True))  # noqa: E731
-    cells = [cell.strip() for cell in split(first)]
-    wanted = {"user": USER_COLUMNS, "item": ITEM_COLUMNS, "time": TIME_COLUMNS, "rating": RATING_COLUMNS}
-    places = {
-        role: cells.index(name)
-        for role, names in wanted.items()
-        if (name := next((name for name in names if name in cells), None)) is not None
-    }
-    if not places and len(cells) == 4 and _is_number(cells[2]) and _is_number(cells[3]):
-        # Amazon's ratings have no header, and no fixed order: reviewers' ids begin with A, products' with B or a digit.
-        swapped = AMAZON_ITEM.fullmatch(cells[0]) and AMAZON_USER.fullmatch(cells[1])
-        return _columns(split, 4, {"user": int(bool(swapped)), "item": int(not swapped), "rating": 2, "time": 3}), False
-    for role in ("user", "item", "time"):
-        if role not in places:
-            raise ValueError(
-                f"no column for the {role}: expected a header with {', '.join(wanted[role])}, or {HEADLESS} without a"
-                f" header; found {', '.join(cells)[:80]!r}"
-            )
-    return _columns(split, len(cells), places), True
-
-
-def _columns(split: Callable[[str], list[str]], count: int, places: dict[str, int]) -> Parser:
-    """Return a parser for lines of `count` cells with the roles at these places."""
-    user, item, time, rating = (places.get(role) for role in ("user", "item", "time", "rating"))
-    assert user is not None and item is not None and time is not None  # noqa: S101 - _layout has seen to it
-
-    def parse(line: str) -> Row:
-        cells = split(line)
-        if len(cells) != count:
-            raise ValueError(f"expected {count} columns, found {len(cells)}")
-        rated = None if rating is None else _number(cells[rating], "a rating")
-        return Row(_name(cells[user], "user"), _name(cells[item], "item"), _time(cells[time]), rated)
-
-    return parse
-
-
-def _parse_json(line: str) -> Row:
-    """Parse a review of Amazon or Yelp."""
-    review = json.loads(line)
-    if not isinstance(review, dict):
-        raise ValueError("expected a JSON object")
-
-    def value(role: str, names: tuple[str, ...]) -> str:
-        found = next((review[name] for name in names if name in review), None)
-        if not isinstance(found, str | int | float) or isinstance(found, bool):
-            raise ValueError(f"no {role}: expected one of the keys {', '.join(names)}")
-        return str(found)
-
-    rated = any(name in review for name in RATING_COLUMNS)
-    rating = _number(value("rating", RATING_COLUMNS), "a rating") if rated else None
-    time = _time(value("time", TIME_COLUMNS))
-    return Row(_name(value("user", USER_COLUMNS), "user"), _name(value("item", ITEM_COLUMNS), "item"), time, rating)
-
-
-def _name(cell: str, role: str) -> str:
-    name = cell.strip()
-    if not name:
-        raise ValueError(f"the {role} is empty")
-    return name
-
-
-def _number(cell: str, what: str) -> float:
-    try:
-        number = float(cell)
-    except ValueError:
-        _refuse(cell, what)
-    if not math.isfinite(number):
-        _refuse(cell, what)
-    return number
-
-
-def _time(cell: str) -> float:
-    """Return seconds since 1970, or any other number that grows with time; dates, as Yelp has them, count as UTC."""
-    if re.match(r"\d{4}-\d\d-\d\d", cell.strip()):
-        try:
-            return datetime.fromisoformat(cell.strip()).replace(tzinfo=UTC).timestamp()
-        except ValueError:
-            _refuse(cell, "a date")
-    return _number(cell, "a time")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
-def _refuse(cell: str, what: str) -> NoReturn:
-    raise ValueError(f"{cell[:40]!r} is not {what}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read after line {number}: {reason}; get the file again") from error

@@ -1,5 +1,6 @@
 """From an interaction file to a checkpoint folder: everything that cocorr-train does but talk."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from models.checkpoint import Checkpoint, CheckpointError
 from models.forward_ofa.supernet import Supernet
 from models.spec import ModelSpec
 from models.training import loop, next_item
-from models.training.data import Filters, read_interactions
-from models.training.golden import SHORTENED, golden_cases
-from models.training.loop import SELECTION, TEST_NEGATIVES, TRAIN_NEGATIVES, Report, Settings
-from models.training.next_item import NextItem
-from models.training.resume import Resume, describe
+from models.training.data import Interactions, read_interactions
+from models.training.golden import CASES, SHORTENED, golden_cases
+from models.training.loop import TEST_NEGATIVES, TRAIN_NEGATIVES, DivergedError, Report, Trained, require_finite
+from models.training.readers import DataError
+from models.training.resume import SELECTION, Resume, describe
+from models.training.settings import ALL, Filters, NextItem, Settings, SettingsError
 from models.zoo import load_spec
 
 
@@ -43,10 +45,10 @@ class Request:
     @property
     def command(self) -> str:
         """Return the command that repeats the run, with file names in place of paths."""
-        usual = asdict(Filters())
+        usual = asdict(ALL)
         given: dict[str, object] = {
             "data": self.data.name,
-            "output": self.output.name,
+            "output": Path(os.path.realpath(self.output)).name,  # it may be given as `..`
             **asdict(self.settings),
             **{name: value for name, value in asdict(self.filters).items() if value != usual[name]},
             **{name: self.architecture.get(name) for name in ("backbone", "method", "kept_blocks")},
@@ -60,79 +62,129 @@ class Request:
 def run(request: Request, report: Report) -> Checkpoint:
     """Train and write the checkpoint; a run that was interrupted goes on after its last whole epoch.
 
-    Raises DataError or CheckpointError, and ValueError for an architecture that is none or settings that do not fit.
+    Raises DataError, CheckpointError, OutputError or SettingsError before any epoch for what can be known by then, and
+    ValueError for an architecture that is none. A run that diverges, DivergedError, leaves no progress: gone on with,
+    or begun anew, it would diverge again.
     """
-    settings, options = request.settings, request.next_item
-    if settings.initial_std is not None and (options or request.start_from):
-        raise ValueError("--initial-std is for runs that start from nothing, and not for ofa")
+    settings = request.settings
+    if settings.initial_std is not None and (request.next_item or request.start_from):
+        raise SettingsError("--initial-std is for runs that start from nothing, and not for ofa")
     checkpoint.check_destination(request.output)  # before the hours of training, not after
+    place = Path(os.path.realpath(request.output))
     interactions = read_interactions(request.data, settings.seed, request.filters)
-    untested = int((np.diff(interactions.starts) < 3).sum())
-    notes = [*interactions.notes, *([f"{untested} users with fewer than 3 clicks are not tested"] if untested else [])]
     spec = load_spec(request.model)
-    architecture = spec.sized(interactions.vocabulary, settings.history) | dict(request.architecture)
-    if architecture.get("gcn") and architecture["mini_batch"] != settings.history:
-        raise ValueError(f"a GCN corrects {architecture['mini_batch']} clicks: leave --history at that")
+    architecture = _architecture(request, spec, interactions)
     lender = None if request.start_from is None else _lender(request.start_from, interactions.sha256, settings.seed)
     start = None if lender is None else _origin(lender)
     facts = {"command": request.command, "data_sha256": interactions.sha256, "torch": torch.__version__, "start": start}
-    resume = Resume(request.output.with_name(f"{request.output.name}.resume"), describe(facts))
-    kind: dict[str, object]
-    if options is None:
-        frozen = None if lender is None else _frozen(lender, spec, architecture)
-        trained = loop.train(spec, architecture, interactions, settings, _after(notes, report), resume, frozen)
-        kind = {"train_negatives": TRAIN_NEGATIVES, "test_negatives": TEST_NEGATIVES}
-    else:
-        torch.manual_seed(settings.seed)
-        supernet = cast(Supernet, spec.build(architecture))
-        if lender is not None:
-            _lend(lender, spec, supernet)
-        trained = next_item.train(supernet, interactions, settings, options, _after(notes, report), resume)
-        kind = {
-            **asdict(options),
-            "validation_users": next_item.VALIDATION_USERS,
-            "ranked_among": "all items",
-            "autocast": "bfloat16",
-        }
-    golden = golden_cases(trained.model, trained.test, settings.seed)
+    resume = Resume(place.with_name(f"{place.name}.resume"), describe(facts), settings.epochs)
+    resume.check_place()
+    notes = _notes(interactions)
+    try:
+        trained = _train(request, spec, architecture, interactions, lender, _after(notes, report), resume)
+        golden = golden_cases(trained.model, trained.test, settings.seed)
+        require_finite("the scores of the golden cases are", [torch.from_numpy(golden["scores"])])
+    except DivergedError:
+        resume.remove()
+        raise
     state = trained.model.state_dict()
-    if options is not None:
+    if request.next_item is not None:
         state = {name: tensor.half() for name, tensor in state.items()}
+    training = {**_training(request, interactions, trained), "left_out": notes, "start_from": start}
     config = {
         "schema_version": checkpoint.SCHEMA_VERSION,
         "model": request.model,
         "architecture": architecture,
         "history_length": settings.history,
-        "training": {
-            "command": request.command,
-            "data": request.data.name,
-            "data_sha256": interactions.sha256,
-            "left_out": notes,
-            "users": interactions.users,
-            "items": interactions.vocabulary - 1,
-            "interactions": len(interactions.items),
-            "seed": settings.seed,
-            "epochs": settings.epochs,
-            "epochs_run": len(trained.log),
-            "best_epoch": trained.best_epoch,
-            "selected_by": f"validation {SELECTION}",
-            "learning_rate": settings.learning_rate,
-            "weight_decay": settings.weight_decay,
-            "batch_size": settings.batch_size,
-            "initial_std": settings.initial_std,
-            **kind,
-            "start_from": start,
-            "test_users": len(trained.test.item_ids),
-            "torch": torch.__version__,
-            "golden_cases": len(golden["scores"]),
-            "golden_cases_shortened": min(SHORTENED, len(golden["scores"])),
-        },
+        "training": training,
         "metrics": trained.metrics,
     }
     metrics = {**trained.metrics, "command": request.command, "epochs": trained.log}
     written = checkpoint.write(request.output, config, state, golden, metrics)
     resume.remove()
     return written
+
+
+def _notes(interactions: Interactions) -> list[str]:
+    """Return what of the data takes no part, and why."""
+    untested = int((np.diff(interactions.starts) < 3).sum())
+    return [*interactions.notes, *([f"{untested} users with fewer than 3 clicks are not tested"] if untested else [])]
+
+
+def _architecture(request: Request, spec: ModelSpec, interactions: Interactions) -> dict[str, int | str]:
+    """Return the sizes of the model to be trained; raises DataError or SettingsError where no checkpoint holds it."""
+    history = request.settings.history
+    architecture = spec.sized(interactions.vocabulary, history) | dict(request.architecture)
+    if architecture.get("gcn") and architecture["mini_batch"] != history:
+        raise SettingsError(f"a GCN corrects {architecture['mini_batch']} clicks: leave --history at that")
+    for name, size in architecture.items():
+        sized = isinstance(size, int) and 1 <= size <= checkpoint.MAX_SIZE
+        if name not in ("vocabulary", *checkpoint.NAMES) and not sized:
+            raise SettingsError(f"{name} must be a whole number from 1 to {checkpoint.MAX_SIZE}, not {str(size)[:40]}")
+    weight_bytes = spec.weights(architecture) * (4 if request.next_item is None else 2)
+    if interactions.vocabulary > checkpoint.MAX_VOCABULARY or weight_bytes > checkpoint.MAX_BYTES[checkpoint.WEIGHTS]:
+        raise DataError(
+            f"{request.data} has {interactions.vocabulary - 1} items, more than a checkpoint of {request.model} holds;"
+            " leave rare ones out with --min-item-clicks"
+        )
+    return architecture
+
+
+def _train(
+    request: Request,
+    spec: ModelSpec,
+    architecture: Mapping[str, int | str],
+    interactions: Interactions,
+    lender: Checkpoint | None,
+    report: Report,
+    resume: Resume,
+) -> Trained:
+    """Train in the way that the request wants, from the lender's weights where there is one."""
+    settings, options = request.settings, request.next_item
+    if options is None:
+        frozen = None if lender is None else _frozen(lender, spec, architecture)
+        return loop.train(spec, architecture, interactions, settings, report, resume, frozen)
+    torch.manual_seed(settings.seed)
+    supernet = cast(Supernet, spec.build(architecture))
+    if lender is not None:
+        _lend(lender, spec, supernet)
+    return next_item.train(supernet, interactions, settings, options, report, resume)
+
+
+def _training(request: Request, interactions: Interactions, trained: Trained) -> dict[str, object]:
+    """Return what config.json says of the training."""
+    settings, options = request.settings, request.next_item
+    kind: dict[str, object] = {"train_negatives": TRAIN_NEGATIVES, "test_negatives": TEST_NEGATIVES}
+    if options is not None:
+        kind = {
+            **asdict(options),
+            "validation_users": next_item.VALIDATION_USERS,
+            "ranked_among": "all items",
+            "autocast": "bfloat16",
+        }
+    cases = min(CASES, len(trained.test.item_ids))
+    return {
+        "command": request.command,
+        "data": request.data.name,
+        "data_sha256": interactions.sha256,
+        "users": interactions.users,
+        "items": interactions.vocabulary - 1,
+        "interactions": len(interactions.items),
+        "seed": settings.seed,
+        "epochs": settings.epochs,
+        "epochs_run": len(trained.log),
+        "best_epoch": trained.best_epoch,
+        "selected_by": f"validation {SELECTION}",
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "batch_size": settings.batch_size,
+        "initial_std": settings.initial_std,
+        **kind,
+        "test_users": len(trained.test.item_ids),
+        "torch": torch.__version__,
+        "golden_cases": cases,
+        "golden_cases_shortened": min(SHORTENED, cases),
+    }
 
 
 def _after(notes: Sequence[str], report: Report) -> Report:

@@ -1,0 +1,93 @@
+"""What a training may be asked for, with the bounds of every number: all are checked before any work begins."""
+
+from dataclasses import dataclass, fields
+from typing import get_args
+
+from safeio.errors import BadInputError
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**64 - 1),  # what torch takes
+    "epochs": (1, 100_000),  # each has a row in the progress file
+    "learning_rate": (0.0, 1e38),
+    "weight_decay": (0.0, 1e38),
+    "batch_size": (1, 1_000_000),
+    "history": (1, 2048),
+    "patience": (1, 100_000),
+    "initial_std": (1e-6, 100.0),
+    "min_rating": (-1e38, 1e38),
+    "min_user_clicks": (1, 1_000_000_000),
+    "min_item_clicks": (1, 1_000_000_000),
+    "temperature": (0.01, 1e6),
+    "compactness": (0.0, 1e6),
+    "dropout": (0.0, 0.9),
+    "targets_per_user": (1, 1_000_000),
+}
+"""The least and the most of each number; those with whole bounds are whole. Options have these names with dashes."""
+
+
+class SettingsError(BadInputError, ValueError):
+    """A number that no training can be asked for."""
+
+
+class _Bounded:
+    """A dataclass of numbers within BOUNDS; raises SettingsError where one is not."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # only dataclasses inherit from it
+            value, (least, most) = getattr(self, field.name), BOUNDS[field.name]
+            if value is None and type(None) in get_args(field.type):
+                continue
+            whole = isinstance(least, int)
+            right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not right or not least <= value <= most:  # NaN is not within anything
+                kind = "a whole number" if whole else "a number"
+                name = field.name.replace("_", "-")
+                raise SettingsError(f"--{name} must be {kind} from {least} to {most}, not {str(value)[:40]}")
+
+
+@dataclass(frozen=True)
+class Settings(_Bounded):
+    """How to train; equal settings, data, thread count and torch version give equal weights.
+
+    Training ends early after `patience` epochs without a better one, where that is not None. It starts from matrices
+    drawn from N(0, initial_std), or where that is None from those that the model draws by itself.
+    """
+
+    seed: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    history: int
+    patience: int | None = None
+    initial_std: float | None = None
+
+
+@dataclass(frozen=True)
+class Filters(_Bounded):
+    """Which interactions to keep: ratings of at least this, then users and items with at least so many clicks each.
+
+    The last two hold together: what one of them takes away may bring others below the least number, which then go too.
+    """
+
+    min_rating: float | None = None
+    min_user_clicks: int = 1
+    min_item_clicks: int = 1
+
+
+ALL = Filters()
+"""Nothing is left out."""
+
+
+@dataclass(frozen=True)
+class NextItem(_Bounded):
+    """What next-item training wants beside Settings.
+
+    `temperature` is tau and `compactness` lambda; `dropout` is of the embeddings that enter the first block;
+    `targets_per_user` bounds the targets that each user has in one epoch, drawn anew for every epoch; None takes all.
+    """
+
+    temperature: float
+    compactness: float
+    dropout: float
+    targets_per_user: int | None

@@ -1,0 +1,109 @@
+"""Times of clicks, exactly as a file states them: whole numbers of any size, decimals, and ISO 8601 dates.
+
+Times are compared and never computed with. A binary float would tie 64-bit sequence numbers and nanoseconds, and
+`datetime` drops what is finer than a microsecond.
+"""
+
+import re
+from array import array
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal, InvalidOperation
+
+import numpy as np
+
+Time = int | Decimal
+"""Both compare with each other, and are hashed, by their exact values."""
+
+NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_DATE = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:([Zz])|([+-])(\d\d)(?::?(\d\d)(?::?(\d\d))?)?)?)?",
+    re.ASCII,
+)
+_LOOKS_LIKE_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_NUMBERS, _DATES, _DATES_WITH_OFFSET = "numbers", "dates without an offset from UTC", "dates with an offset from UTC"
+
+
+class Times:
+    """The times of a file in its order, all of one kind: numbers, dates with an offset, or dates without one.
+
+    A date without an offset cannot be compared with one that has an offset, and none with a number.
+    """
+
+    def __init__(self) -> None:
+        self._kind: str | None = None
+        self._values: array[int] | list[Time] = array("q")  # 8 bytes each, for as long as all fit
+
+    def append(self, text: str) -> None:
+        """Add the time that a line states; raises ValueError for what is none, or is of another kind than the first."""
+        value, kind = parse_time(text)
+        if self._kind is None:
+            self._kind = kind
+        elif kind != self._kind:
+            raise ValueError(
+                f"{text[:40]!r} is among {kind}, but the lines before have {self._kind}; write all times in one form"
+            )
+        if isinstance(self._values, array):
+            if isinstance(value, int):
+                self._values.append(value)
+                return
+            self._values = list(self._values)
+        self._values.append(value)
+
+    def column(self) -> np.ndarray:
+        """Return whole numbers [n] that are in the same order as the times, and equal where they are."""
+        if isinstance(self._values, array):
+            return np.array(self._values, np.int64)
+        return ranks(self._values)
+
+
+def ranks(values: Sequence[Time]) -> np.ndarray:
+    """Return for each value how many different ones are less, [n] int64."""
+    rank = {value: index for index, value in enumerate(sorted(set(values)))}
+    return np.fromiter((rank[value] for value in values), np.int64, len(values))
+
+
+def parse_time(text: str) -> tuple[Time, str]:
+    """Return a time and its kind: an int where it is one of 64 bits, else a Decimal; raises ValueError.
+
+    Dates are seconds since the day before the year 1 in UTC, so that none is negative.
+    """
+    if _WHOLE.fullmatch(text):
+        return int(text), _NUMBERS
+    if NUMBER.fullmatch(text):
+        try:
+            return _smallest(Decimal(text)), _NUMBERS
+        except InvalidOperation:  # an exponent of 19 digits
+            raise ValueError(f"{text[:40]!r} is not a time") from None
+    if _LOOKS_LIKE_DATE.match(text):
+        return _parse_date(text)
+    raise ValueError(f"{text[:40]!r} is not a time")
+
+
+def _smallest(value: Decimal) -> Time:
+    """Return an int in place of a Decimal where it is whole and fits 64 bits; a larger one may have 10^18 digits."""
+    fits = -(2**63) <= value < 2**63
+    return int(value) if fits and value == value.to_integral_value() else value
+
+
+def _parse_date(text: str) -> tuple[Time, str]:
+    parts = _DATE.fullmatch(text)
+    if parts is None:
+        raise ValueError(f"{text[:40]!r} is not a date")
+    year, month, day, hour, minute, second = (int(parts[index] or 0) for index in range(1, 7))
+    fraction, utc, sign = parts[7], parts[8], parts[9]
+    off_hour, off_minute, off_second = (int(parts[index] or 0) for index in range(10, 13))
+    if max(hour, off_hour) > 23 or max(minute, second, off_minute, off_second) > 59:
+        raise ValueError(f"{text[:40]!r} is not a date")
+    try:
+        days = date(year, month, day).toordinal()
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a date") from None
+    offset = (off_hour * 60 + off_minute) * 60 + off_second
+    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - (-offset if sign == "-" else offset)
+    kind = _DATES_WITH_OFFSET if utc or sign else _DATES
+    if fraction is None:
+        return seconds, kind
+    return _smallest(Decimal(f"{seconds}.{fraction}")), kind  # written out, since sums of Decimals are rounded
