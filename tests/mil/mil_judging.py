@@ -261,6 +261,22 @@ def _shaped(value: Any, items: list[Any]) -> Any:
     return tuple(items) if isinstance(value, tuple) else items[0]
 
 
+def mean_of_whole_kernels(x: Any, kernel: Sequence[int], strides: Sequence[int], pad: Sequence[int], ceil: bool) -> Any:
+    """Average over windows that all count as the whole kernel, those that overhang in ceil mode too.
+
+    So Core ML answers (coremltools issue 2772, measured there), unlike torch, which takes what ceil mode adds at the
+    end for no padding; here it is padding that is added beforehand.
+    """
+    import torch
+
+    rank = len(kernel)
+    windows = getattr(torch.nn.functional, f"max_pool{rank}d")(x, kernel, strides, pad, ceil_mode=ceil)
+    margins: list[int] = []
+    for size, count, width, stride, before in zip(x.shape[2:], windows.shape[2:], kernel, strides, pad, strict=True):
+        margins = [before, (count - 1) * stride + width - size - before, *margins]
+    return getattr(torch.nn.functional, f"avg_pool{rank}d")(torch.nn.functional.pad(x, margins), kernel, strides)
+
+
 def floats(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> np.ndarray:
     """Return reproducible float32 numbers in [low, high)."""
     random = np.random.default_rng([seed, *shape])

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from mil_judging import mean_of_whole_kernels
 from mil_zoo import Exhibit, numbers
 
 
@@ -86,7 +87,9 @@ def _pools() -> Iterator[Exhibit]:
             yield Exhibit(f"max_pool{rank}d-{number}", partial(getattr(F, f"max_pool{rank}d"), **options), (x,))
             for counted in (True, False):
                 call = partial(getattr(F, f"avg_pool{rank}d"), count_include_pad=counted, **options)
-                yield Exhibit(f"avg_pool{rank}d-{number}-{counted}", call, (x,))
+                written = partial(mean_of_whole_kernels, kernel=[kernel] * rank, strides=[stride] * rank)
+                written = partial(written, pad=[padding] * rank, ceil=ceil) if counted else None
+                yield Exhibit(f"avg_pool{rank}d-{number}-{counted}", call, (x,), written=written)
     yield Exhibit("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, 1), (numbers(1, 3, 5, 6),))
     yield Exhibit("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, 1), (numbers(1, 3, 5, 6),))
     for size in ((8, 10), (6, 15)):

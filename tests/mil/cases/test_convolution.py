@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from mil_judging import Case, expand, floats
+from mil_judging import Case, expand, floats, mean_of_whole_kernels
 
 
 def _functional(name, dimensions, *arguments, **options):
@@ -199,7 +199,9 @@ def _pools():
         )
         for exclude in (False, True):
             judge = _functional("avg_pool", rank, kernel, strides, pad, ceil, count_include_pad=False)
-            judge = judge if exclude else partial(_by_whole_kernel, kernel=kernel, strides=strides, pad=pad, ceil=ceil)
+            judge = (
+                judge if exclude else partial(mean_of_whole_kernels, kernel=kernel, strides=strides, pad=pad, ceil=ceil)
+            )
             constants = {**common, "exclude_padding_from_average": exclude}
             yield Case(f"avg_pool-{number}-{exclude}", "avg_pool", data, constants, judge)
         if rank < 3:
@@ -218,21 +220,6 @@ def _pools():
         same = {"kernel_sizes": np.int32([3, 3]), "pad_type": "same", "strides": np.int32([1, 1])}
         judge = _functional(op, 2, [3, 3], [1, 1], [1, 1])
         yield Case(f"{op}-same", op, {"x": floats(1, 2, 5, 5)}, same, judge)
-
-
-def _by_whole_kernel(x, kernel, strides, pad, ceil):
-    """Average over windows that all count as the whole kernel, those that overhang in ceil mode too.
-
-    So Core ML answers (coremltools issue 2772, measured there), unlike torch, which takes what ceil mode adds at the
-    end for no padding; here it is padding that is added beforehand.
-    """
-    import torch
-
-    counts = _functional("max_pool", len(kernel), kernel, strides, pad, ceil_mode=ceil)(x).shape[2:]
-    margins = []
-    for size, count, width, stride, before in zip(x.shape[2:], counts, kernel, strides, pad, strict=True):
-        margins = [before, (count - 1) * stride + width - size - before, *margins]
-    return _functional("avg_pool", len(kernel), kernel, strides)(torch.nn.functional.pad(x, margins))
 
 
 def _l2(x, rank, kernel, strides, pad, ceil):
