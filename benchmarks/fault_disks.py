@@ -52,7 +52,7 @@ class Disk:
         if self.zone == "size":
             return len(SIZES)
         if self.zone == "denied":
-            return (2 if self._stands else 1) if _can_be_denied(case_folder(workload, "denied")) else 0
+            return (2 if self._stands else 1) if _can_be_denied(case_folder(workload, f"denied-{os.getpid()}")) else 0
         return count_calls(self.writer, self.with_earlier, self.zone, hooks.CREATING, workload)
 
     @property

@@ -1,5 +1,6 @@
 """Mutated inputs: every file that a command reads, damaged by the thousand, given to the command that reads it."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Input:
     def prepare(self, workload: Workload) -> None:
         """Run all words on undamaged input, in this process, so that forks of it start warm."""
         for words in dict.fromkeys(self.words):
-            folder = case_folder(workload, f"rehearsal-{self.name}")
+            folder = case_folder(workload, f"rehearsal-{self.name}-{os.getpid()}")
             self._lay_out(workload, folder)
             processes.rehearse(words, folder, self.ends)
             shutil.rmtree(folder)

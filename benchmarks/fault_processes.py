@@ -22,7 +22,7 @@ from pathlib import Path
 ADDRESS_SPACE = 12 << 30  # keeps the machine whole; what is judged is the peak of resident memory
 PROCESSOR_S = 60
 WALL_S = 180
-MOST_OF_A_LINE = 2000
+MOST_OF_A_LINE = 2500
 PROGRESS = re.compile(r"^(\.\.\. |epoch |going on |warning: |\d+ (users|items|interactions|blank|lines|ratings) )")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 
@@ -48,7 +48,7 @@ class Ended:
 
 def faults(ended: Ended, most_bytes: int) -> list[str]:
     """Return what no input may lead to: a traceback, a signal, another code, no word or more than one, much memory."""
-    text = ended.err + ended.out
+    text = ended.out + ended.err
     if "Traceback (most recent call last)" in text or "Exception ignored" in text:
         return [f"traceback: {_signature(text)}"]
     if ended.code is None:
