@@ -5,29 +5,29 @@ Links are never followed in an artifact, and nothing in it is read or copied tha
 
 import hashlib
 import json
-import math
 import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
+from exporter.artifact.manifest import SCHEMA_VERSION, problem
 from exporter.core.errors import ArtifactError, OutputError
-from exporter.core.types import Arrays, Precision
+from exporter.core.types import Arrays
 from safeio import files, locks, npz, places
 from safeio import staging as placing
 
+__all__ = ["SCHEMA_VERSION"]
+
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
-SCHEMA_VERSION = 1
 _NOT_SHIPPED = {MANIFEST, GOLDEN}
 
 _MAX_MANIFEST_BYTES = 16 << 20
 _MAX_GOLDEN_BYTES = 1 << 30
-_ITEM_BYTES = {"float32": 4, "float16": 2}
 _OTHER_OUTPUT = "choose another --output"
 _COPY = "make it writable or copy the artifact elsewhere"
 _AGAIN = "export the artifact again"
@@ -228,99 +228,11 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
         manifest = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not readable as JSON; {_AGAIN}") from error
-    problem = _manifest_problem(manifest)
-    if problem:
-        raise ArtifactError(f"{path}: {problem}; {_AGAIN}")
+    wrong = problem(manifest, content)
+    if wrong is not None:
+        raise ArtifactError(f"{path}: {wrong}; {_AGAIN}")
     return dict(manifest)
 
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _manifest_problem(manifest: Any) -> str | None:
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        return f"schema_version is not {SCHEMA_VERSION}"
-    for key in ("model", "program", "target", "profile", "precision", "model_file"):
-        if not isinstance(manifest.get(key), str):
-            return f"{key!r} is missing or no text"
-    if manifest["precision"] not in get_args(Precision):
-        return f"'precision' is none of {', '.join(get_args(Precision))}"
-    if type(manifest.get("threads")) is not int or not 0 < manifest["threads"] <= 256:
-        return "'threads' is no number from 1 to 256"
-    if not isinstance(manifest.get("ranking"), str | None):
-        return "'ranking' is neither null nor the name of an output"
-    for key in ("options", "source", "parity"):
-        if not isinstance(manifest.get(key), dict):
-            return f"{key!r} is missing or no object"
-    for key in ("inputs", "outputs"):
-        specs = manifest.get(key)
-        if not isinstance(specs, list) or not specs or not all(map(_is_tensor, specs)):
-            return f"{key!r} is missing or not a list of name, shape and dtype"
-    listed = manifest.get("files")
-    if not isinstance(listed, list) or not all(map(_is_file_entry, listed)):
-        return "'files' is missing, or an entry is no path inside the artifact with bytes and sha256"
-    if len({entry["path"] for entry in listed}) < len(listed):
-        return "'files' has a path twice"
-    if not _is_inside(manifest["model_file"]):
-        return "'model_file' points out of the artifact"
-    if manifest.get("external") is not None and not _is_external(manifest["external"], listed):
-        return "'external' does not say where in which listed file the weights lie"
-    return None
-
-
-def _is_tensor(spec: Any) -> bool:
-    return (
-        isinstance(spec, dict)
-        and isinstance(spec.get("name"), str)
-        and spec.get("dtype") in {"int32", "float32"}
-        and isinstance(spec.get("shape"), list)
-        and all(type(extent) is int and 0 < extent < 1 << 31 for extent in spec["shape"])
-    )
-
-
-def _is_file_entry(entry: Any) -> bool:
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("path"), str)
-        and _is_inside(entry["path"])
-        and type(entry.get("bytes")) is int
-        and entry["bytes"] >= 0
-        and isinstance(entry.get("sha256"), str)
-    )
-
-
-def _is_external(external: Any, listed: list[dict[str, Any]]) -> bool:
-    """Say whether weights outside the program are described: each has a place inside a file of the artifact."""
-    if not isinstance(external, dict) or not isinstance(external.get("metadata"), dict):
-        return False
-    tensors = external.get("tensors")
-    if not isinstance(tensors, list) or not all(map(_is_tensor, tensors)):
-        return False
-    data_file = external.get("data_file")
-    if data_file is None:  # the weights are inputs
-        return True
-    if not isinstance(data_file, dict) or not isinstance(data_file.get("tensors"), dict):
-        return False
-    sizes = {entry["path"]: entry["bytes"] for entry in listed if "/" not in entry["path"]}
-    counts = {spec["name"]: math.prod(spec["shape"]) for spec in tensors}
-    places = data_file["tensors"]
-    return (
-        data_file.get("name") in sizes
-        and set(places) == set(counts)
-        and all(_fits(place, counts[name], sizes[data_file["name"]]) for name, place in places.items())
-    )
-
-
-def _fits(place: Any, elements: int, size: int) -> bool:
-    """Say whether a place [byte offset, dtype] holds so many elements within a file of `size` bytes."""
-    if not isinstance(place, list) or len(place) != 2 or place[1] not in _ITEM_BYTES:
-        return False
-    return type(place[0]) is int and 0 <= place[0] <= size - elements * _ITEM_BYTES[place[1]]
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return (
-        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
-    )

@@ -1,5 +1,8 @@
 """Artifacts on disk: whole or not at all, and read as untrusted."""
 
+import contextlib
+import copy
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter import store
+from exporter.artifact.manifest import problem
 from exporter.core.errors import ArtifactError, OutputError
+from exporter.report.console import print_artifacts
 from safeio import locks
 
 
@@ -68,7 +75,7 @@ def test_a_manifest_is_written_only_into_what_was_read(tmp_path: Path) -> None:
     place = tmp_path / "b"
     write(place, "old")
     opened = store.open_artifact(place)
-    store.update_manifest(opened, {**opened.manifest, "latency": 1})
+    store.update_manifest(opened, {**opened.manifest, "latency": {"p50_us": 1.0}})
     with pytest.raises(ArtifactError, match="changed by another command"):  # it is not as it was read any more
         store.update_manifest(opened, opened.manifest)
     opened = store.open_artifact(place)
@@ -140,8 +147,10 @@ GOOD: dict[str, Any] = {
     "inputs": [{"name": "x", "shape": [1, 2], "dtype": "int32"}],
     "outputs": [{"name": "y", "shape": [1, 2], "dtype": "float32"}],
     "ranking": None,
+    "size_bytes": 9,
+    "parameters": 2,
     "source": {},
-    "parity": {},
+    "parity": {"verdict": "pass"},
 }
 
 
@@ -166,6 +175,17 @@ GOOD: dict[str, Any] = {
         {"inputs": [{"name": "x", "shape": [1 << 40], "dtype": "int32"}]},
         {"outputs": [{"name": "x", "shape": [1], "dtype": "object"}]},
         {"options": None},
+        {"parity": {}},
+        {"parity": {"verdict": "passed"}},
+        {"parity": {"verdict": "pass", "could_flip": 10**40}},
+        {"parity": {"verdict": "pass", "reason": "\x1b[2J"}},
+        {"ranking": "x"},
+        {"exchange": {"up": ["z"], "down": []}},
+        {"flops": {"total": 1}},
+        {"memory": []},
+        {"latency": {"p50_us": "fast"}},
+        {"budgets": [{"budget": "joy", "limit": 1, "value": 1, "within": True}]},
+        {"inputs": [{"name": "x", "shape": [1], "dtype": "int32"}] * 2},
         {"external": []},
         {"external": {**EXTERNAL, "tensors": None}},
         {"external": {**EXTERNAL, "data_file": {"name": "../w", "tensors": {"w": [0, "float32"]}}}},
@@ -217,3 +237,59 @@ def test_every_difference_from_the_manifest_is_named(tmp_path: Path) -> None:
     assert "SHA-256" in str(store.changed_file(folder, manifest))
     (folder / "model").unlink()
     assert "missing" in str(store.changed_file(folder, manifest))
+
+
+@given(st.data())
+def test_a_manifest_with_anything_in_it_is_refused_or_can_be_shown(data: st.DataObject) -> None:
+    """Whatever `problem` lets through, the summary and the exit code can be made of."""
+    document = copy.deepcopy(WHOLE)
+    place: Any = document
+    while isinstance(place, dict | list) and len(place):
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or data.draw(st.integers(0, 3)) == 0:
+            break
+        place = place[key]
+    if len(place) and data.draw(st.booleans()):
+        place[key] = data.draw(ANYTHING)
+    elif len(place):
+        del place[key]
+    if problem(document, json.dumps(document).encode()) is None:
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            print_artifacts([{**document, "artifact": "a"}])
+        assert document["target"] in shown.getvalue()
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "pass", "unverified", "[/x]", "\x1b[2J", "../x", "scores", "x" * 5000, "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "reason", "x"]), inner),
+    max_leaves=4,
+)
+WHOLE: dict[str, Any] = {
+    **GOOD,
+    "ranking": "y",
+    "parity": {
+        "verdict": "fail", "reason": "off", "executed_on": "here", "cases": 2, "max_abs_error": 1e-6,
+        "top10_overlap": 1.0, "kendall_tau": 1.0, "flip_margin": 0.1, "could_flip": 0, "unsettled": ["mod"],
+    },
+    "flops": {
+        "unit": "", "total": 10, "macs": 4, "moved_bytes": 1, "uncounted": [{"operation": "X", "count": 1}],
+        "by_kind": {"add": 2}, "delegates": [{"delegate": None, "operations": {"Add": 1}, "flops": 2}],
+        "by_operation": [], "per_token": 1.0, "per_token_method": "", "per_token_reason": None,
+    },
+    "memory": {"constant_bytes": 4, "planned_activation_bytes": 8, "peak_rss_bytes": None, "reason": "none"},
+    "latency": {"load_ms": 1.0, "p50_us": 2.0, "conditions": {"cores": "0"}, "instructions": 5, "reason": None},
+    "budgets": [{"budget": "size_bytes", "limit": 1, "value": 2, "within": False, "reason": None}],
+    "selection": {
+        "structure": "101", "chosen": "111", "logits": [0.1], "left_out": [1],
+        "agreement_with_chosen": {"top10_overlap": 0.5, "kendall_tau": None},
+    },
+}
+
+
+def test_the_whole_example_is_one() -> None:
+    assert problem(WHOLE, json.dumps(WHOLE).encode()) is None

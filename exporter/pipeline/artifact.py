@@ -96,13 +96,15 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "
 
 
 def open_known(folder: Path) -> "Opened":
-    """Open an artifact; raises ArtifactError, also where its target is not known here."""
-    from exporter import store
+    """Open an artifact; raises ArtifactError, also where its target or options are not known here."""
+    from exporter import profiles, store
 
     opened = store.open_artifact(folder)
-    target = opened.manifest["target"]
+    target, options = opened.manifest["target"], opened.manifest["options"]
     if target not in TARGETS:
         raise ArtifactError(f"{folder}: made for the target {target!r}, which is not known here")
+    if profiles.known_options(target, options) != options:
+        raise ArtifactError(f"{folder}: made with options for {target} that are not known here; export it again")
     return opened
 
 

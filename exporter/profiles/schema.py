@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from exporter.core.errors import ProfileError
 from exporter.core.types import Precision
@@ -196,6 +196,15 @@ class DeviceProfile(_Strict):
     def allowed(self) -> list[str]:
         """Return the targets that the device runs."""
         return [name for name in TargetOptions.model_fields if getattr(self.targets, name) is not None]
+
+
+def known_options(target: str, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return options of a target as a profile would give them, with defaults, or None where no profile could."""
+    try:
+        found: BaseModel | None = getattr(TargetOptions.model_validate({target: options}), target)
+    except ValidationError:
+        return None
+    return None if found is None else found.model_dump()
 
 
 def json_schema() -> dict[str, Any]:

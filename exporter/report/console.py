@@ -17,7 +17,7 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"
 
 def print_artifacts(documents: Sequence[Document]) -> None:
     """Print exported or judged artifacts to stdout, one column each, then reasons and places below."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=False)
     done = [document for document in documents if "error" not in document]
     if done:
         first = done[0]
@@ -49,7 +49,7 @@ def print_rows(rows: Sequence[Document]) -> None:
         table.add_column(key.replace("_", " "))
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
-    Console(file=sys.stdout, highlight=False).print(table)
+    Console(file=sys.stdout, highlight=False, markup=False).print(table)
 
 
 def _plain(value: Any) -> str:
@@ -146,11 +146,12 @@ def _costs(document: Document) -> list[str]:
     selection = document.get("selection") or {}
     if selection.get("left_out"):
         blocks = ", ".join(map(str, selection["left_out"]))
-        agreement = selection["agreement_with_chosen"]
+        agreement = selection["agreement_with_chosen"] or {}
         figures = [
             f"{label} {agreement[key]:.4f}"
             for label, key in (("top-10 overlap", "top10_overlap"), ("Kendall tau", "kendall_tau"))
-            if agreement[key] is not None
+            if agreement.get(key) is not None
         ]
-        notes.append(f"left out of {selection['chosen']} to fit: block {blocks}; with it {', '.join(figures)}")
+        with_it = f"; with it {', '.join(figures)}" if figures else ""
+        notes.append(f"left out of {selection['chosen']} to fit: block {blocks}{with_it}")
     return notes

@@ -24,7 +24,7 @@ _GROWING = (
 
 def print_profile(document: Document) -> None:
     """Print the figures of one artifact to stdout."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True)
     names = " ".join(str(document[key]) for key in ("target", "profile", "precision"))
     parity = document["parity"]
     title = f"{document['model']}/{document['program']}  {names}  parity {parity['verdict']}"

@@ -1,0 +1,1 @@
+"""What an artifact's folder holds and what its manifest may say."""
