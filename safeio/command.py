@@ -103,6 +103,10 @@ def _code(load: Callable[[], Callable[..., Any]], interrupted: str, signals: _Si
         return code
 
     try:
+        os.getcwd()  # noqa: PTH109 - pathlib is not wanted this early
+    except OSError:  # vendors' libraries end the process there
+        return end("error: the folder that this command runs in is gone; go to another one", 2)
+    try:
         app = load()
         from typer.exceptions import TyperException
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +127,14 @@ def test_what_is_to_be_ignored_is_ignored() -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert (process.returncode, errors) == (130, "... working\ninterrupted; all is as it was\n")
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    arguments = ["bash", "-c", 'cd "$0" && rmdir "$0" && "$@"', str(gone), *COMMAND, "well"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: the folder that this command runs in is gone; go to another one\n",
+    )
