@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from types import ModuleType
+from typing import BinaryIO
 
 from exporter.core.errors import CocorrError, LoweringError, MissingExtraError, OutputError
 from exporter.core.types import Captured
@@ -81,7 +82,7 @@ def without_noise(*noise: str) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with tempfile.TemporaryFile() as file:
+    with _somewhere() as file:
         try:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -90,8 +91,9 @@ def without_noise(*noise: str) -> Iterator[None]:
             finally:
                 root.setLevel(logging_before[0])  # some packages configure everybody's logging when they are imported
                 root.handlers[:] = logging_before[1]
-                sys.stdout.flush()
-                sys.stderr.flush()
+                for stream in (sys.stdout, sys.stderr):
+                    with contextlib.suppress(OSError):  # no room for the noise; what comes next is not to go there too
+                        stream.flush()
                 os.dup2(saved[0], 1)
                 os.dup2(saved[1], 2)
         finally:
@@ -101,3 +103,10 @@ def without_noise(*noise: str) -> Iterator[None]:
         for line in file.read().decode(errors="replace").splitlines():
             if line.strip() and not any(pattern.search(line) for pattern in known):
                 print(line, file=sys.stderr)  # noqa: T201
+
+
+def _somewhere() -> BinaryIO:
+    """Return a file without a name: in memory where the system has such files, since a disk may be full."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("noise"), "w+b")
+    return tempfile.TemporaryFile()
