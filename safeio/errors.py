@@ -1,6 +1,6 @@
 """The root of the project's error tree: errors that end a command as one printable line with an exit code."""
 
-MAX_MESSAGE = 2000
+MAX_MESSAGE = 1000
 
 
 class CocorrError(Exception):
@@ -23,7 +23,7 @@ class OutputError(BadInputError):
 
 
 def one_line(message: str) -> str:
-    """Return words as one line of at most 2,000 characters, with escapes for what does not print."""
+    """Return words as one line of at most 1,000 characters, with escapes for what does not print."""
     line = " ".join(message[: 8 * MAX_MESSAGE].split())
     plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
     return plain if len(plain) <= MAX_MESSAGE else f"{plain[:MAX_MESSAGE]}..."
