@@ -1,9 +1,42 @@
-"""Interactions to train on."""
+"""Interactions to train on, and the command that trains."""
 
 import gzip
+import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
+from models.training.__main__ import main
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def refusal(self) -> str:
+        """Return the only line of a command that refused its input before it began."""
+        assert (self.code, self.err.count("\n"), self.out) == (2, 1, ""), self
+        assert self.err.startswith("error: ")
+        return self.err
+
+
+@pytest.fixture
+def cocorr_train(capfd, monkeypatch):
+    """Runs cocorr-train in this process, from its first line to its exit code."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cocorr-train", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,17 @@
 
 import gzip
 import json
+import os
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies
 
-from models.training.data import Filters, read_interactions
-from models.training.readers import DataError, read_table
+from models.training.data import read_interactions
+from models.training.readers import MAX_LINE, DataError, rank_names, read_table
+from models.training.settings import Filters
+from models.training.times import Times
 
 # user, item, rating, time; u1 clicks i1, i2, i1 in the order of time, which is not that of the file
 CLICKS = [
@@ -94,8 +99,54 @@ FAULTS = {
         b'{"user_id": "u", "asin": "i", "date": "2020-13-01"}\n',
         "line 1: '2020-13-01' is not a date",
     ),
-    "deep JSON": (b'{"user_id":' + b"[" * 100_000 + b"\n", "line 1: "),
+    "deep JSON": (b'{"user_id":' + b"[" * 100_000 + b"\n", "line 1: brackets are nested too deeply"),
     "nothing": (b"\n\n", "is empty; give a file with a user, an item and a time on each line"),
+    "another key than before": (
+        b'{"user": "u", "parent_asin": "i", "order": 3}\n{"user": "u", "asin": "i", "order": 3}\n',
+        "line 2: no item: expected the key parent_asin, as on the first line, with a text or number",
+    ),
+    "a key twice": (
+        b'{"user": "u", "item": "i", "order": 3, "item": "j"}\n',
+        "line 1: the key 'item' stands there more",
+    ),
+    "a column twice": (b"user,item,item,order\n", "line 1: the header has 2 columns called 'item'"),
+    "a surrogate": (b'{"user": "\\ud83d", "item": "i", "order": 3}\n', "the user has half of a surrogate pair"),
+    "NaN in JSON": (b'{"user": "u", "item": NaN, "order": 3}\n', "line 1: NaN is no number of JSON"),
+    "an id without end": (CSV + b"u," + b"x" * 70_000 + b",3,4\n", "line 2: the item has 70000 characters, more than"),
+    "a line without end": (CSV + b"x" * (MAX_LINE + 1), f"line 2: has more than {MAX_LINE} bytes"),
+    "carriage returns alone": (b"user,item,order\ru,i,3\r", "line 1: a carriage return stands inside the line"),
+    "endless carriage returns": (b"u,i,3\r" * (MAX_LINE // 4), "bytes; end lines with line feeds"),
+    "a NUL": (CSV + b"u,\0,3,4\n", "line 2: a NUL stands in the line"),
+    "UTF-16": ("user,item,order\n".encode("utf-16"), "line 1: byte 1 of the line is not UTF-8"),
+    "bytes of Latin-1": (CSV + b"u,caf\xe9,3,4\n", "line 2: byte 6 of the line is not UTF-8; save the file as UTF-8"),
+    "a number with other digits": (CSV + "u,i,3,\u0664\n".encode(), "line 2: '\u0664' is not a time"),
+    "a rating in Python's way": (CSV + b"u,i,1_0,4\n", "line 2: '1_0' is not a rating"),
+    "a time that is infinite": (CSV + b"u,i,3,inf\n", "line 2: 'inf' is not a time"),
+    "an exponent without end": (
+        CSV + b"u,i,3,1e1000000000000000000\n",
+        "line 2: '1e1000000000000000000' is not a time",
+    ),
+    "an hour that is none": (CSV + b"u,i,3,2020-01-01T24:00\n", "line 2: '2020-01-01T24:00' is not a date"),
+    "dates among numbers": (CSV + b"u,i,3,4\n\nu,i,3,2020-01-01\n", "line 4: '2020-01-01' is among dates without an"),
+    "offsets on some dates": (
+        CSV + b"u,i,3,2020-01-01 00:00Z\nu,i,3,2020-01-01 00:00\n",
+        "line 3: '2020-01-01 00:00' is among dates without an offset from UTC, but the lines before have dates with an",
+    ),
+    "a time where the rating is": (
+        b"1,2,874965478,5\n",
+        "line 1: 8.74965e+08 is not a rating from 0 to 10, as the third column; put a header",
+    ),
+    "items first, and users of no known kind": (b"B00000000X,someone,5,1\n", "cannot be told; put a header"),
+    "reviewers in both columns": (b"#oc-R1,#oc-R2,5,1\n", "cannot be told; put a header"),
+    "products in both columns": (b"B000000001,0000000002,5,1\n", "cannot be told; put a header"),
+    "a line the other way round": (
+        b"u,i,5,1\nB00000000X,A00000000X,5,1\n",
+        "line 2: user and item stand the other way round than on the first line",
+    ),
+    "a line the other way round in a file with items first": (
+        b"B00000000X,#oc-R1,5,1\nA00000000X,B00000000X,5,1\n",
+        "line 2: user and item stand the other way round than on the first line",
+    ),
 }
 
 
@@ -108,6 +159,128 @@ def test_a_line_that_does_not_follow_is_named(name, tmp_path):
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "data"))
     assert "\n" not in str(caught.value)
+
+
+IDS = [
+    "1",
+    "01",
+    "001",
+    "+1",
+    "-0",
+    "0",
+    "1.0",
+    "1e0",
+    "1_0",
+    "10",
+    "\u0661",
+    "A",
+    "a",
+    "\u00e9",
+    "e\u0301",
+    "\u00a01",
+    "i" * 10_000,
+]
+WRITTEN = {
+    "CSV": ("user,item,order\n", lambda name, n: f"u,{name},{n}\n"),
+    "quoted": ("user,item,order\n", lambda name, n: f'u,"{name}",{n}\n'),
+    "padded": ("user\titem\torder\n", lambda name, n: f"u\t {name}  \t{n}\n"),
+    "JSON": ("", lambda name, n: json.dumps({"user": "u", "item": name, "order": n}) + "\n"),
+    "dat": ("", lambda name, n: f"u::{name}::5::{n}\n"),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_ids_are_the_text_that_stands_there(way, tmp_path):
+    head, line = WRITTEN[way]
+    (tmp_path / "data").write_text(head + "".join(line(name, n) for n, name in enumerate([*IDS, *IDS])), "utf-8")
+    item = read_table(tmp_path / "data").item.tolist()
+    assert item == [sorted(IDS).index(name) for name in [*IDS, *IDS]]  # their order is that of code points
+
+
+def test_ids_that_are_numbers_in_json_are_their_texts(tmp_path):
+    ids = ["1", "1.0", "1e0", "9007199254740993", "9007199254740992", "1" + "0" * 5000, "0." + "3" * 40, '"1"']
+    lines = "".join(f'{{"item": {one}, "user": "u", "order": {n}}}\n' for n, one in enumerate(ids))
+    (tmp_path / "data").write_text(lines)
+    item = read_table(tmp_path / "data").item
+    assert len(set(item[:7].tolist())) == 7
+    assert item[7] == item[0]
+
+
+def test_names_that_are_whole_numbers_are_in_the_order_of_numbers():
+    def ordered(*names):
+        rank = rank_names({name: index for index, name in enumerate(names)}).tolist()
+        return [names[rank.index(place)] for place in range(len(names))]
+
+    assert ordered("10", "9", "0", "-3", "9223372036854775807") == ["-3", "0", "9", "10", "9223372036854775807"]
+    for other in ("9223372036854775808", "09", "+9", "-0", "x", "\u0669"):  # as text, as soon as one is none
+        assert ordered("10", "9", other) == sorted(["10", "9", other])
+
+
+EXACT = strategies.one_of(
+    strategies.integers(-(2**70), 2**70).map(lambda value: (str(value), Fraction(value))),
+    strategies.tuples(strategies.integers(-(10**25), 10**25), strategies.integers(-30, 30)).map(
+        lambda pair: (f"{pair[0]}e{pair[1]}", pair[0] * Fraction(10) ** pair[1])
+    ),
+    strategies.tuples(strategies.integers(0, 2**60), strategies.text("0123456789", min_size=1, max_size=30)).map(
+        lambda pair: (f"{pair[0]}.{pair[1]}", pair[0] + Fraction(int(pair[1]), 10 ** len(pair[1])))
+    ),
+)
+
+
+@given(strategies.lists(EXACT, min_size=1, max_size=8))
+def test_numbers_are_in_the_order_of_their_exact_values(pairs):
+    times = Times()
+    for text, _ in pairs:
+        times.append(text)
+    column, values = times.column().tolist(), [value for _, value in pairs]
+    for one, left in zip(column, values, strict=True):
+        assert [one < other for other in column] == [left < right for right in values]
+
+
+def test_dates_are_in_the_order_of_their_moments_to_the_last_digit():
+    rising = [
+        "0001-01-01T00:00:00+23:59",
+        "1969-12-31T23:59:59.9999999999+00:00",
+        "1970-01-01 00:00Z",
+        "2020-01-01T00:30:00+02:00",  # 22:30 the day before
+        "2019-12-31T23:00:00.000000001Z",
+        "2019-12-31T23:00:00.0000000011z",
+        "2019-12-31t19:00:01-04",
+        "2019-12-31 23:00:02+00:00:00",
+        "2020-01-01T00:00:00-0530",
+        "9999-12-31T23:59:59,5-23:59",
+    ]
+    times = Times()
+    for text in rising:
+        times.append(text)
+    assert times.column().tolist() == list(range(len(rising)))
+    for same in (
+        ["2020-01-01T00:30+02:00", "2019-12-31T22:30:00.000Z"],
+        ["2020-02-29", "2020-02-29 00:00"],
+        ["1e3", "1000.0"],
+    ):
+        times = Times()
+        for text in same:
+            times.append(text)
+        assert len(set(times.column().tolist())) == 1
+
+
+def test_amazons_users_and_items_are_told_by_their_ids(tmp_path):
+    users, items = ["A00000000U", "#oc-R1", "#oc-R2"], ["B00000000X", "0000000001", "000000000X"]
+    for first in ("user", "item"):
+        rows = [(users[n], items[m]) for n in range(3) for m in range(3)]
+        lines = [f"{u},{i},5,{n}" if first == "user" else f"{i},{u},5,{n}" for n, (u, i) in enumerate(rows)]
+        (tmp_path / "data").write_text("\n".join(lines[1:] + lines[:1]))
+        table = read_table(tmp_path / "data")
+        assert table.user.tolist() == [sorted(users).index(u) for u, _ in rows[1:] + rows[:1]]
+        assert table.item.tolist() == [sorted(items).index(i) for _, i in rows[1:] + rows[:1]]
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # nobody writes to it: it must not be waited for
+    for name in ("pipe", ".", "none"):
+        with pytest.raises(DataError, match="give a file of interactions"):
+            read_table(tmp_path / name)
 
 
 def test_what_is_skipped_is_counted(tmp_path):

@@ -1,24 +1,22 @@
 """Training: reading, splitting, sampling and metrics by hand, and the command from a file to a checkpoint."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import ndcg_score, roc_auc_score, top_k_accuracy_score
-from typer.testing import CliRunner
 
 from models import checkpoint
 from models.forward_ofa.supernet import BACKBONES, METHODS, Supernet
 from models.scn_programs import SPEC
 from models.training import cli, metrics, next_item
-from models.training.cli import app
-from models.training.data import Filters, Interactions, histories, leave_one_out, read_interactions
-from models.training.loop import Settings
-from models.training.next_item import NextItem
+from models.training.data import Interactions, histories, leave_one_out, read_interactions
 from models.training.readers import DataError
 from models.training.run import Request, run
 from models.training.sampling import clicked, sample_negatives
+from models.training.settings import BOUNDS, Filters, NextItem, Settings, SettingsError
 from models.zoo import load_spec
 
 SETTINGS = Settings(seed=3, epochs=2, learning_rate=1e-2, weight_decay=0.01, batch_size=256, history=6)
@@ -29,22 +27,25 @@ def interactions(*users, vocabulary=200) -> Interactions:
     return Interactions(np.concatenate(users).astype(np.int32), starts, vocabulary, "")
 
 
-def train(data, output, *options, model="scn"):
-    arguments = [model, "--data", str(data), "--output", str(output), "--epochs", "2", "--batch-size", "256", *options]
-    return CliRunner().invoke(app, arguments)
+@pytest.fixture
+def train(cocorr_train):
+    def run(data, output, *options, model="scn"):
+        return cocorr_train(model, "--data", data, "--output", output, "--epochs", 2, "--batch-size", 256, *options)
+
+    return run
 
 
-def test_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path):
+def test_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path, train):
     first, again = train(clicks, tmp_path / "a" / "scn"), train(clicks, tmp_path / "b" / "scn")
-    assert first.exit_code == again.exit_code == 0, first.output
+    assert first.code == again.code == 0, first.err
     one, two = checkpoint.read(tmp_path / "a" / "scn"), checkpoint.read(tmp_path / "b" / "scn")
     assert one.sha256 == two.sha256
     assert set(one.config["metrics"]["test"]) == {
         "UAUC",
         *(f"{m}@{k}" for m in ("NDCG", "HitRate") for k in (5, 10, 20)),
     }
-    assert "NDCG@10" in first.stdout
-    assert "s left" in first.stderr
+    assert "NDCG@10" in first.out
+    assert "s left" in first.err
     assert str(tmp_path) not in json.dumps(dict(one.config))
     model = checkpoint.build(one, SPEC)
     with torch.no_grad():
@@ -53,10 +54,10 @@ def test_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["scn", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"])
-def test_training_starts_from_weights_of_the_spread_that_is_asked_for(model, clicks, tmp_path):
+def test_training_starts_from_weights_of_the_spread_that_is_asked_for(model, clicks, tmp_path, train):
     folder = tmp_path / model
     result = train(clicks, folder, "--learning-rate", "0", "--initial-std", "0.5", model=model)
-    assert result.exit_code == 0, result.output
+    assert result.code == 0, result.err
     saved = checkpoint.read(folder)
     assert saved.config["training"]["initial_std"] == 0.5
     assert "--initial-std 0.5" in saved.config["training"]["command"]
@@ -71,12 +72,12 @@ def test_training_starts_from_weights_of_the_spread_that_is_asked_for(model, cli
     assert not saved.state["items.weight"][0].any()
 
 
-def test_forward_ofa_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path):
+def test_forward_ofa_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path, cocorr_train):
     options = ["--epochs", "1", "--batch-size", "256", "--history", "6", "--targets-per-user", "4", "--seed", "2"]
     folders = [tmp_path / name / "ofa" for name in "ab"]
     for folder in folders:
-        result = CliRunner().invoke(app, ["ofa", "--data", str(clicks), "--output", str(folder), *options])
-        assert result.exit_code == 0, result.output
+        result = cocorr_train("ofa", "--data", clicks, "--output", folder, *options)
+        assert result.code == 0, result.err
     one, two = map(checkpoint.read, folders)
     assert one.sha256 == two.sha256
     assert sum(file.stat().st_size for file in folders[0].iterdir()) < 17_500_000  # fp16 on disk
@@ -89,31 +90,30 @@ def test_forward_ofa_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp
     assert parts["macs"] == pytest.approx(sum(runs) * parts["macs_of_all_blocks"] / 6, rel=1e-5)
     assert (training["temperature"], training["compactness"], training["targets_per_user"]) == (5.0, 0.005, 4)
     assert "--backbone sasrec --method forward_ofa --temperature 5.0" in training["command"]
-    assert "s left" in result.stderr
+    assert "s left" in result.err
     model = checkpoint.build(one, load_spec("ofa"))
     with torch.no_grad():
         scores = model(torch.from_numpy(one.golden["item_ids"]), torch.from_numpy(one.golden["candidate_ids"]))
     np.testing.assert_allclose(scores, one.golden["scores"], rtol=1e-5, atol=1e-5)
 
 
-def test_forward_ofa_starts_from_the_blocks_of_a_plain_backbone(clicks, tmp_path):
-    options = ["--data", str(clicks), "--epochs", "1", "--batch-size", "256", "--history", "6", "--targets-per-user"]
+def test_forward_ofa_starts_from_the_blocks_of_a_plain_backbone(clicks, tmp_path, cocorr_train):
+    options = ["--data", clicks, "--epochs", "1", "--batch-size", "256", "--history", "6", "--targets-per-user"]
     plain, folder = tmp_path / "plain", tmp_path / "ofa"
-    result = CliRunner().invoke(app, ["ofa", *options, "3", "--method", "devicerec", "--output", str(plain)])
-    assert result.exit_code == 0, result.output
-    start = ["--start-from", str(plain), "--output", str(folder)]
-    result = CliRunner().invoke(app, ["ofa", *options, "1", "--learning-rate", "0", *start])
-    assert result.exit_code == 0, result.output
+    result = cocorr_train("ofa", *options, 3, "--method", "devicerec", "--output", plain)
+    assert result.code == 0, result.err
+    start = ["--start-from", plain, "--output", folder]
+    result = cocorr_train("ofa", *options, 1, "--learning-rate", 0, *start)
+    assert result.code == 0, result.err
     lender, ofa = checkpoint.read(plain), checkpoint.read(folder)
     assert ofa.config["training"]["start_from"]["sha256"] == lender.sha256
     assert "--start-from plain" in ofa.config["training"]["command"]
     for name, tensor in lender.state.items():
         own = ofa.state["mapper.linear.bias"].reshape(6, -1) if name == "own_weights" else ofa.state[name]
         assert torch.equal(own, tensor), name
-    result = CliRunner().invoke(app, ["ofa", *options, "1", "--seed", "1", *start])
-    assert (result.exit_code, "with another seed" in result.stderr) == (2, True)
-    result = CliRunner().invoke(app, ["ofa", *options, "1", "--backbone", "nextitnet", *start])
-    assert (result.exit_code, "of the same backbone and sizes" in result.stderr) == (2, True)
+    assert "with another seed" in cocorr_train("ofa", *options, 1, "--seed", 1, *start).refusal()
+    refusal = cocorr_train("ofa", *options, 1, "--backbone", "nextitnet", *start).refusal()
+    assert "of the same backbone and sizes" in refusal
 
 
 def test_next_item_training_learns_a_walk_and_ranks_among_all_items(clicks):
@@ -156,13 +156,52 @@ def test_targets_per_user_bounds_what_an_epoch_draws():
         (["ofa", "--method", "first"], "kept_blocks, up to 6, is for the methods random, first and last"),
         (["ofa", "--initial-std", "0.1"], "--initial-std is for runs that start from nothing, and not for ofa"),
         (["ofa", "--history", "600"], "history_length 600 is more than 512"),
+        (
+            ["ofa", "--method", "first", "--kept-blocks", "-1"],
+            "kept_blocks must be a whole number from 1 to 4096, not -1",
+        ),
+        (["scn", "--output", ""], "an empty word stands where a path is wanted"),
+        (["scn", "--data", ""], "an empty word stands where a path is wanted"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_options_that_do_not_go_together_are_refused(clicks, tmp_path, options, message):
-    result = CliRunner().invoke(app, [*options, "--data", str(clicks), "--output", str(tmp_path / "out")])
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
-    assert message in result.stderr
+def test_options_that_do_not_go_together_are_refused(clicks, tmp_path, options, message, cocorr_train):
+    assert message in cocorr_train("--data", clicks, "--output", tmp_path / "out", *options).refusal()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_numbers_out_of_bounds_are_refused_before_anything_is_read(name, tmp_path, cocorr_train):
+    least, most = BOUNDS[name]
+    whole = isinstance(least, int)
+    step = 1 if whole else max(1, abs(least) / 100)
+    beyond = [least - step, most + step if whole else most * 1.01, *([] if whole else [math.nan, math.inf, -math.inf])]
+    model = "ofa" if name in ("temperature", "compactness", "dropout", "targets_per_user") else "scn"
+    option = f"--{name.replace('_', '-')}"
+    for value in beyond:
+        arguments = [f"{option}={value}", "--data", tmp_path / "none", "--output", tmp_path / "out"]
+        assert f"{option} must be a" in cocorr_train(model, *arguments).refusal()
+    kind = next(kind for kind in (Settings, Filters, NextItem) if name in kind.__dataclass_fields__)
+    right = {field: max(BOUNDS[field][0], 0) for field in kind.__dataclass_fields__}
+    for value in (least, most):
+        kind(**{**right, name: value})
+    for value in (*beyond, True, "1"):
+        with pytest.raises(SettingsError, match=option):
+            kind(**{**right, name: value})
+
+
+@pytest.mark.parametrize("model", ["scn", "ofa"])
+def test_what_the_data_cannot_give_is_refused_before_the_first_epoch(model, tmp_path, cocorr_train):
+    rows = [f"{user}\t{(user * 31 + step * 17) % 60}\t{step}" for user in range(30) for step in range(6)]
+    (tmp_path / "few.tsv").write_text("\n".join(["user\titem\torder", *rows]))
+    refusal = cocorr_train(model, "--data", tmp_path / "few.tsv", "--output", tmp_path / "out").refusal()
+    assert "100 negatives per user cannot be drawn: of 60 items" in refusal
+
+
+def test_no_more_items_are_trained_on_than_a_checkpoint_holds(clicks, tmp_path, monkeypatch, train):
+    monkeypatch.setattr(checkpoint, "MAX_VOCABULARY", 250)
+    refusal = train(clicks, tmp_path / "out").refusal()
+    assert "items, more than a checkpoint of scn holds; leave rare ones out with --min-item-clicks" in refusal
 
 
 def test_the_command_line_knows_the_methods_and_backbones_without_importing_torch():
@@ -194,7 +233,7 @@ FAULTS = {
     "no item": (HEADER + b"1\t \t3\n", "line 2: the item is empty"),
     "a column less": (HEADER + b"1\t2\t0\n1\t2\n", "line 3: expected 3 columns, found 2"),
     "a column more": (HEADER + b"1\t2\t0\t4\n", "line 2: expected 3 columns, found 4"),
-    "binary": (HEADER + b"\xff\xfe\x00\n", "line 2: 'utf-8' codec can't decode byte 0xff"),
+    "binary": (HEADER + b"\xff\xfe\x00\n", "line 2: byte 1 of the line is not UTF-8; save the file as UTF-8"),
     "nothing": (HEADER, "has a header and no interactions"),
     "blank lines": (HEADER + b"\r\n\n", "has a header and no interactions"),
     "short histories": (HEADER + b"1\t2\t0\n1\t3\t1\n", "no user has the four clicks"),
@@ -205,27 +244,21 @@ FAULTS = {
 
 @pytest.mark.filterwarnings("error::UserWarning")  # a library's warning would be a second line on the screen
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_file_that_cannot_be_trained_on_is_named_with_its_line(name, tmp_path):
+def test_a_file_that_cannot_be_trained_on_is_named_with_its_line(name, tmp_path, train):
     content, message = FAULTS[name]
     (tmp_path / "bad.tsv").write_bytes(content)
-    result = train(tmp_path / "bad.tsv", tmp_path / "out")
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert message in train(tmp_path / "bad.tsv", tmp_path / "out").refusal()
     assert not (tmp_path / "out").exists()
 
 
-def test_damaged_gzip_missing_file_and_unknown_model_end_with_2(clicks, tmp_path):
+def test_damaged_gzip_missing_file_and_unknown_model_end_with_2(clicks, tmp_path, train):
     (tmp_path / "half.tsv.gz").write_bytes(clicks.read_bytes()[:100])
     (tmp_path / "text.tsv.gz").write_bytes(HEADER)
     for data in (tmp_path / "half.tsv.gz", tmp_path / "text.tsv.gz", tmp_path / "none.tsv", tmp_path):
-        result = train(data, tmp_path / "out")
-        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
-    result = CliRunner().invoke(app, ["gnc", "--data", str(clicks), "--output", str(tmp_path / "out")])
-    assert result.exit_code == 2
-    assert "unknown model 'gnc'; known: scn, ofa, din" in result.stderr
+        train(data, tmp_path / "out").refusal()
+    assert "unknown model 'gnc'; known: scn, ofa, din" in train(clicks, tmp_path / "out", model="gnc").refusal()
     (tmp_path / "letters.txt").write_text("dear")
-    assert train(clicks, tmp_path).exit_code == 2  # before any training
+    train(clicks, tmp_path).refusal()  # before any training
 
 
 def test_reading_sorts_by_time_and_gives_items_other_ids(tmp_path):
