@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import LoweringError
-from exporter.core.extras import without_noise
+from exporter.core.extras import converting
 from exporter.core.types import Arrays, Captured, TensorSpec
 
 if TYPE_CHECKING:
@@ -33,12 +32,9 @@ def capture(model: str, program: str, module: "nn.Module", examples: Arrays, out
             part.register_buffer(name, buffer, persistent=True)
     # An axis of one that numpy added has stride 0, which ExecuTorch refuses; numpy's own copy has none.
     tensors = {name: torch.from_numpy(array.copy()) for name, array in examples.items()}
-    try:
-        with without_noise(), torch.no_grad():
-            exported = torch.export.export(Named().eval(), args=(), kwargs=tensors)
-            values = exported.module()(**tensors)
-    except Exception as error:  # torch.export raises whatever the traced code raises
-        raise LoweringError(f"torch.export cannot capture {model}/{program}: {error}") from error
+    with converting(f"torch.export cannot capture {model}/{program}"), torch.no_grad():
+        exported = torch.export.export(Named().eval(), args=(), kwargs=tensors)
+        values = exported.module()(**tensors)
     return Captured(
         model=model,
         program=program,

@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import BinaryIO
 
 from exporter.core.errors import CocorrError, LoweringError, MissingExtraError, OutputError
-from exporter.core.types import Captured
 from safeio.files import write_failure
 
 _NOISE = (
@@ -22,7 +21,7 @@ _NOISE = (
     r"^\s*return cls\.__new__\(cls, \*args\)",
     r"^\s*warnings\.warn\($",
 )
-_PROBE_BYTES = 1 << 20  # a program beside its weights
+_PROBE_BYTES = 16 << 20  # the weights of a program for a device
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -37,12 +36,12 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def converting(converter: str, captured: Captured, *noise: str) -> Iterator[None]:
+def converting(refusal: str, *noise: str) -> Iterator[None]:
     """Run a vendor's converter in the body: hold back its noise, and translate what it raises.
 
-    The body writes nothing but temporary files; what comes out is written afterwards. Raises LoweringError where the
-    converter refuses the program, and OutputError where there is no room for its temporary files: many converters say
-    no more than that they failed.
+    The body writes nothing but temporary files; what comes out is written afterwards. Raises LoweringError, `refusal`
+    and the converter's words, and OutputError where there is no room for its temporary files: many converters say no
+    more than that they failed.
     """
     try:
         with without_noise(*noise):
@@ -50,20 +49,19 @@ def converting(converter: str, captured: Captured, *noise: str) -> Iterator[None
     except CocorrError:
         raise
     except Exception as error:  # converters raise whatever their passes raise
-        full = _no_room(captured) or (write_failure(error) if isinstance(error, OSError) else None)
+        full = _no_room() or (write_failure(error) if isinstance(error, OSError) else None)
         if full is not None:
             raise OutputError(
                 f"cannot write temporary files: {full}; make room for them, or name another folder in TMPDIR"
             ) from error
-        raise LoweringError(f"{converter} refused {captured.model}/{captured.program}: {error}") from error
+        raise LoweringError(f"{refusal}: {error}") from error
 
 
-def _no_room(captured: Captured) -> str | None:
-    """Return why the temporary place does not hold what a converter writes there, some weights, or None if it does."""
-    weights = sum(tensor.nbytes for tensor in captured.exported.state_dict.values())
+def _no_room() -> str | None:
+    """Return why the temporary place does not hold what a converter writes there, or None if it does."""
     try:
         with tempfile.TemporaryFile() as file:
-            file.write(bytes(weights + _PROBE_BYTES))
+            file.write(bytes(_PROBE_BYTES))
     except OSError as error:
         return write_failure(error)
     return None

@@ -4,7 +4,7 @@ import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.core.extras import without_noise
+from exporter.core.extras import converting, without_noise
 from exporter.core.types import Captured
 from exporter.passes.ranges import narrow
 
@@ -55,6 +55,6 @@ def _exported(captured: Captured, module: "nn.Module") -> Captured:
     """Return the captured program with `module` in place of what it was."""
     import torch
 
-    with without_noise():
+    with converting(f"torch.export cannot capture {captured.model}/{captured.program} again"):
         exported = torch.export.export(module, args=(), kwargs=captured.exported.example_inputs[1])
     return replace(captured, exported=exported)

@@ -130,7 +130,7 @@ class CoreMLTarget:
 
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
         """Write model.mlpackage; inputs and outputs stay int32 and float32 at every precision."""
-        with converting("coremltools", captured, *NOISE):
+        with converting(f"coremltools refused {captured.model}/{captured.program}", *NOISE):
             np = require("numpy", self.extra)
             ct = require("coremltools", self.extra)
             converted = ct.convert(

@@ -49,7 +49,7 @@ class ExecuTorchTarget:
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
         """Write model.pte; with external weights also weights.ptd, and layout.json to find them."""
         external = captured.external if captured.external and captured.external.tensors else None
-        with converting("ExecuTorch", captured, *_NOISE):
+        with converting(f"ExecuTorch refused {captured.model}/{captured.program}", *_NOISE):
             exir = require("executorch.exir", self.extra)
             exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
             edge = exir.to_edge_transform_and_lower(exported, partitioner=_partitioners(options["delegate"], precision))

@@ -57,7 +57,8 @@ def decompile(schema: str, data: bytes) -> dict[str, Any]:
         command = [str(package / "data" / "bin" / "flatc"), "--json", "--strict-json", "--defaults-json", "-o", *paths]
         done = subprocess.run(command, capture_output=True, preexec_fn=_time_left())
         if done.returncode:
-            raise ValueError(f"flatc refused the data: {done.returncode} {done.stderr[-200:]!r}")
+            words = done.stderr.decode(errors="replace").rpartition("error:")[2].replace(str(folder), "")
+            raise ValueError(f"flatc refused the data, status {done.returncode}: {words.strip()}")
         text = (folder / "data.json").read_text(encoding="utf-8")
     # Infinities and NaN are printed as C++ does, which is no JSON.
     document = json.loads(re.sub(r"(:|,|\[)\s*(-?(?:inf|nan))(?=\s*[,}\]])", r'\1 "\2"', text))

@@ -133,7 +133,7 @@ class OnnxTarget:
 
         The data file of external weights is their package itself, in fp32 at every precision.
         """
-        with converting("torch.onnx.export", captured, *_NOISE):
+        with converting(f"torch.onnx.export refused {captured.model}/{captured.program}", *_NOISE):
             onnx = require("onnx", self.extra)
             require("onnxscript", self.extra)
             import torch
