@@ -70,7 +70,7 @@ class Disk:
         found = processes.faults(ended, HEAVY)
         if ended.code not in (0, 2):
             found.append(f"exit code {ended.code} in place of 2: {ended.line()}")
-        strange = self.writer.strangers(folder, there, unfinished=ended.code != 0)
+        strange = self.writer.strangers(folder, there, unfinished=ended.code != 0) + self.writer.unfinished(folder)
         found += [f"left behind after exit code {ended.code}: {strange[0]} ({len(strange)} entries)"] if strange else []
         try:
             state = self.writer.state(folder)

@@ -60,13 +60,16 @@ class Kill:
         if self.zone != "half" and killed.code != -signal.SIGKILL:
             found.append(f"call {seed} did not come: {killed.line()}")
         found += self._state(folder, (before, self.after), "after the kill")
+        if self.writer.unfinished(folder):  # what a killed command left in an artifact does not make it a bad one
+            judged = processes.run(("cocorr-export", "parity", self.writer.place), folder)
+            found += [] if judged.code == 0 else [f"after the kill, of the artifact: {judged.line()}"]
         again = processes.run(self.writer.words, folder)
         found += processes.faults(again, HEAVY)
         if again.code != 0:
             found.append(f"the repeated command fails: {again.line()}")
         else:
             found += self._state(folder, (self.after,), "after the repeated command")
-            strange = self.writer.strangers(folder, there, unfinished=False)
+            strange = self.writer.strangers(folder, there, unfinished=False) + self.writer.unfinished(folder)
             found += (
                 [f"left behind after the repeated command: {strange[0]} ({len(strange)} entries)"] if strange else []
             )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -67,10 +68,17 @@ class Writer:
         expected = {parent.as_posix() for parent in (place, *place.parents)} if (folder / place).exists() else set()
         if unfinished and self.progress is not None:
             expected.add(self.progress)
-        new = (path.relative_to(folder) for path in sorted(folder.rglob("*")))
         return [
-            path.as_posix() for path in new if path.as_posix() not in before | expected and place not in path.parents
+            name
+            for name in sorted(entries(folder) - before - expected)
+            if place not in Path(name).parents and not _is_trial(folder / name)
         ]
+
+    def unfinished(self, folder: Path) -> list[str]:
+        """Return what a killed command left inside the result, under hidden names."""
+        place = folder / self.place
+        hidden = (path for path in place.rglob(".*") if not path.is_dir()) if place.is_dir() else ()
+        return [path.relative_to(folder).as_posix() for path in hidden]
 
 
 class BrokenError(Exception):
@@ -80,6 +88,13 @@ class BrokenError(Exception):
 def entries(folder: Path) -> set[str]:
     """Return the path of everything below a folder, relative to it."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def _is_trial(path: Path) -> bool:
+    """Say whether a file is the one with which Python's tempfile tries a folder; a kill just then leaves it."""
+    return (
+        path.parent.name == "tmp" and re.fullmatch("[a-z0-9_]{8}", path.name) is not None and path.stat().st_size <= 4
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -93,7 +108,7 @@ def _manifest(artifact: Path) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads((artifact / "manifest.json").read_bytes())
     listed = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     found = {name: _sha256(artifact / name) for name in entries(artifact) if (artifact / name).is_file()}
-    found.pop("manifest.json")
+    found = {name: digest for name, digest in found.items() if name != "manifest.json" and not name.startswith(".")}
     if found != listed:
         raise ValueError(f"files are not as listed: {sorted(set(found.items()) ^ set(listed.items()))[0][0]}")
     if manifest["parity"]["verdict"] != "pass":

@@ -129,14 +129,14 @@ def run_all(names: Iterable[str], workload: Workload, share: float, processes: i
 
 
 def table(outcomes: Mapping[str, list[Outcome]]) -> str:
-    """Return a row for each kind: cases, faults, how they ended, the largest process and the slowest case."""
-    rows = [f"{'kind':34} {'cases':>6} {'faults':>6} {'exit codes':36} {'MiB':>6} {'s':>6}"]
+    """Return a row for each kind: cases, faults, how they ended, the largest process, the slowest case."""
+    rows = [f"{'kind':34} {'cases':>6} {'faults':>6} {'exit codes':36} {'MiB':>6} {'s':>6} {'seed':>6}"]
     for name, those in outcomes.items():
         codes = collections.Counter(str(outcome.code) for outcome in those)
         ended = ", ".join(f"{code}: {number}" for code, number in sorted(codes.items()))
         bad = sum(bool(outcome.faults) for outcome in those)
-        peak, slowest = (max(values) for values in zip(*((o.peak_bytes >> 20, o.seconds) for o in those), strict=True))
-        rows.append(f"{name:34} {len(those):6} {bad:6} {ended:36} {peak:6} {slowest:6.1f}")
+        peak, slowest = max(o.peak_bytes >> 20 for o in those), max(those, key=lambda o: o.seconds)
+        rows.append(f"{name:34} {len(those):6} {bad:6} {ended:36} {peak:6} {slowest.seconds:6.1f} {slowest.seed:6}")
     every = [outcome for those in outcomes.values() for outcome in those]
     rows.append(f"{'all':34} {len(every):6} {sum(bool(outcome.faults) for outcome in every):6}")
     return "\n".join(rows)
