@@ -85,7 +85,7 @@ def new_folder(choose: Callable[[], Path], mode: int = 0o777) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_tree(folder)
         os.close(descriptor)
 
 
@@ -133,11 +133,24 @@ def _remove_if_dead(path: Path, back_to: Path | None) -> None:
         if back_to is not None and not os.path.lexists(back_to):
             path.rename(back_to)
         elif stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_tree(path)
         else:
             path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it as far as that can be, also where its owner may not write in parts of it."""
+    waiting = [folder]
+    with suppress(OSError):
+        while waiting:
+            inner = waiting.pop()
+            if not os.access(inner, os.R_OK | os.W_OK | os.X_OK):
+                inner.chmod(0o700)
+            with os.scandir(inner) as entries:
+                waiting += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(folder: Path) -> int:

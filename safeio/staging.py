@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -53,13 +52,21 @@ def scratch(purpose: str) -> Iterator[Path]:
 
     Those that killed processes of this user left for the same purpose are removed first.
     """
-    parent, prefix = Path(tempfile.gettempdir()), f"cocorr-{purpose}-"
+    parent, prefix = _temporary_place(), f"cocorr-{purpose}-"
     with writing(parent, "make room there, or name another folder in TMPDIR"), ExitStack() as stack:
         locks.remove_dead_folders(parent, prefix)
         folder = stack.enter_context(locks.new_folder(lambda: parent / f"{prefix}{os.urandom(8).hex()}", mode=0o700))
         closing = stack.pop_all()
     with closing:
         yield folder
+
+
+def _temporary_place() -> Path:
+    """Return the folder that TMPDIR names, or the system's own.
+
+    Not tempfile.gettempdir, which tries a file there: a kill at that moment would leave it for ever.
+    """
+    return Path(os.environ.get("TMPDIR") or "/tmp").absolute()  # noqa: S108 - a folder of a random name is made in it
 
 
 def _make_folders(folder: Path, made: list[Path]) -> None:

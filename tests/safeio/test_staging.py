@@ -64,7 +64,6 @@ def test_the_living_are_left_alone_and_the_dead_are_cleared(
 ) -> None:
     """Whose process lives is told by the lock that the system keeps, not by a number that another process may have."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
     place = tmp_path / "b"
     process, folder = hold(kind, place)
 
@@ -97,6 +96,15 @@ def test_what_was_moved_aside_comes_back_where_there_is_no_exchange(
     with pytest.raises(RuntimeError), staging.staging(place, foreign, ADVICE):
         raise RuntimeError
     assert (place / "content").read_text() == "new"
+
+
+def test_what_is_replaced_goes_even_where_its_owner_may_not_write_in_it(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root may write everywhere")
+    write(tmp_path / "b", "old")
+    (tmp_path / "b").chmod(0o500)
+    write(tmp_path / "b", "new")
+    assert ([path.name for path in tmp_path.iterdir()], (tmp_path / "b" / "content").read_text()) == (["b"], "new")
 
 
 def test_a_link_under_such_a_name_is_not_touched(tmp_path: Path) -> None:
