@@ -169,10 +169,10 @@ def test_damaged_files_are_refused_or_read(
 def test_a_forged_tree_of_files_writes_nothing_outside(tmp_path: Path) -> None:
     """Core ML's delegate names its files itself, and says which bytes are whose."""
     outside = Path(tempfile.gettempdir())
-    for children in ({"../escaped": 0}, {str(outside / "escaped"): 0}, {"loop": 2}, {"whole": 1, "more": 0}):
+    for children in ({"../escaped": 0}, {str(outside / "escaped"): 0}, {"loop": 3}, {"most": 1, "again": 2}):
         nodes = [
             {"kind": 0, "dataRegion": {"offset": 0, "size": 4}, "children": {}},
-            {"kind": 0, "dataRegion": {"offset": 0, "size": 200}, "children": {}},
+            *[{"kind": 0, "dataRegion": {"offset": 0, "size": 250}, "children": {}}] * 2,
             {"kind": 1, "children": children},
         ]
         payload = b"evil" + json.dumps({"nodes": nodes})[::-1].encode()
@@ -184,3 +184,11 @@ def test_a_forged_tree_of_files_writes_nothing_outside(tmp_path: Path) -> None:
 def test_numbers_that_json_has_not_are_read() -> None:
     with pytest.raises(ValueError, match="flatc"):
         decompile("exir/_serialize/program.fbs", b"no flatbuffer")
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_a_place_that_cannot_be_written_is_an_error_of_the_system(target: str, tmp_path: Path) -> None:
+    """Not of the converter, which refused nothing; who staged the folder knows what to say of its place."""
+    (tmp_path / MODEL_FILES[target]).mkdir()
+    with pytest.raises(FileExistsError):
+        read(target, torch.nn.Linear(4, 2), {"input": np.ones((1, 4), np.float32)}, tmp_path)
