@@ -4,19 +4,20 @@
 a signal finds its handler soon after the start.
 """
 
-import _thread
 import errno
 import io
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn
 
 INTERRUPTED = 130
 """What a shell reports for Ctrl-C."""
-_AGAIN_S = 0.02
+_SOON_S = 0.02
+_AGAIN_S = 5.0
+"""How long after an interrupt that was swallowed the next one comes; what is removed at the end takes less."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -38,10 +39,14 @@ class _Raw(io.FileIO):
 
 
 class _Signals:
-    """Turns signals into KeyboardInterrupt and remembers that one came, whatever libraries make of it."""
+    """Turns signals into KeyboardInterrupt until the command has ended, whatever libraries make of it.
+
+    It is not raised inside an import: extension modules abort or swallow it there, and classes that are written as text
+    leave the interpreter with a mark for which it ends itself by a signal. A second signal is raised at once.
+    """
 
     def __init__(self) -> None:
-        self.came = False
+        self.came = self.over = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "_Signals":
@@ -53,21 +58,36 @@ class _Signals:
 
     def __exit__(self, *_: object) -> None:
         sys.unraisablehook = self._hook
+        if self.came:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _interrupt(self, *_: object) -> None:
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Raise, now or as soon as no import is under way, and again later, since some libraries go on regardless."""
+        if self.over:
+            return
+        if not self.came:
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._interrupt)
+        wait = _importing(frame) and (number == signal.SIGALRM or not self.came)
         self.came = True
-        raise KeyboardInterrupt
+        signal.setitimer(signal.ITIMER_REAL, _SOON_S if wait else _AGAIN_S)
+        if not wait:
+            raise KeyboardInterrupt
 
     def _unraisable(self, problem: Any) -> None:
-        """Try again where the interrupt fell into a place that cannot raise, such as a destructor."""
-        if isinstance(problem.exc_value, KeyboardInterrupt):
-            again = threading.Timer(_AGAIN_S, _thread.interrupt_main)  # at once, it would fall into this function
-            again.daemon = True
-            again.start()
-        else:
+        """Try again soon where an interrupt fell into a place that cannot raise, such as a destructor."""
+        if not isinstance(problem.exc_value, KeyboardInterrupt):
             self._hook(problem)
+        elif not self.over:
+            signal.setitimer(signal.ITIMER_REAL, _SOON_S)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Say whether a frame was called, however far up, by the machinery that imports modules."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
@@ -99,6 +119,7 @@ def _code(load: Callable[[], Callable[..., Any]], interrupted: str, signals: _Si
     from safeio.errors import CocorrError, one_line
 
     def end(line: str, code: int) -> int:
+        signals.over = True
         sys.stderr.write(f"{line}\n")
         return code
 

@@ -10,6 +10,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys
+from importlib.machinery import ModuleSpec
 import typer
 from safeio import command
 from safeio.errors import BadInputError, CocorrError
@@ -36,6 +37,23 @@ def work(how: str) -> None:
             class Left:
                 def __del__(self): os.kill(os.getpid(), signal.SIGTERM)
             Left()
+            while True: pass
+        case "import":  # as an extension module that ends the process where its import is interrupted
+            class Extension:
+                def find_spec(self, name, *_): return ModuleSpec(name, self) if name == "extension" else None
+                def create_module(self, spec): return None
+                def exec_module(self, module):
+                    try:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        for _ in range(1000): pass
+                    except BaseException: os._exit(9)
+            sys.meta_path.insert(0, Extension())
+            import extension
+            while True: pass
+        case "swallowed":
+            command._AGAIN_S = 0.01
+            try: os.kill(os.getpid(), signal.SIGTERM)
+            except KeyboardInterrupt: pass
             while True: pass
         case "waits":
             print("ready", flush=True)
@@ -67,6 +85,8 @@ def ended(how: str, redirect: str = "") -> tuple[int, str, list[str]]:
         ("--no-such-option", 2, "error: No such option: --no-such-option Try --help."),
         ("hidden", 130, "interrupted; all is as it was"),
         ("destructor", 130, "interrupted; all is as it was"),
+        ("import", 130, "interrupted; all is as it was"),
+        ("swallowed", 130, "interrupted; all is as it was"),
     ],
 )
 def test_the_exit_code_is_about_the_work(how: str, code: int, line: str | None) -> None:
