@@ -39,8 +39,8 @@ MAY_IMPORT = {
     "models": set(),
     "safeio": set(),
 }
-"""Every room but the agent may import `safeio`. `pipeline` is the only way from the exporter to the models, and the models
-know nothing of the exporter."""
+"""Every room but the agent may import `safeio`. `pipeline` is the only way from the exporter to the models, which know
+nothing of the exporter."""
 
 FILES = sorted(path for top in ("exporter", "models", "safeio") for path in (ROOT / top).rglob("*.py"))
 
