@@ -16,7 +16,7 @@ def main() -> NoReturn:
 
 def _load() -> Callable[..., Any]:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reports home as soon as it is imported
-    # torch makes this folder when its tracing is imported, for kernels that it would compile; nothing here compiles any.
+    # torch makes a folder as soon as its tracing is imported, for kernels that it compiles; here it compiles none.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
     from exporter.cli import app
 

@@ -111,6 +111,8 @@ def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
         sys.stderr.flush()
     finally:
         sys.stdout, sys.stderr = before
+    for number in _SIGNALS:  # all is done and said but the interpreter's own end, of which nobody wants half
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -134,6 +136,8 @@ def _code(load: Callable[[], Callable[..., Any]], interrupted: str, signals: _Si
         try:
             code = app(standalone_mode=False)
         except TyperException as error:  # wrong options or arguments
+            if type(error).__name__ == "NoArgsIsHelpError":  # a command of commands alone: its help, as it is
+                return end(error.format_message(), 2)
             return end(f"error: {one_line(error.format_message())} Try --help.", 2)
         if code == INTERRUPTED and signals.came:
             return end(interrupted, INTERRUPTED)

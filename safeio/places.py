@@ -55,29 +55,22 @@ def check_folder(place: Path, foreign: Foreign, advice: str) -> Path:
 
 
 def check_file(place: Path, advice: str) -> Path:
-    """Return where a file may be written or replaced, with links in the path to it resolved; raises OutputError."""
-    real = _resolve(place.parent, advice, last=False) / place.name
-    _check_name(place, real, advice)
-    if os.path.lexists(real) and (real.is_symlink() or not real.is_file()):
-        raise OutputError(f"{place} is a link, a folder or a device, and no file to be replaced; {advice}")
+    """Return where a file may be written or replaced, with links in its path resolved; raises OutputError."""
+    real = _resolve(place, advice)
+    if os.path.lexists(real) and not real.is_file():
+        raise OutputError(f"{place} is a folder, a pipe or a device, and no file to be replaced; {advice}")
     if not real.parent.is_dir():
         raise OutputError(f"cannot write {place}: there is no folder {real.parent}; {advice}")
     _check_parent(place, real, advice)
     return real
 
 
-def _resolve(place: Path, advice: str, last: bool = True) -> Path:
+def _resolve(place: Path, advice: str) -> Path:
+    """Return a place without links in its path; refuse one without a name, and names that make trouble later on."""
     try:
         real = Path(os.path.realpath(place))
     except (OSError, ValueError) as error:
         raise OutputError(f"{place} is no place that can be written; {advice}") from error
-    if last:
-        _check_name(place, real, advice)
-    return real
-
-
-def _check_name(place: Path, real: Path, advice: str) -> None:
-    """Refuse a place without a name, and names that make trouble later on."""
     if real.parent == real or not real.name:
         raise OutputError(f"{place} is no name of a place that can be replaced; {advice}")
     # Line breaks and control characters, and bytes that are not UTF-8, which converters do not take.
@@ -86,6 +79,7 @@ def _check_name(place: Path, real: Path, advice: str) -> None:
         raise OutputError(f"{bad!r} in the path has control characters or is not UTF-8; {advice}")
     if len(os.fsencode(real.name)) + NAME_BYTES > _NAME_MAX:
         raise OutputError(f"{real.name[:40]}... is too long a name; {advice}")
+    return real
 
 
 def _check_parent(place: Path, real: Path, advice: str) -> None:

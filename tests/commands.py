@@ -62,7 +62,7 @@ def cocorr_export(*arguments: str | Path, env: dict[str, str] | None = None, lim
 
 def run_here(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Ended:
     """Run the command in this process, in the current folder."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     given, sys.argv = sys.argv, ["cocorr-export", *map(str, arguments)]
     capfd.readouterr()
     code = 0
@@ -72,5 +72,6 @@ def run_here(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Ended
         code = int(ended.code or 0)
     finally:
         sys.argv = given
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return Ended(code, *capfd.readouterr())

@@ -184,10 +184,16 @@ def test_places_that_can(name: str, here: Path) -> None:
     assert (here / "link").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["..", "../link", "../pipe", "../empty", "../no/x", "/dev/null", "a\nb"])
+@pytest.mark.parametrize("name", ["..", "../link", "../pipe", "../empty", "../no/x", "/dev/null", "a\nb", "/"])
 def test_places_that_cannot_be_a_file(name: str, here: Path) -> None:
     with pytest.raises(OutputError, match="choose another"):
         places.check_file(Path(name), ADVICE)
+
+
+def test_a_link_to_a_file_is_the_users_own_and_followed(here: Path) -> None:
+    (here / "ways").symlink_to("file")
+    assert places.check_file(here / "ways", ADVICE) == here / "file"
+    assert places.check_file(here / "nowhere", ADVICE) == here / "missing"
 
 
 @pytest.mark.parametrize("word", ["", "a\0b", "caf\udce9"])
