@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -60,18 +62,27 @@ def cocorr_export(*arguments: str | Path, env: dict[str, str] | None = None, lim
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Put the handlers of signals back, which a command that ends leaves to nobody."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def run_here(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Ended:
     """Run the command in this process, in the current folder."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     given, sys.argv = sys.argv, ["cocorr-export", *map(str, arguments)]
     capfd.readouterr()
     code = 0
     try:
-        cli.main()
+        with signals_kept():
+            cli.main()
     except SystemExit as ended:
         code = int(ended.code or 0)
     finally:
         sys.argv = given
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     return Ended(code, *capfd.readouterr())

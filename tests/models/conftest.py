@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from commands import signals_kept
 
 from models.training.__main__ import main
 
@@ -32,7 +33,7 @@ def cocorr_train(capfd, monkeypatch):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["cocorr-train", *map(str, arguments)])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as ended, signals_kept():
             main()
         return Ended(ended.value.code, *capfd.readouterr())
 
