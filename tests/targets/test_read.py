@@ -162,8 +162,12 @@ def test_damaged_files_are_refused_or_read(
         content[place : place + 1] = bytes([data.draw(st.integers(0, 255))])
     file = tmp_path / MODEL_FILES[target]
     file.write_bytes(content)
-    answer = from_json(answer_to(target, file))
-    assert isinstance(answer.lowered, Lowered) or answer.damage
+    try:
+        answer = from_json(answer_to(target, file))
+    except ValueError as error:  # readable, but its names or sizes make no sense
+        assert "\n" not in str(error)
+    else:
+        assert isinstance(answer.lowered, Lowered) or answer.damage
 
 
 def test_a_forged_tree_of_files_writes_nothing_outside(tmp_path: Path) -> None:
