@@ -5,6 +5,7 @@ Links are never followed in an artifact, and nothing in it is read or copied tha
 
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -70,11 +71,13 @@ def staging(place: Path) -> AbstractContextManager[Path]:
     A kill at any time leaves either the old artifact or the new one, whole. Raises OutputError where the folder cannot
     be written, also from within the body, or where `place` holds something that is no artifact.
     """
+    _refuse_inside(place)
     return placing.staging(place, _foreign, _OTHER_OUTPUT)
 
 
 def check_place(place: Path) -> None:
     """Raise OutputError where `staging` could not put an artifact; asked before the work begins."""
+    _refuse_inside(place)
     places.check_folder(place, _foreign, _OTHER_OUTPUT)
 
 
@@ -197,6 +200,13 @@ def copy_listed(opened: Opened, to: Path) -> None:
         files.write_new(copied, content)
 
 
+def _refuse_inside(place: Path) -> None:
+    """Raise OutputError for a place within an artifact, which would then not be as its manifest lists it."""
+    for folder in Path(os.path.realpath(place)).parents:
+        if os.path.lexists(folder / MANIFEST) and _foreign(folder) is None:
+            raise OutputError(f"{place} lies inside the artifact {folder}; {_OTHER_OUTPUT}")
+
+
 def _foreign(folder: Path) -> str | None:
     """Return what of a folder is no part of an artifact, or None where all of it is."""
     names = [name for name, status in files.tree(folder) if not stat.S_ISDIR(status.st_mode)]
@@ -220,7 +230,10 @@ def _manifest_bytes(folder: Path) -> bytes:
 
 
 def _serialised(manifest: Mapping[str, Any]) -> bytes:
-    return (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
+    content = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
+    if len(content) > _MAX_MANIFEST_BYTES:
+        raise OutputError(f"the manifest would be larger than the {_MAX_MANIFEST_BYTES} bytes that are read of one")
+    return content
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:

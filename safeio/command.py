@@ -22,7 +22,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Raw(io.FileIO):
-    """A descriptor whose first failure is kept, and which takes and drops what is written afterwards.
+    """A descriptor whose first failure is kept, and which drops what it cannot write.
 
     Work does not end because nobody reads what it says; whoever ends the command looks at `failure`.
     """
@@ -30,11 +30,10 @@ class _Raw(io.FileIO):
     failure: OSError | None = None
 
     def write(self, data: Any) -> int:
-        if self.failure is None:
-            try:
-                return super().write(data)
-            except OSError as error:
-                self.failure = error
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = self.failure or error
         return len(data)
 
 

@@ -66,6 +66,21 @@ def test_what_is_no_artifact_is_not_replaced(change: Callable[[Path], None], tmp
     assert sorted(place.rglob("*")) == before
 
 
+def test_no_artifact_is_put_inside_another(tmp_path: Path) -> None:
+    write(tmp_path / "b", "old")
+    for place in (tmp_path / "b" / "inner", tmp_path / "b" / "deep" / "inner"):
+        for act in (store.check_place, lambda inner: write(inner, "new")):
+            with pytest.raises(OutputError, match="inside the artifact"):
+                act(place)
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["manifest.json", "model"]
+
+
+def test_no_manifest_is_written_that_would_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="larger than"):
+        store.write_manifest(tmp_path, {**GOOD, "more": "x" * (17 << 20)})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_written_is_a_clear_message(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="choose another --output"):
         store.write_manifest(tmp_path / "missing", {})
@@ -273,19 +288,38 @@ WHOLE: dict[str, Any] = {
     **GOOD,
     "ranking": "y",
     "parity": {
-        "verdict": "fail", "reason": "off", "executed_on": "here", "cases": 2, "max_abs_error": 1e-6,
-        "top10_overlap": 1.0, "kendall_tau": 1.0, "flip_margin": 0.1, "could_flip": 0, "unsettled": ["mod"],
+        "verdict": "fail",
+        "reason": "off",
+        "executed_on": "here",
+        "cases": 2,
+        "max_abs_error": 1e-6,
+        "top10_overlap": 1.0,
+        "kendall_tau": 1.0,
+        "flip_margin": 0.1,
+        "could_flip": 0,
+        "unsettled": ["mod"],
     },
     "flops": {
-        "unit": "", "total": 10, "macs": 4, "moved_bytes": 1, "uncounted": [{"operation": "X", "count": 1}],
-        "by_kind": {"add": 2}, "delegates": [{"delegate": None, "operations": {"Add": 1}, "flops": 2}],
-        "by_operation": [], "per_token": 1.0, "per_token_method": "", "per_token_reason": None,
+        "unit": "",
+        "total": 10,
+        "macs": 4,
+        "moved_bytes": 1,
+        "uncounted": [{"operation": "X", "count": 1}],
+        "by_kind": {"add": 2},
+        "delegates": [{"delegate": None, "operations": {"Add": 1}, "flops": 2}],
+        "by_operation": [],
+        "per_token": 1.0,
+        "per_token_method": "",
+        "per_token_reason": None,
     },
     "memory": {"constant_bytes": 4, "planned_activation_bytes": 8, "peak_rss_bytes": None, "reason": "none"},
     "latency": {"load_ms": 1.0, "p50_us": 2.0, "conditions": {"cores": "0"}, "instructions": 5, "reason": None},
     "budgets": [{"budget": "size_bytes", "limit": 1, "value": 2, "within": False, "reason": None}],
     "selection": {
-        "structure": "101", "chosen": "111", "logits": [0.1], "left_out": [1],
+        "structure": "101",
+        "chosen": "111",
+        "logits": [0.1],
+        "left_out": [1],
         "agreement_with_chosen": {"top10_overlap": 0.5, "kendall_tau": None},
     },
 }
