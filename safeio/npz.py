@@ -14,6 +14,7 @@ MAX_AXES = 64
 """As many as numpy itself has."""
 _SUFFIX = ".npy"
 _NUMBERS = "?biufc"
+_WORDS_SHOWN = 200
 
 Expected = tuple[tuple[int, ...], np.dtype]
 
@@ -34,7 +35,9 @@ def read(data: bytes, limit: int, expected: Mapping[str, Expected] | None = None
     except NpzError:
         raise
     except Exception as error:  # zipfile, zlib, lzma and numpy raise a dozen kinds for damaged files
-        raise NpzError(f"is no .npz of plain arrays or damaged ({type(error).__name__}: {error})") from error
+        raise NpzError(
+            f"is no .npz of plain arrays or damaged ({type(error).__name__}: {str(error)[:_WORDS_SHOWN]})"
+        ) from error
 
 
 def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], compress: bool = True) -> None:

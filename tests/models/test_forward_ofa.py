@@ -297,7 +297,7 @@ def test_a_package_is_read_back_and_nothing_else_is_accepted(tmp_path):
         (saved({name: torch.ones(16, 15)}), rf"{name} is torch.float32 \[16, 15\] where float32 \[16, 16\]"),
         (saved({name: torch.ones(16, 16).half()}), f"{name} is torch.float16"),
         (saved({name: torch.full((16, 16), torch.nan)}), f"{name} has NaN or infinite"),
-        (saved({"more": torch.ones(1_000_000)}), "bytes of weights are expected|bytes where"),
+        (saved({"more": torch.ones(1_000_000)}), "is larger than"),
     ):
         path.write_bytes(wrong)
         with pytest.raises(PackageError, match=message) as caught:
