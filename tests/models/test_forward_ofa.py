@@ -303,7 +303,7 @@ def test_a_package_is_read_back_and_nothing_else_is_accepted(tmp_path):
         with pytest.raises(PackageError, match=message) as caught:
             read_package(path, backbone, selection.structure)
         assert "\n" not in str(caught.value)
-    with pytest.raises(PackageError, match="cannot be read"):
+    with pytest.raises(PackageError, match="does not exist"):
         read_package(tmp_path / "none", backbone, selection.structure)
     with pytest.raises(PackageError, match="does not fit sasrec 1010: block0_query_weight is missing"):
         write_package(tmp_path / "new", backbone, selection.structure, {})
