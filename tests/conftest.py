@@ -1,6 +1,7 @@
 """The shipped model, exported once for all test processes, and a small Forward-OFA."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from commands import Ended, cocorr_export
 from filelock import FileLock
 
 from models.forward_ofa.supernet import Supernet
+
+# Begun in the background of a script, a process ignores these, and so would every command that a test starts and ends.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 @pytest.fixture(scope="session")
