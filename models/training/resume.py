@@ -48,6 +48,17 @@ class _DamagedError(Exception):
     """What is wrong with a progress file."""
 
 
+def check_place(path: Path) -> None:
+    """Raise OutputError where no progress could be saved; asked before the data is read."""
+    advice = "choose another --output, since progress is saved beside it"
+    if path.is_symlink():  # nobody named it, so it is not followed
+        raise OutputError(f"{path} is a link; {advice}")
+    if os.path.lexists(path):
+        check_file(path, advice)
+    else:  # folders above it that are not there yet will be made
+        check_folder(path, lambda _: None, advice)
+
+
 @dataclass(frozen=True)
 class Resume:
     """A file for the progress of one run of up to `epochs` epochs, which `run` describes in JSON values.
@@ -58,14 +69,6 @@ class Resume:
     path: Path
     run: Mapping[str, object]
     epochs: int
-
-    def check_place(self) -> None:
-        """Raise OutputError where no progress could be saved."""
-        advice = "choose another --output, since progress is saved beside it"
-        if os.path.lexists(self.path):
-            check_file(self.path, advice)
-        else:  # folders above it that are not there yet will be made
-            check_folder(self.path, lambda _: None, advice)
 
     def save(
         self, progress: Progress, model: nn.Module, optimiser: torch.optim.Optimizer, rng: np.random.Generator

@@ -18,7 +18,7 @@ from models.training.data import Interactions, read_interactions
 from models.training.golden import CASES, SHORTENED, golden_cases
 from models.training.loop import TEST_NEGATIVES, TRAIN_NEGATIVES, DivergedError, Report, Trained, require_finite
 from models.training.readers import DataError
-from models.training.resume import SELECTION, Resume, describe
+from models.training.resume import SELECTION, Resume, check_place, describe
 from models.training.settings import ALL, Filters, NextItem, Settings, SettingsError
 from models.zoo import load_spec
 
@@ -71,14 +71,15 @@ def run(request: Request, report: Report) -> Checkpoint:
         raise SettingsError("--initial-std is for runs that start from nothing, and not for ofa")
     checkpoint.check_destination(request.output)  # before the hours of training, not after
     place = Path(os.path.realpath(request.output))
+    progress = place.with_name(f"{place.name}.resume")
+    check_place(progress)
     interactions = read_interactions(request.data, settings.seed, request.filters)
     spec = load_spec(request.model)
     architecture = _architecture(request, spec, interactions)
     lender = None if request.start_from is None else _lender(request.start_from, interactions.sha256, settings.seed)
     start = None if lender is None else _origin(lender)
     facts = {"command": request.command, "data_sha256": interactions.sha256, "torch": torch.__version__, "start": start}
-    resume = Resume(place.with_name(f"{place.name}.resume"), describe(facts), settings.epochs)
-    resume.check_place()
+    resume = Resume(progress, describe(facts), settings.epochs)
     notes = _notes(interactions)
     try:
         trained = _train(request, spec, architecture, interactions, lender, _after(notes, report), resume)

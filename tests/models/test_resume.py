@@ -238,11 +238,11 @@ def test_tensors_that_cannot_be_are_damage_whatever_the_checksum_says(saved, mes
 def test_a_place_where_no_progress_can_be_saved_is_refused_before_the_data_is_read(clicks, tmp_path):
     (tmp_path / "it.resume").mkdir()
     with pytest.raises(OutputError, match="choose another --output, since progress is saved beside it"):
-        run(request("scn", clicks, tmp_path / "it"), silent)
+        run(request("scn", tmp_path / "no data", tmp_path / "it"), silent)
     (tmp_path / "it.resume").rmdir()
     (tmp_path / "it.resume").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError, match="choose another --output"):
-        run(request("scn", clicks, tmp_path / "it"), silent)
+    with pytest.raises(OutputError, match="is a link; choose another --output"):
+        run(request("scn", tmp_path / "no data", tmp_path / "it"), silent)
     assert names(tmp_path) == ["it.resume"]
 
 
