@@ -22,6 +22,11 @@ class OutputError(BadInputError):
     """A place on disk that cannot be written."""
 
 
+def has_controls(text: str) -> bool:
+    """Say whether a text has control characters, or halves of surrogate pairs: so Python shows what is not UTF-8."""
+    return any(sign < " " or "\x7f" <= sign <= "\x9f" or "\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def one_line(message: str) -> str:
     """Return words as one line of at most 1,000 characters, with escapes for what does not print."""
     line = " ".join(message[: 8 * MAX_MESSAGE].split())

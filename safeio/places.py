@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unicodedata import category
 
-from safeio.errors import BadInputError, OutputError
+from safeio.errors import BadInputError, OutputError, has_controls
 from safeio.locks import NAME_BYTES
 
 _NAME_MAX = 255
@@ -74,7 +74,7 @@ def _resolve(place: Path, advice: str) -> Path:
     if real.parent == real or not real.name:
         raise OutputError(f"{place} is no name of a place that can be replaced; {advice}")
     # Line breaks and control characters, and bytes that are not UTF-8, which converters do not take.
-    bad = next((part for part in real.parts if any(category(sign) in {"Cc", "Cs"} for sign in part)), None)
+    bad = next(filter(has_controls, real.parts), None)
     if bad is not None:
         raise OutputError(f"{bad!r} in the path has control characters or is not UTF-8; {advice}")
     if len(os.fsencode(real.name)) + NAME_BYTES > _NAME_MAX:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import store
@@ -198,6 +198,9 @@ GOOD: dict[str, Any] = {
         {"exchange": {"up": ["z"], "down": []}},
         {"flops": {"total": 1}},
         {"memory": []},
+        {"flops": None},
+        {"latency": None},
+        {"budgets": None},
         {"latency": {"p50_us": "fast"}},
         {"budgets": [{"budget": "joy", "limit": 1, "value": 1, "within": True}]},
         {"inputs": [{"name": "x", "shape": [1], "dtype": "int32"}] * 2},
@@ -254,6 +257,7 @@ def test_every_difference_from_the_manifest_is_named(tmp_path: Path) -> None:
     assert "missing" in str(store.changed_file(folder, manifest))
 
 
+@settings(max_examples=500)
 @given(st.data())
 def test_a_manifest_with_anything_in_it_is_refused_or_can_be_shown(data: st.DataObject) -> None:
     """Whatever `problem` lets through, the summary and the exit code can be made of."""

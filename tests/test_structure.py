@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "exporter.session": {"exporter.core", "exporter.judge", "exporter.store", "exporter.targets"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "capture", "passes", "targets", "profiles", "store", "judge")),
-        *("exporter." + room for room in ("connections", "environment", "figures", "interpret", "measure")),
+        *("exporter." + room for room in ("artifact", "connections", "environment", "figures", "interpret", "measure")),
         "models.zoo",
         "models.spec",
         "models.checkpoint",

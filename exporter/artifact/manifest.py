@@ -14,12 +14,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from exporter.core.types import Precision, Verdict
+from safeio.errors import has_controls
 
 SCHEMA_VERSION = 1
 MAX_NUMBER = 2**63 - 1
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 _STRICT = ConfigDict(strict=True, extra="ignore")
 _WORDS_SHOWN = 60
+_NEVER_NULL = ("flops", "memory", "latency", "budgets")
 
 Count = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 Number = Annotated[float, Field(ge=-1e300, le=1e300)]  # which infinity and NaN are not
@@ -256,7 +258,10 @@ def problem(document: Any, content: bytes) -> str | None:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         return f"{place!r} is wrong: {first['msg'].lower()}, not {str(first['input'])[:_WORDS_SHOWN]!r}"
-    unprintable = next((text for text in _texts(document) if not _prints(text)), None)
+    null = next((name for name in _NEVER_NULL if name in document and document[name] is None), None)
+    if null is not None:
+        return f"{null!r} is null; a section that is not known is absent"
+    unprintable = next(filter(has_controls, _texts(document)), None)
     if unprintable is not None:
         return f"{unprintable[:_WORDS_SHOWN]!r} has control characters"
     return _places_problem(manifest) or _names_problem(manifest)
@@ -316,7 +321,3 @@ def _texts(document: Any) -> Iterator[str]:
             waiting += [*value, *value.values()]
         elif isinstance(value, list):
             waiting += value
-
-
-def _prints(text: str) -> bool:
-    return all(sign >= " " and not "\x7f" <= sign <= "\x9f" and not "\ud800" <= sign <= "\udfff" for sign in text)
