@@ -5,13 +5,13 @@ import os
 import resource
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import fault_hooks as hooks
 import fault_processes as processes
 from fault_inputs import HEAVY, Outcome, case_folder
-from fault_kills import SIZES, count_calls, reference
+from fault_kills import SIZES, Fault, count_calls
 from fault_workload import Workload
 from fault_writers import BrokenError, Writer, entries
 
@@ -23,29 +23,13 @@ _CAPABILITY_VERSION, _BOUNDING_SET_DROP = 0x20080522, 24
 
 
 @dataclass
-class Disk:
+class Disk(Fault):
     """One command on a disk that is full from its n-th new file on, that takes files of a size only, or is read-only.
 
     It ends with exit code 2 and one line, leaves nothing and keeps what stood there; or it needs no more than there is.
     """
 
-    writer: Writer
-    with_earlier: bool
-    zone: str
-    after: object = field(default=None, init=False)
-
-    @property
-    def name(self) -> str:
-        """Return command, situation and zone."""
-        return f"disk-{self.writer.name}-{'earlier' if self.with_earlier else 'new'}-{self.zone}"
-
-    def needs(self) -> set[str]:
-        """Return the parts of the workload that the cases are made from."""
-        return self.writer.needs()
-
-    def prepare(self, workload: Workload) -> None:
-        """Run the command in this process, so that forks of it start warm, and note its result."""
-        self.after = reference(self.writer, self.with_earlier, workload)
+    VERB = "disk"
 
     def cases(self, workload: Workload) -> int:
         """Return how many writes can fail."""

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import fault_hooks as hooks
 import fault_processes as processes
@@ -20,12 +21,10 @@ ZONES = ("out", "tmp", "half")
 
 
 @dataclass
-class Kill:
-    """One command killed at calls that change its output or its temporary folder, or half through a write.
+class Fault:
+    """One command in one situation, with something that goes wrong in one zone of its files."""
 
-    After a kill the earlier result is whole or the new one is, and the same command again succeeds and leaves nothing.
-    """
-
+    VERB: ClassVar[str]
     writer: Writer
     with_earlier: bool
     zone: str
@@ -34,7 +33,7 @@ class Kill:
     @property
     def name(self) -> str:
         """Return command, situation and zone."""
-        return f"kill-{self.writer.name}-{'earlier' if self.with_earlier else 'new'}-{self.zone}"
+        return f"{self.VERB}-{self.writer.name}-{'earlier' if self.with_earlier else 'new'}-{self.zone}"
 
     def needs(self) -> set[str]:
         """Return the parts of the workload that the cases are made from."""
@@ -43,6 +42,16 @@ class Kill:
     def prepare(self, workload: Workload) -> None:
         """Run the command in this process, so that forks of it start warm, and note its result."""
         self.after = reference(self.writer, self.with_earlier, workload)
+
+
+@dataclass
+class Kill(Fault):
+    """One command killed at calls that change its output or its temporary folder, or half through a write.
+
+    After a kill the earlier result is whole or the new one is, and the same command again succeeds and leaves nothing.
+    """
+
+    VERB = "kill"
 
     def cases(self, workload: Workload) -> int:
         """Return how many calls there are at which the command can be killed."""

@@ -35,5 +35,5 @@ def run_package(package: Path, inputs: Path, outputs: Path, intermediates: bool)
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         return npz.read(files.read_file(path, _MAX_INPUT_BYTES, follow_link=True), _MAX_INPUT_BYTES)
-    except (files.UnreadableError, npz.NpzError) as error:
+    except files.UnreadableError as error:
         raise BadInputError(f"{path} {error}; give an .npz with an array for each input") from error

@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from exporter.artifact.manifest import SCHEMA_VERSION, problem
+from exporter.artifact.manifest import problem
 from exporter.core.errors import ArtifactError, OutputError
 from exporter.core.types import Arrays
 from safeio import files, locks, npz, places
 from safeio import staging as placing
-
-__all__ = ["SCHEMA_VERSION"]
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -41,7 +39,7 @@ class Opened:
     folder: Path
     manifest: dict[str, Any]
     content: bytes
-    identity: tuple[int, int]
+    identity: tuple[int, int] | None
 
 
 def sha256(path: Path) -> str:
@@ -104,7 +102,7 @@ def check_writable(opened: Opened) -> None:
 def require_same(opened: Opened) -> None:
     """Raise ArtifactError where another command has put something else in the place of an opened artifact."""
     try:
-        same = _identity(opened.folder) == opened.identity and _manifest_bytes(opened.folder) == opened.content
+        same = files.identity(opened.folder) == opened.identity and _manifest_bytes(opened.folder) == opened.content
     except (OSError, files.UnreadableError):
         same = False
     if not same:
@@ -124,7 +122,7 @@ def open_artifact(folder: Path) -> Opened:
     try:
         placing.recover(folder)
         real = folder.resolve()
-        identity = _identity(real)
+        identity = files.identity(real)
         content = _manifest_bytes(real)
     except (OSError, ValueError, RuntimeError, files.UnreadableError) as error:  # RuntimeError: links in a circle
         if isinstance(error, files.UnreadableError) and not error.missing:
@@ -145,7 +143,7 @@ def read_golden(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
     path = folder / GOLDEN
     try:
         arrays = npz.read(files.read_file(path, _MAX_GOLDEN_BYTES), _MAX_GOLDEN_BYTES)
-    except (files.UnreadableError, npz.NpzError) as error:
+    except files.UnreadableError as error:
         raise ArtifactError(f"{path} {error}; {_AGAIN}") from error
     sides: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "outputs": {}}
     for name, array in arrays.items():
@@ -218,11 +216,6 @@ def _foreign(folder: Path) -> str | None:
     except (OSError, ValueError, RecursionError, TypeError, LookupError, files.UnreadableError):
         return MANIFEST  # other tools have files of that name too
     return next((name for name in names if name not in own and not locks.is_unfinished(name, MANIFEST)), None)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
 
 
 def _manifest_bytes(folder: Path) -> bytes:

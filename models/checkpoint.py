@@ -68,9 +68,9 @@ def read(folder: Path | str) -> Checkpoint:
     """Read and check a checkpoint folder; raises CheckpointError."""
     folder = Path(folder)
     staging.recover(folder)
-    before = _identity(folder)
+    before = files.identity(folder)
     content = {name: _read_file(folder, name) for name in FILES}
-    if _identity(folder) != before:
+    if files.identity(folder) != before:
         raise CheckpointError(f"checkpoint {folder} was replaced while it was read; start again")
     config = _parse_config(folder, content[CONFIG])
     vocabulary, history = config["architecture"]["vocabulary"], config["history_length"]
@@ -167,12 +167,6 @@ def _foreign(folder: Path) -> str | None:
 
 def _serialised(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """Return what changes when another folder is put in the place of this one."""
-    status = folder.stat() if folder.is_dir() else None
-    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _read_file(folder: Path, name: str) -> bytes:

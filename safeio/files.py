@@ -89,6 +89,15 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def identity(folder: Path) -> tuple[int, int] | None:
+    """Return what changes when another folder is put in the place of this one; None where none is there."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def tree(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield name and status of every entry below a folder, folders before what is in them; names have `/` between.
 

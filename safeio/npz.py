@@ -8,6 +8,8 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
+from safeio.files import UnreadableError
+
 MAX_HEADER = 4096
 MAX_ARRAYS = 10_000
 MAX_AXES = 64
@@ -19,8 +21,8 @@ _WORDS_SHOWN = 200
 Expected = tuple[tuple[int, ...], np.dtype]
 
 
-class NpzError(Exception):
-    """Why bytes are no .npz of plain arrays; the text completes a sentence that begins with their path."""
+class NpzError(UnreadableError):
+    """Why bytes are no .npz of plain arrays."""
 
 
 def read(data: bytes, limit: int, expected: Mapping[str, Expected] | None = None) -> dict[str, np.ndarray]:

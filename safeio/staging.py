@@ -12,6 +12,9 @@ from safeio.errors import OutputError
 from safeio.files import writing
 from safeio.places import Foreign, check_folder
 
+ROOM = "make room there, or name another folder in TMPDIR"
+"""What to do where the temporary place cannot be written."""
+
 
 @contextmanager
 def staging(place: Path, foreign: Foreign, advice: str) -> Iterator[Path]:
@@ -53,7 +56,7 @@ def scratch(purpose: str) -> Iterator[Path]:
     Those that killed processes of this user left for the same purpose are removed first.
     """
     parent, prefix = _temporary_place(), f"cocorr-{purpose}-"
-    with writing(parent, "make room there, or name another folder in TMPDIR"), ExitStack() as stack:
+    with writing(parent, ROOM), ExitStack() as stack:
         locks.remove_dead_folders(parent, prefix)
         folder = stack.enter_context(locks.new_folder(lambda: parent / f"{prefix}{os.urandom(8).hex()}", mode=0o700))
         closing = stack.pop_all()

@@ -229,7 +229,7 @@ def read_outputs(path: Path, outputs: tuple[TensorSpec, ...], cases: int) -> Arr
     size = sum(math.prod(shape) * dtype.itemsize + npz.MAX_HEADER for shape, dtype in expected.values())
     try:
         arrays = npz.read(files.read_file(path, size + MAX_ARCHIVE_BYTES), size, expected)
-    except (files.UnreadableError, npz.NpzError) as error:
+    except files.UnreadableError as error:
         raise RuntimeCrashError(f"the agent's outputs cannot be used: outputs.npz {error}") from error
     return {output.name: arrays[f"arr_{index}"] for index, output in enumerate(outputs)}
 

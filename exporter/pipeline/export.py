@@ -121,6 +121,7 @@ class _Job:
     def _make(self, source: "Source", folder: Path) -> Document:
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
         from exporter import figures, judge, store
+        from exporter.artifact.manifest import SCHEMA_VERSION
         from exporter.connections import connect
         from exporter.core import package
         from exporter.environment import versions
@@ -152,7 +153,7 @@ class _Job:
         in_file = {} if data is None else data.tensors
         counted = figures.flops(lowered)
         manifest = {
-            "schema_version": store.SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION,
             "model": source.checkpoint.model,
             "program": program.name,
             "target": self.target,

@@ -23,10 +23,9 @@ from exporter.core.errors import MissingExtraError
 from exporter.core.types import Constant, Lowered, MemoryPlan, Operation, extents, stored_bytes
 from exporter.targets.aten import KINDS, in_order
 from safeio.files import write_new, writing
-from safeio.staging import scratch
+from safeio.staging import ROOM, scratch
 
 SCHEMA = "exir/_serialize/program.fbs"
-ROOM = "make room there, or name another folder in TMPDIR"
 ITEM_BYTES = {
     **dict.fromkeys(("BYTE", "CHAR", "BOOL", "QINT8", "QUINT8"), 1),
     **dict.fromkeys(("SHORT", "HALF", "BFLOAT16", "UINT16"), 2),

@@ -1,6 +1,5 @@
 """The options of cocorr-train; torch is imported only once there is something to train."""
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -136,9 +135,6 @@ def train(
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)
     import torch
 
-    # torch makes a folder for compiled kernels as soon as it has an optimiser. None are compiled here: it gets one that
-    # is there already, so that nothing stays in the temporary place.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(torch.__file__).parent))
     # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.
     torch.set_num_threads(1)
     from models.training.run import Request, run
