@@ -1,5 +1,6 @@
 """Damage to bytes, JSON, YAML and lines of text; all of it drawn from a `random.Random`, so that a seed repeats it."""
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -24,6 +25,7 @@ NUMBERS = (
     2**63,
     2**64 - 1,
 )
+_MOST_WRITTEN = 1 << 22
 ODD_TEXT = (
     *("", " ", "\0", "\n", "\r\n", "\t", "\ufeff", "\u202e", "\u2028", "\x1b[31m", "\x85", "\ud800", "e\u0301", "ﬁ"),
     *(
@@ -138,8 +140,12 @@ def json_document(rng: Random, data: bytes) -> bytes:
 
 
 def change_value(rng: Random, document: Any) -> Any:
-    """Return a JSON value of which one part is of another type or size, renamed, gone, double, or somewhere else."""
-    places = list(_places(document))
+    """Return a JSON value of which one part is of another type or size, renamed, gone, double, or somewhere else.
+
+    The value given stays as it was, and is returned where the changed one would be megabytes.
+    """
+    changed = copy.deepcopy(document)
+    places = list(_places(changed))
     if not places or rng.random() < 0.02:
         return rng.choice(ODD_VALUES)
     # Lists of hundreds of like entries would get all changes otherwise.
@@ -154,18 +160,16 @@ def change_value(rng: Random, document: Any) -> Any:
         holder[rng.choice((*ODD_TEXT[:20], f"{key}x", str(key).upper()))] = holder.pop(key)
     elif change == 2:
         holder[key] = rng.choice(places)[1]
-        if _is_circular(document):
-            holder[key] = value
     elif change == 3 and isinstance(value, list) and value:
         holder[key] = value * rng.choice((2, 1000))
     elif change == 4 and isinstance(value, int | float):
-        holder[key] = rng.choice((-value, value + 1, value - 1, value * 2, str(value), float(value), [value]))
+        holder[key] = rng.choice((-value, value + 1, value - 1, value * 2, str(value), max(min(value, 1e300), -1e300) * 1.0, [value]))
     elif change == 5 and isinstance(value, str):
         odd = rng.choice(ODD_TEXT)
         holder[key] = rng.choice((value + odd, odd + value, value.upper(), value[:-1], value * 1000, [value]))
     else:
         holder[key] = rng.choice(ODD_VALUES)
-    return document
+    return document if _written(changed, {}) > _MOST_WRITTEN else changed
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Any:
@@ -177,11 +181,18 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Any:
             yield from _places(value[key], (*path, key))
 
 
-def _is_circular(document: Any) -> bool:
-    try:
-        return len(json.dumps(document)) > 1 << 22
-    except (ValueError, RecursionError):
-        return True
+def _written(value: Any, known: dict[int, float]) -> float:
+    """Return about how many characters a value has as JSON, without writing it: parts of it may stand in many places.
+
+    Infinite for one that holds itself.
+    """
+    if not isinstance(value, dict | list):
+        return len(value) if isinstance(value, str) else 20
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 2 + sum(_written(part, known) for part in parts)
+    return known[id(value)]
 
 
 def yaml_document(rng: Random, data: bytes) -> bytes:
