@@ -163,7 +163,8 @@ def change_value(rng: Random, document: Any) -> Any:
     elif change == 3 and isinstance(value, list) and value:
         holder[key] = value * rng.choice((2, 1000))
     elif change == 4 and isinstance(value, int | float):
-        holder[key] = rng.choice((-value, value + 1, value - 1, value * 2, str(value), max(min(value, 1e300), -1e300) * 1.0, [value]))
+        as_float = max(min(value, 1e300), -1e300) * 1.0
+        holder[key] = rng.choice((-value, value + 1, value - 1, value * 2, str(value), as_float, [value]))
     elif change == 5 and isinstance(value, str):
         odd = rng.choice(ODD_TEXT)
         holder[key] = rng.choice((value + odd, odd + value, value.upper(), value[:-1], value * 1000, [value]))
