@@ -190,14 +190,16 @@ def protobuf(rng: Random, data: bytes) -> bytes:
     """Return a protobuf message with fields changed, gone, many, nested or of another type; lengths are right again."""
     if rng.random() < 0.15:
         return damage(rng, data)
-    message = _fields(data, 0)
-    if message is None:
-        return damage(rng, data)
+    most = len(data) + (1 << 20)  # what has been made longer than that is not repeated once more
     for _ in range(rng.choice((1, 1, 2, 4))):
+        message = _fields(data, 0) if len(data) <= most else None
+        if not message:
+            return damage(rng, data)
         every = list(_every(message))
         holder, place = rng.choice(every)
         _change(rng, holder, place, [fields[index].value for fields, index in every])
-    return _to_bytes(message)
+        data = _to_bytes(message)
+    return data
 
 
 def _fields(data: bytes, depth: int) -> list[_Field] | None:

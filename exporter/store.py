@@ -5,7 +5,6 @@ Links are never followed in an artifact, and nothing in it is read or copied tha
 
 import hashlib
 import json
-import os
 import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -20,12 +19,11 @@ from exporter.core.errors import ArtifactError, OutputError
 from exporter.core.types import Arrays
 from safeio import files, locks, npz, places
 from safeio import staging as placing
+from safeio.places import MANIFEST, MAX_MANIFEST_BYTES
 
-MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 _NOT_SHIPPED = {MANIFEST, GOLDEN}
 
-_MAX_MANIFEST_BYTES = 16 << 20
 _MAX_GOLDEN_BYTES = 1 << 30
 _OTHER_OUTPUT = "choose another --output"
 _COPY = "make it writable or copy the artifact elsewhere"
@@ -69,13 +67,11 @@ def staging(place: Path) -> AbstractContextManager[Path]:
     A kill at any time leaves either the old artifact or the new one, whole. Raises OutputError where the folder cannot
     be written, also from within the body, or where `place` holds something that is no artifact.
     """
-    _refuse_inside(place)
     return placing.staging(place, _foreign, _OTHER_OUTPUT)
 
 
 def check_place(place: Path) -> None:
     """Raise OutputError where `staging` could not put an artifact; asked before the work begins."""
-    _refuse_inside(place)
     places.check_folder(place, _foreign, _OTHER_OUTPUT)
 
 
@@ -96,7 +92,7 @@ def update_manifest(opened: Opened, manifest: Mapping[str, Any]) -> None:
 
 def check_writable(opened: Opened) -> None:
     """Raise OutputError where `update_manifest` could not write; asked before the work begins."""
-    places.check_file(opened.folder / MANIFEST, _COPY)
+    places.check_file(opened.folder / MANIFEST, _COPY, within=opened.folder)
 
 
 def require_same(opened: Opened) -> None:
@@ -198,13 +194,6 @@ def copy_listed(opened: Opened, to: Path) -> None:
         files.write_new(copied, content)
 
 
-def _refuse_inside(place: Path) -> None:
-    """Raise OutputError for a place within an artifact, which would then not be as its manifest lists it."""
-    for folder in Path(os.path.realpath(place)).parents:
-        if os.path.lexists(folder / MANIFEST) and _foreign(folder) is None:
-            raise OutputError(f"{place} lies inside the artifact {folder}; {_OTHER_OUTPUT}")
-
-
 def _foreign(folder: Path) -> str | None:
     """Return what of a folder is no part of an artifact, or None where all of it is."""
     names = [name for name, status in files.tree(folder) if not stat.S_ISDIR(status.st_mode)]
@@ -219,13 +208,13 @@ def _foreign(folder: Path) -> str | None:
 
 
 def _manifest_bytes(folder: Path) -> bytes:
-    return files.read_file(folder / MANIFEST, _MAX_MANIFEST_BYTES)
+    return files.read_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
 
 
 def _serialised(manifest: Mapping[str, Any]) -> bytes:
     content = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
-    if len(content) > _MAX_MANIFEST_BYTES:
-        raise OutputError(f"the manifest would be larger than the {_MAX_MANIFEST_BYTES} bytes that are read of one")
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise OutputError(f"the manifest would be larger than the {MAX_MANIFEST_BYTES} bytes that are read of one")
     return content
 
 

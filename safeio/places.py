@@ -1,13 +1,17 @@
 """The one place that decides where output may go; asked before the work begins, not after."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from unicodedata import category
 
+from safeio import files, locks
 from safeio.errors import BadInputError, OutputError, has_controls
-from safeio.locks import NAME_BYTES
 
+MANIFEST = "manifest.json"
+"""An artifact has a file of this name that lists all others in it; nothing else may be put there."""
+MAX_MANIFEST_BYTES = 16 << 20
 _NAME_MAX = 255
 Foreign = Callable[[Path], str | None]
 """Returns the name of something in a folder that is not what would be replaced there, or None."""
@@ -54,9 +58,12 @@ def check_folder(place: Path, foreign: Foreign, advice: str) -> Path:
     return real
 
 
-def check_file(place: Path, advice: str) -> Path:
-    """Return where a file may be written or replaced, with links in its path resolved; raises OutputError."""
-    real = _resolve(place, advice)
+def check_file(place: Path, advice: str, within: Path | None = None) -> Path:
+    """Return where a file may be written or replaced, with links in its path resolved; raises OutputError.
+
+    `within` is an artifact whose own file it is.
+    """
+    real = _resolve(place, advice, within)
     if os.path.lexists(real) and not real.is_file():
         raise OutputError(f"{place} is a folder, a pipe or a device, and no file to be replaced; {advice}")
     if not real.parent.is_dir():
@@ -65,8 +72,8 @@ def check_file(place: Path, advice: str) -> Path:
     return real
 
 
-def _resolve(place: Path, advice: str) -> Path:
-    """Return a place without links in its path; refuse one without a name, and names that make trouble later on."""
+def _resolve(place: Path, advice: str, within: Path | None = None) -> Path:
+    """Return a place without links in its path; refuse one without a name, in an artifact, or with a bad name."""
     try:
         real = Path(os.path.realpath(place))
     except (OSError, ValueError) as error:
@@ -77,9 +84,21 @@ def _resolve(place: Path, advice: str) -> Path:
     bad = next(filter(has_controls, real.parts), None)
     if bad is not None:
         raise OutputError(f"{bad!r} in the path has control characters or is not UTF-8; {advice}")
-    if len(os.fsencode(real.name)) + NAME_BYTES > _NAME_MAX:
+    if len(os.fsencode(real.name)) + locks.NAME_BYTES > _NAME_MAX:
         raise OutputError(f"{real.name[:40]}... is too long a name; {advice}")
+    spoilt = next((folder for folder in real.parents if folder != within and _is_artifact(folder)), None)
+    if spoilt is not None:
+        raise OutputError(f"{place} lies inside the artifact {spoilt}, which would then not be as listed; {advice}")
     return real
+
+
+def _is_artifact(folder: Path) -> bool:
+    """Say whether a folder lists its files in a manifest; other tools have files of that name too."""
+    try:
+        manifest = json.loads(files.read_file(folder / MANIFEST, MAX_MANIFEST_BYTES))
+    except (files.UnreadableError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and isinstance(manifest.get("files"), list) and "schema_version" in manifest
 
 
 def _check_parent(place: Path, real: Path, advice: str) -> None:
@@ -89,3 +108,8 @@ def _check_parent(place: Path, real: Path, advice: str) -> None:
         raise OutputError(f"cannot write {place}: {parent} is no folder; {advice}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {place}: no permission to write in {parent}; {advice}")
+    if parent == real.parent:  # and whatever else the system has against it: root may do all, but not in /proc
+        with files.writing(place, advice):
+            path, file = locks.new_file(lambda: locks.new_name(real))
+            path.unlink()
+            file.close()

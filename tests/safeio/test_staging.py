@@ -184,7 +184,9 @@ def test_places_that_can(name: str, here: Path) -> None:
     assert (here / "link").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["..", "../link", "../pipe", "../empty", "../no/x", "/dev/null", "a\nb", "/"])
+@pytest.mark.parametrize(
+    "name", ["..", "../link", "../pipe", "../empty", "../no/x", "/dev/null", "/proc/x", "a\nb", "/"]
+)
 def test_places_that_cannot_be_a_file(name: str, here: Path) -> None:
     with pytest.raises(OutputError, match="choose another"):
         places.check_file(Path(name), ADVICE)
@@ -194,6 +196,21 @@ def test_a_link_to_a_file_is_the_users_own_and_followed(here: Path) -> None:
     (here / "ways").symlink_to("file")
     assert places.check_file(here / "ways", ADVICE) == here / "file"
     assert places.check_file(here / "nowhere", ADVICE) == here / "missing"
+
+
+@pytest.mark.parametrize("name", ["artifact/new", "artifact/deep/new", "artifact/deep", "artifact/manifest.json"])
+def test_nothing_is_put_into_an_artifact_but_what_is_its_own(name: str, here: Path) -> None:
+    (here / "artifact" / "deep").mkdir(parents=True)
+    manifest = here / "artifact" / "manifest.json"
+    manifest.write_text('{"manifest_version": 3, "files": []}')  # a browser's extension, say
+    assert places.check_folder(here / "artifact" / "new", foreign, ADVICE)
+    manifest.write_text('{"schema_version": 3, "files": []}')
+    before = sorted(here.rglob("*"))
+    for check in (lambda place: places.check_folder(place, foreign, ADVICE), lambda p: places.check_file(p, ADVICE)):
+        with pytest.raises(OutputError, match=r"lies inside the artifact .* choose another"):
+            check(here / name)
+    assert places.check_file(manifest, ADVICE, within=manifest.parent) == manifest
+    assert sorted(here.rglob("*")) == before
 
 
 @pytest.mark.parametrize("word", ["", "a\0b", "caf\udce9"])
