@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,14 @@ class Ran:
     result: RunResult | None
     verdict: Verdict
     reason: str | None = None
+
+    def split(self, cases: int) -> "tuple[Ran, Arrays]":
+        """Return the run with the outputs of its first cases only, and the outputs of the others."""
+        if self.result is None:
+            return self, {}
+        outputs = self.result.outputs
+        first = replace(self.result, outputs={name: array[:cases] for name, array in outputs.items()})
+        return replace(self, result=first), {name: array[cases:] for name, array in outputs.items()}
 
 
 def run(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> Ran:

@@ -240,6 +240,22 @@ def test_bad_packages(
     assert store.changed_file(output, store.read_manifest(output)) is None
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_weights_that_give_no_numbers_do_not_pass(
+    target: str, externals: dict[str, dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each is finite, so the package is whole; the golden cases have weights of their own, and are well."""
+    artifact, file = Path(externals[target]["artifact"]), tmp_path / "package.safetensors"
+    tensors = load_file(Path(externals["onnx"]["artifact"]) / "weights.safetensors")
+    huge = {name: np.full_like(tensor, 3e38) for name, tensor in tensors.items()}
+    save_file(huge, file, externals[target]["external"]["metadata"])
+    with np.errstate(all="ignore"):
+        for words in (("swap", artifact, file, "--output", tmp_path / "out"), ("parity", tmp_path / "out")):
+            ended = run_here(capfd, *words, "--json")
+            assert (ended.code, ended.document["parity"]["verdict"]) == (1, "fail"), ended.err
+            assert "the weights that ship" in ended.document["parity"]["reason"]
+
+
 def test_what_cannot_be_swapped(
     externals: dict[str, dict], controllers: dict[str, dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from safeio import files
 FORMAT = "cocorr-ofa-package-1"
 FILE = "weights.safetensors"
 MAX_HEADER_BYTES = 1 << 20
+MAX_DATA_BYTES = 1 << 30
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -77,6 +78,23 @@ def patch(data: bytes, layout: DataFile, tensors: Arrays) -> bytes:
         content = tensors[name].astype(dtype).tobytes()
         changed[offset : offset + len(content)] = content
     return bytes(changed)
+
+
+def beside(folder: Path, layout: DataFile | None, shapes: Shapes, metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Return the weights that lie beside a program, in the data file that it reads or in a package, as fp32.
+
+    Raises PackageError for what is damaged.
+    """
+    if layout is None:
+        return read(folder / FILE, shapes, metadata)
+    try:
+        data = files.read_file(files.inside(folder, layout.name), MAX_DATA_BYTES)
+    except files.UnreadableError as error:
+        raise PackageError(f"{folder / layout.name} {error}; export the artifact again") from error
+    return {
+        name: np.frombuffer(data, dtype, math.prod(shapes[name]), offset).reshape(shapes[name]).astype(np.float32)
+        for name, (offset, dtype) in layout.tensors.items()
+    }
 
 
 def _problems(tensors: Arrays, shapes: Shapes) -> list[str]:

@@ -75,8 +75,15 @@ def run_package(package: Path, inputs: Path, outputs: Path, intermediates: bool)
 
 
 def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "Connection | None" = None) -> Document:
-    """Run the golden cases and return the parity section."""
+    """Run the golden cases and return the parity section.
+
+    Where golden cases carry weights of their own, those that ship run too: nothing is known of what they should give,
+    but numbers they must be.
+    """
+    import numpy as np
+
     from exporter import judge, store
+    from exporter.core import package
 
     inputs, outputs = store.read_golden(folder)
     subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]], connection)
@@ -91,7 +98,20 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "
                 return judge.unjudged("fail", f"golden.npz has no {spec.name!r} of {expected} per case")
     report("running the golden cases")
     ordered = {spec.name: inputs[spec.name] for spec in specs["inputs"]}
-    ran = judge.run(subject, ordered, warmup=0, iterations=0)
+    external = manifest.get("external")
+    if external is None:
+        return judge.parity(subject, judge.run(subject, ordered, warmup=0, iterations=0), outputs)
+    shapes = {spec.name: spec.shape for spec in judge.specs(external["tensors"])}
+    ships = package.beside(folder, subject.data, shapes, external["metadata"])
+    cases = len(next(iter(ordered.values())))
+    also = {
+        name: np.broadcast_to(ships[name], array.shape) if name in ships else array for name, array in ordered.items()
+    }
+    both = {name: np.concatenate([array, also[name]]) for name, array in ordered.items()}
+    ran, shipped = judge.run(subject, both, warmup=0, iterations=0).split(cases)
+    strange = [name for name, array in shipped.items() if not np.isfinite(array).all()]
+    if strange:
+        return judge.unjudged("fail", f"the weights that ship give values of {strange[0]!r} that are not finite")
     return judge.parity(subject, ran, outputs)
 
 
