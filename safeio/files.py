@@ -12,10 +12,10 @@ from typing import BinaryIO
 from safeio import locks
 from safeio.errors import OutputError
 
-# What the system says where a disk, a quota or a limit is why a write failed, even behind a converter's words.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-# And where it says so of the write itself.
-_NO_WRITE = _DISK | {
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""What the system says where a disk, a quota or a limit is why a write failed, even behind a converter's words."""
+# And what it says besides of a write itself.
+_NO_WRITE = DISK | {
     *(errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EBUSY),
     *(errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ESTALE),
     *(errno.EXDEV, errno.EINVAL, errno.ENOMEM),
@@ -166,7 +166,7 @@ def write_failure(error: BaseException) -> str | None:
     """
     if isinstance(error, OSError) and error.errno in _NO_WRITE:
         return error.strerror or os.strerror(error.errno)
-    words = [os.strerror(number) for number in _DISK]
+    words = [os.strerror(number) for number in DISK]
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -175,7 +175,7 @@ def write_failure(error: BaseException) -> str | None:
             continue
         seen.add(id(one))
         if isinstance(one, BaseException):
-            if isinstance(one, OSError) and one.errno in _DISK:
+            if isinstance(one, OSError) and one.errno in DISK:
                 return os.strerror(one.errno)
             waiting += [one.__cause__, one.__context__, *one.args]
         elif isinstance(one, list | tuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safeio import locks
 from safeio.errors import OutputError
-from safeio.files import writing
+from safeio.files import DISK, writing
 from safeio.places import Foreign, check_folder
 
 ROOM = "make room there, or name another folder in TMPDIR"
@@ -53,7 +53,8 @@ def recover(place: Path) -> None:
 def scratch(purpose: str) -> Iterator[Path]:
     """Give an empty folder in the system's temporary place, and remove it at the end.
 
-    Those that killed processes of this user left for the same purpose are removed first.
+    Those that killed processes of this user left for the same purpose are removed first. Raises OutputError where the
+    temporary place cannot be written or is full, also for what is written to the folder.
     """
     parent, prefix = _temporary_place(), f"cocorr-{purpose}-"
     with writing(parent, ROOM), ExitStack() as stack:
@@ -61,7 +62,12 @@ def scratch(purpose: str) -> Iterator[Path]:
         folder = stack.enter_context(locks.new_folder(lambda: parent / f"{prefix}{os.urandom(8).hex()}", mode=0o700))
         closing = stack.pop_all()
     with closing:
-        yield folder
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno not in DISK:
+                raise
+            raise OutputError(f"cannot write {parent}: {error.strerror}; {ROOM}") from error
 
 
 def _temporary_place() -> Path:

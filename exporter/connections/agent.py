@@ -15,6 +15,7 @@ slows the machine slows both; its inputs are in `rival.npz`, and no outputs are 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib.metadata
 import json
@@ -50,6 +51,9 @@ SWAPPED = "swapped"
 OUT_OF_MEMORY = re.compile(
     r"bad_alloc|(failed|unable|not enough memory) to allocate|out of memory|error:? 0x:?21\b", re.I
 )
+
+# What the system says where a disk, a quota or a limit leaves no room for a file.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # The process group that nobody has, by which `mark` is known.
 MARKER = 0x5CA1AB1E
@@ -703,11 +707,11 @@ def compare(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever reads half of it."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(path)
+def respond(folder: Path, response: dict[str, Any]) -> None:
+    """Write response.json so that nobody ever reads half of it."""
+    partial = folder / "response.json.part"
+    partial.write_text(json.dumps({**response, "protocol": PROTOCOL}, allow_nan=False), encoding="utf-8")
+    partial.replace(folder / "response.json")
 
 
 def refusal_of(error: Exception) -> dict[str, Any]:
@@ -715,6 +719,8 @@ def refusal_of(error: Exception) -> dict[str, Any]:
     words = str(error) or type(error).__name__
     if isinstance(error, RefusalError):
         kind = error.kind
+    elif isinstance(error, OSError) and error.errno in NO_ROOM:
+        kind = "room"
     elif isinstance(error, MemoryError) or OUT_OF_MEMORY.search(words):
         kind = "memory"
     else:
@@ -725,7 +731,6 @@ def refusal_of(error: Exception) -> dict[str, Any]:
 def main(folder: Path) -> int:
     """Serve the request in `folder`; the exit status is 0 with outputs and 1 with an error in response.json."""
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    response: dict[str, Any]
     try:
         if request.get("protocol") != PROTOCOL:
             given = request.get("protocol")
@@ -740,12 +745,14 @@ def main(folder: Path) -> int:
             with partial.open("wb") as file:
                 np.savez(file, *outputs)
             partial.replace(folder / "outputs.npz")
-        response = {"status": "ok", **answer}
+        respond(folder, {"status": "ok", **answer})
     except Exception as error:
-        response = refusal_of(error)
-    response["protocol"] = PROTOCOL
-    write_whole(folder / "response.json", json.dumps(response, allow_nan=False).encode("utf-8"))
-    return 0 if response["status"] == "ok" else 1
+        for name in ("inputs.npz", "rival.npz", "outputs.npz.part", "outputs.npz"):  # the answer may need their room
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / SWAPPED, ignore_errors=True)
+        respond(folder, refusal_of(error))
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from exporter.connections import agent, bundle
 from exporter.connections.counting import CountingError, count
-from exporter.connections.exchange import log_tail, read_response, require_models, write_request
+from exporter.connections.exchange import read_response, require_models, write_request
 from exporter.connections.host import death, run_agent
 from exporter.core.errors import RuntimeMissingError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
@@ -39,7 +39,7 @@ class EmulatorConnection:
             command = self._command(installed, folder)
             status = run_agent(command, bundle.environment(str(installed.root), request.threads), folder, request)
             if not (folder / "response.json").exists() or status not in (0, 1):
-                raise death(status, request, log_tail(folder))
+                raise death(status, request, folder)
             result = read_response(folder, request)
         instructions, why = self._instructions(installed, request)
         version = installed.versions["qemu-user"].split(":")[-1].split("+")[0]

@@ -20,6 +20,7 @@ from exporter.core.errors import (
     CocorrError,
     DeviceError,
     MissingExtraError,
+    OutputError,
     RuntimeCrashError,
     RuntimeMemoryError,
     RuntimeMissingError,
@@ -210,6 +211,9 @@ def raise_reported(response: Mapping[str, Any], request: RunRequest, tail: str) 
         "no_runtime": RuntimeMissingError(words),
         "request": BadInputError(words),
         "busy": DeviceError(words),
+        "room": OutputError(
+            f"the {name} runtime's results cannot be written: {words}; make room where it runs, here TMPDIR"
+        ),
         "protocol": BadInputError(f"{words}; put the same version on both sides"),
         "signature": ArtifactError(f"the {name} model does not fit its manifest: {words}; export it again"),
         "memory": RuntimeMemoryError(f"the {name} runtime ran out of memory: {words}{tail}"),

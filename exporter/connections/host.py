@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from typing import TypeVar
 
 from exporter.connections import agent
 from exporter.connections.exchange import log_tail, read_comparison, read_response, require_models, write_request
-from exporter.core.errors import RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
+from exporter.core.errors import CocorrError, OutputError, RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
-from safeio.staging import scratch
+from safeio.staging import ROOM, scratch
 
 Answer = TypeVar("Answer")
 
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_LEAST_FREE_BYTES = 4096
 SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
@@ -61,7 +64,7 @@ class HostConnection:
             status = run_agent(command, environment(request.threads), folder, request)
             if (folder / "response.json").exists() and status in (0, 1):
                 return read(folder, request)
-            raise death(status, request, log_tail(folder))
+            raise death(status, request, folder)
 
 
 def run_agent(command: Sequence[str], variables: Mapping[str, str], folder: Path, request: RunRequest) -> int:
@@ -106,9 +109,11 @@ def settings(threads: int) -> dict[str, str]:
     return {**dict.fromkeys(pools, str(threads)), **quiet}
 
 
-def death(status: int, request: RunRequest, tail: str) -> RuntimeTimeoutError | RuntimeMemoryError | RuntimeCrashError:
-    """The error for an agent that ended with `status` and without an answer."""
-    name = request.target
+def death(status: int, request: RunRequest, folder: Path) -> CocorrError:
+    """The error for an agent that ended with `status` and without an answer in `folder`."""
+    name, tail = request.target, log_tail(folder)
+    if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:  # runtimes say nothing of it, and crash
+        return OutputError(f"the {name} runtime ended early, and {folder.parent} is full; {ROOM}")
     if status == -signal.SIGALRM:
         return RuntimeTimeoutError(
             f"the {name} runtime did not finish within {request.time_limit_s:g} s and was ended; "
@@ -120,5 +125,7 @@ def death(status: int, request: RunRequest, tail: str) -> RuntimeTimeoutError | 
             return RuntimeMemoryError(f"the {name} runtime ran out of memory and died ({dead}){tail}")
         if status == -signal.SIGKILL:
             return RuntimeMemoryError(f"the {name} runtime was killed (SIGKILL), most likely for want of memory{tail}")
+        if -status in _FROM_OUTSIDE:
+            return RuntimeCrashError(f"the {name} runtime's process was ended from outside ({dead}); start this again")
         return RuntimeCrashError(f"the {name} runtime crashed with {dead}; the model file may be damaged{tail}")
     return RuntimeCrashError(f"the {name} runtime ended with status {status} and without an answer{tail}")

@@ -24,7 +24,6 @@ from typing import IO, TypeVar
 
 from exporter.connections import agent, bundle
 from exporter.connections.exchange import (
-    log_tail,
     printable,
     read_comparison,
     read_response,
@@ -150,7 +149,7 @@ class RemoteConnection(ABC):
             status = self._execute(folder, remote, start, request)
             if (folder / "response.json").exists() and status in (0, 1):
                 return read(folder, request)
-            raise death(status, request, log_tail(folder))
+            raise death(status, request, folder)
 
     def _start(self, device: Device, request: RunRequest) -> str:
         """Return the shell words that start the agent in the run's folder, with the bundle on the device if need be."""

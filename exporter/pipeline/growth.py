@@ -47,7 +47,7 @@ def points(
     from exporter.connections.host import HostConnection
     from exporter.targets import reading
     from safeio.files import writing
-    from safeio.staging import scratch
+    from safeio.staging import ROOM, scratch
 
     target = TARGETS[lowering.target]
     found = []
@@ -55,7 +55,7 @@ def points(
         report(f"{lowering.target}: lowering for {length} tokens")
         captured = lowering.captured(source, length)
         with scratch("growth") as folder:
-            with writing(folder, "make room there, or name another folder in TMPDIR"):
+            with writing(folder, ROOM):
                 model_file = target.lower(captured, lowering.precision, lowering.options, folder)
             lowered = reading.read(target, model_file)
             ran = judge.Ran(None, "unverified", "not run")

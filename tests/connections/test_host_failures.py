@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from exporter.connections.host import HostConnection
-from exporter.core.errors import RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
+from exporter.core.errors import OutputError, RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
 from exporter.core.types import TensorSpec
 
 GIB = 2**30
@@ -67,6 +67,18 @@ def test_a_segmentation_fault_is_named(make_request, fake_onnxruntime):
         "import sys, ctypes\nprint('about to fall', file=sys.stderr, flush=True)\nctypes.string_at(0)"
     )
     with pytest.raises(RuntimeCrashError, match=r"crashed with SIGSEGV.*about to fall"):
+        HostConnection().run(make_request("onnx", model))
+
+
+def test_an_end_from_outside_is_not_the_models(make_request, fake_onnxruntime):
+    model = fake_onnxruntime("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
+    with pytest.raises(RuntimeCrashError, match=r"from outside \(SIGTERM\)"):
+        HostConnection().run(make_request("onnx", model))
+
+
+def test_a_full_disk_is_not_the_models(make_request, fake_onnxruntime):
+    model = fake_onnxruntime("raise OSError(28, 'No space left on device')")
+    with pytest.raises(OutputError, match=r"results cannot be written: .*No space left"):
         HostConnection().run(make_request("onnx", model))
 
 

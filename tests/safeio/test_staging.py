@@ -1,5 +1,6 @@
 """Folders that replace others: whole or not at all, whoever is killed, and whoever else is at work."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -125,6 +126,15 @@ def test_a_place_that_is_held_is_refused_after_a_while(tmp_path: Path, monkeypat
         write(tmp_path / "b", "new")
     os.close(holding)
     assert (tmp_path / "b" / "content").read_text() == "old"
+
+
+def test_a_full_temporary_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path}: No space left .* TMPDIR"), staging.scratch("test"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(FileNotFoundError), staging.scratch("test"):
+        raise FileNotFoundError(errno.ENOENT, "nothing of the disk's")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_something_that_comes_in_between_is_not_lost(tmp_path: Path) -> None:
