@@ -18,7 +18,7 @@ INTERRUPTED = 130
 _SOON_S = 0.02
 _AGAIN_S = 5.0
 """How long after an interrupt that was swallowed the next one comes; what is removed at the end takes less."""
-_LIBRARIES = {
+LIBRARIES = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime reports home as soon as it is imported
     # torch makes this folder as soon as it traces or has an optimiser, for kernels that it compiles. Nothing here has
     # any compiled, so it is told one that is there already and leaves none in the temporary place.
@@ -104,7 +104,7 @@ def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
     """
     for number in (0, 1, 2):
         _occupy(number)
-    for name, value in _LIBRARIES.items():
+    for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
     before = sys.stdout, sys.stderr
     out, err = (_Raw(number, "w", closefd=False) for number in (1, 2))

@@ -1,6 +1,7 @@
 """The shipped model, exported once for all test processes, and a small Forward-OFA."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from commands import Ended, cocorr_export
 from filelock import FileLock
 
 from models.forward_ofa.supernet import Supernet
+from safeio.command import LIBRARIES
 
+os.environ.update(LIBRARIES)  # tests that call converters here leave as little behind as the commands do
 # Begun in the background of a script, a process ignores these, and so would every command that a test starts and ends.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:

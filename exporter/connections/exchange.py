@@ -211,9 +211,7 @@ def raise_reported(response: Mapping[str, Any], request: RunRequest, tail: str) 
         "no_runtime": RuntimeMissingError(words),
         "request": BadInputError(words),
         "busy": DeviceError(words),
-        "room": OutputError(
-            f"the {name} runtime's results cannot be written: {words}; make room where it runs, here TMPDIR"
-        ),
+        "room": OutputError(f"the {name} runtime's results cannot be written: {words}; make room for them (TMPDIR)"),
         "protocol": BadInputError(f"{words}; put the same version on both sides"),
         "signature": ArtifactError(f"the {name} model does not fit its manifest: {words}; export it again"),
         "memory": RuntimeMemoryError(f"the {name} runtime ran out of memory: {words}{tail}"),
