@@ -113,6 +113,23 @@ def point(tokens: int, counted: Section, measured: Section, timed: Section) -> S
     }
 
 
+def per_token(state: Mapping[str, str], total: int, found: Section) -> Section:
+    """Return the FLOPs of one more click: a whole call's where a program keeps a state, else the slope over lengths.
+
+    `found` has the lines of a growth, or the reason why it has none.
+    """
+    if state:
+        return {"per_token": total, "per_token_method": "one call is one click", "per_token_reason": None}
+    if found["lines"] is None:
+        return {"per_token": None, "per_token_method": None, "per_token_reason": found["reason"]}
+    lengths = ", ".join(str(point["tokens"]) for point in found["points"])
+    return {
+        "per_token": found["lines"]["flops"]["per_token"],
+        "per_token_method": f"least-squares slope over lengths {lengths} of the lowered graph's FLOPs",
+        "per_token_reason": None,
+    }
+
+
 def growth(points: Sequence[Section]) -> Section:
     """Fit a line through each figure of points of at least two lengths; null where a length has no such figure."""
     points = sorted(points, key=lambda one: int(one["tokens"]))

@@ -213,7 +213,19 @@ def test_the_program_has_the_lengths_of_the_profile(tmp_path: Path, capfd: pytes
     document = ended.document
     assert (ended.code, document["parity"]["verdict"]) == (0, "pass"), ended.err
     assert [entry["shape"] for entry in document["inputs"]] == [[1, 4], [1, 30]]
-    assert "2 to 4 tokens" in document["flops"]["per_token_method"]
+    assert "over lengths 2, 4 of" in document["flops"]["per_token_method"]
+
+
+def test_a_step_costs_a_click_whoever_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    profile = write(tmp_path, mine="name: mine\nextends: generic\nbudgets: {flops_per_token: 1.0e+9}")
+    chosen = ("--program", "step", "--target", "onnx", "--profile", profile, "--output", tmp_path / "out", "--json")
+    exported = run_here(capfd, "scn", *chosen)
+    assert exported.code == 0, exported.err
+    flops = exported.document["flops"]
+    assert (flops["per_token"], flops["per_token_method"]) == (flops["total"], "one call is one click")
+    words = ("profile", exported.document["artifact"], "--iterations", "1", "--checkpoint", "none", "--json")
+    again = run_here(capfd, *words).document
+    assert (again["flops"]["per_token"], again["budgets"]) == (flops["total"], exported.document["budgets"])
 
 
 def test_more_than_the_checkpoint_has_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

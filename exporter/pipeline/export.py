@@ -187,15 +187,15 @@ class _Job:
                 "versions": versions(target),
             },
             "parity": judge.parity(subject, ran, source.outputs),
-            "flops": {**counted, **self._per_token(source, counted)},
+            "flops": {**counted, **figures.per_token(program.state, counted["total"], self._growth(source, counted))},
             "memory": figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
             "latency": figures.latency(ran.result, ran.reason, _WARMUP),
         }
         manifest["budgets"] = budgets.section(self.profile.stated_budgets(), manifest)
         return manifest
 
-    def _per_token(self, source: "Source", counted: Document) -> Document:
-        """Return the growth in FLOPs per click, from a second lowering for half the history; null and a reason."""
+    def _growth(self, source: "Source", counted: Document) -> Document:
+        """Return the line through the FLOPs of a second lowering, for half the history; null lines and a reason."""
         from exporter import figures
 
         known = source.checkpoint.history_length
@@ -206,14 +206,9 @@ class _Job:
         elif shorter < 1 or not source.reads_history:
             reason = "no input of this program has the length of the history"
         if reason is not None:
-            return {"per_token": None, "per_token_method": None, "per_token_reason": reason}
-        one = growth.points(source, self._lowering, (shorter,), None, self.profile.threads, self.report)
-        found = figures.growth([*one, figures.point(known, counted, {}, {})])
-        return {
-            "per_token": found["lines"]["flops"]["per_token"],
-            "per_token_method": f"growth of the lowered graph's FLOPs from {shorter} to {known} tokens, per token",
-            "per_token_reason": None,
-        }
+            return {"points": [], "lines": None, "reason": reason}
+        half = growth.points(source, self._lowering, (shorter,), None, self.profile.threads, self.report)
+        return figures.growth([*half, figures.point(known, counted, {}, {})])
 
 
 def row(spec: TensorSpec) -> Document:

@@ -71,7 +71,10 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     manifest["memory"] = figures.memory(lowered, [row["name"] for row in manifest["inputs"]], ran.result, ran.reason)
     manifest["latency"] = figures.latency(ran.result, ran.reason, _WARMUP)
     manifest["growth"] = _growth(request, manifest, counted, report, subject.connection)
-    manifest["flops"] = {**counted, **_per_token(manifest, counted["total"])}
+    manifest["flops"] = {
+        **counted,
+        **figures.per_token(manifest.get("state", {}), counted["total"], manifest["growth"]),
+    }
     manifest["network"] = _network(manifest)
     limits = {row["budget"]: row["limit"] for row in manifest.get("budgets") or ()}
     manifest["budgets"] = budgets.section(limits, manifest)
@@ -177,21 +180,6 @@ def _source(request: ProfileRequest, manifest: Document) -> "Source":
     if source.checkpoint.sha256 != manifest["source"].get("checkpoint_sha256"):
         raise BadInputError(f"{source.checkpoint.folder} is not the checkpoint of this artifact; give it: --checkpoint")
     return source
-
-
-def _per_token(manifest: Document, total: int) -> Document:
-    """Return the FLOPs of one more click."""
-    found = manifest["growth"]
-    if manifest["program"] == "step":
-        return {"per_token": total, "per_token_method": "one call is one click", "per_token_reason": None}
-    if found["lines"] is None:
-        return {"per_token": None, "per_token_method": None, "per_token_reason": found["reason"]}
-    lengths = ", ".join(str(point["tokens"]) for point in found["points"])
-    return {
-        "per_token": found["lines"]["flops"]["per_token"],
-        "per_token_method": f"least-squares slope over lengths {lengths} of the lowered graph's FLOPs",
-        "per_token_reason": None,
-    }
 
 
 def _network(manifest: Document) -> Document | None:
