@@ -59,6 +59,23 @@ Over = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"cocorr-export {version('cocorr-export')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    pass
+
+
 def fail(error: CocorrError, more: str = "") -> NoReturn:
     """End the command with the error's one line and exit code."""
     typer.echo(f"error: {error}{more}", err=True)

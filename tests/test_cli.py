@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ from exporter import store
 from models import checkpoint
 
 SHIPPED = Path(checkpoint.__file__).parent / "pretrained" / "scn"
+
+
+def test_the_version_is_the_installed_one(capfd: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capfd, "--version")
+    assert (ended.code, ended.out, ended.err) == (0, f"cocorr-export {metadata.version('cocorr-export')}\n", "")
 
 
 def test_help_starts_within_300_ms() -> None:
