@@ -70,6 +70,11 @@ def staging(place: Path) -> AbstractContextManager[Path]:
     return placing.staging(place, _foreign, _OTHER_OUTPUT)
 
 
+def check_output(folder: Path) -> None:
+    """Raise OutputError where no artifact can be put below a folder, whatever its name; takes no time."""
+    places.check_within(folder, _OTHER_OUTPUT)
+
+
 def check_place(place: Path) -> None:
     """Raise OutputError where `staging` could not put an artifact; asked before the work begins."""
     places.check_folder(place, _foreign, _OTHER_OUTPUT)
@@ -166,6 +171,8 @@ def changed_file(folder: Path, manifest: Mapping[str, Any]) -> str | None:
     for name, entry in listed.items():
         if name not in there:
             return f"{name} is missing"
+        if stat.S_ISLNK(there[name]):
+            return f"{name} is a link; links are not followed"
         path = folder / name
         try:
             if path.lstat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:

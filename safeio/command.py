@@ -146,7 +146,8 @@ def _code(load: Callable[[], Callable[..., Any]], interrupted: str, signals: _Si
         except TyperException as error:  # wrong options or arguments
             if type(error).__name__ == "NoArgsIsHelpError":  # a command of commands alone: its help, as it is
                 return end(error.format_message(), 2)
-            return end(f"error: {one_line(error.format_message())} Try --help.", 2)
+            message = error.format_message().replace("Value error, ", "").rstrip(". ")  # pydantic's own word
+            return end(f"error: {one_line(message)}. Try --help.", 2)
         if code == INTERRUPTED and signals.came:
             return end(interrupted, INTERRUPTED)
         return code if isinstance(code, int) else 0

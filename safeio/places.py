@@ -58,6 +58,11 @@ def check_folder(place: Path, foreign: Foreign, advice: str) -> Path:
     return real
 
 
+def check_within(folder: Path, advice: str) -> None:
+    """Raise OutputError where nothing can be put below a folder, which need not be there."""
+    _check_parent(folder, _resolve(folder / "new", advice), advice)
+
+
 def check_file(place: Path, advice: str, within: Path | None = None) -> Path:
     """Return where a file may be written or replaced, with links in its path resolved; raises OutputError.
 

@@ -18,6 +18,16 @@ def artifact(artifacts: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(artifacts["onnx"], tmp_path / "artifact"))
 
 
+def test_what_cannot_run_where_it_should_takes_no_figures_away(
+    artifact: Path, tmp_path: Path, capfd: Capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no bundle"))
+    before = (artifact / "manifest.json").read_bytes()
+    ended = run_here(capfd, "profile", artifact, "--connection", "emulator")
+    assert (ended.code, "emulator install" in ended.error_line()) == (2, True), ended.err
+    assert (artifact / "manifest.json").read_bytes() == before
+
+
 def test_everything_is_measured_and_lands_in_the_manifest(artifact: Path, capfd: Capfd) -> None:
     before = store.read_manifest(artifact)
     ended = run_here(capfd, "profile", artifact, "--iterations", "30", "--samples", "--json")

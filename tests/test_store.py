@@ -86,6 +86,14 @@ def test_a_folder_that_cannot_be_written_is_a_clear_message(tmp_path: Path) -> N
         store.write_manifest(tmp_path / "missing", {})
 
 
+def test_a_link_in_the_place_of_a_file_is_called_one(tmp_path: Path) -> None:
+    write(tmp_path / "b", "old")
+    model = next(path for path in (tmp_path / "b").rglob("*") if path.is_file() and path.name != "manifest.json")
+    model.rename(tmp_path / "elsewhere")
+    model.symlink_to(tmp_path / "elsewhere")
+    assert "is a link" in str(store.changed_file(tmp_path / "b", store.read_manifest(tmp_path / "b")))
+
+
 def test_a_manifest_is_written_only_into_what_was_read(tmp_path: Path) -> None:
     place = tmp_path / "b"
     write(place, "old")

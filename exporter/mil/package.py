@@ -1,6 +1,7 @@
 """Finds the files of a .mlpackage; no name in the package can point outside of it, and no link is followed."""
 
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,6 +35,8 @@ class Package:
         return self._inside(self.model_file.parent, PurePosixPath(*parts[1:]), f"weight file {name!r}")
 
     def _root_model(self) -> Path:
+        if not os.path.lexists(self._root / "Manifest.json"):
+            raise ProgramError("no Core ML package here (no Manifest.json); give a folder NAME.mlpackage")
         manifest_file = self._inside(self._root, PurePosixPath("Manifest.json"), "the manifest")
         text = _read(manifest_file, MANIFEST_LIMIT_BYTES, "Manifest.json")
         try:

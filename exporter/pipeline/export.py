@@ -44,6 +44,7 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
         require_packages(TARGETS[name])
 
     connect(*profile.connection.chosen()).check()
+    store.check_output(request.output)
 
     report("loading the checkpoint")
     from exporter.pipeline import source as sources

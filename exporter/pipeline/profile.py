@@ -57,6 +57,7 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
 
     if request.against is not None and request.iterations < _LEAST_PAIRS:
         raise BadInputError(f"a comparison needs --iterations {_LEAST_PAIRS} or more")
+    way = reach(request.connection)
     opened = _open(request.artifact)
     store.check_writable(opened)
     folder, manifest = opened.folder, dict(opened.manifest)
@@ -65,8 +66,10 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     report("counting the operations of the file")
     lowered = reading.read(target, folder / manifest["model_file"])
     report(f"running {request.iterations} times in a process of its own")
-    subject, inputs = _one_case(folder, manifest, reach(request.connection))
+    subject, inputs = _one_case(folder, manifest, way)
     ran = judge.run(subject, inputs, _WARMUP, request.iterations)
+    if ran.verdict == "unverified" and request.connection != "host":  # asked for by name: figures that are there stay
+        raise BadInputError(f"nothing could be measured over {request.connection}: {ran.reason}")
     counted = figures.flops(lowered)
     manifest["memory"] = figures.memory(lowered, [row["name"] for row in manifest["inputs"]], ran.result, ran.reason)
     manifest["latency"] = figures.latency(ran.result, ran.reason, _WARMUP)

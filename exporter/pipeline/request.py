@@ -44,7 +44,8 @@ def read_history(text: str) -> list[int]:
         try:
             text = files.read_file(path, _MAX_HISTORY_BYTES, follow_link=True).decode()
         except files.UnreadableError as error:
-            raise BadInputError(f"{path} {error}; give a file of item ids, or the ids: 3,17,5") from error
+            what = "is neither item ids nor a file of them" if error.missing else str(error)
+            raise BadInputError(f"{text!r} {what}; give the ids, 3,17,5, or a text file") from error
         except UnicodeDecodeError as error:
             raise BadInputError(f"{path} is no text; give a file of item ids, or the ids: 3,17,5") from error
     words = [word for word in re.split(r"[\s,]+", text) if word]

@@ -133,6 +133,9 @@ def train(
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)
+    from models.training.readers import open_data
+
+    open_data(data).close()  # torch takes seconds to import
     import torch
 
     # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.

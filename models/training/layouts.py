@@ -16,7 +16,7 @@ from models.training.times import NUMBER, parse_time
 NAMES: Mapping[str, tuple[str, ...]] = {
     "user": ("user", "userId", "user_id", "reviewerID"),
     "item": ("item", "movieId", "item_id", "parent_asin", "asin", "business_id"),
-    "time": ("order", "timestamp", "unixReviewTime", "date"),
+    "time": ("order", "timestamp", "unixReviewTime", "date", "time"),
     "rating": ("rating", "overall", "stars"),
 }
 """What columns and keys are called; where a file has several of one line, the first counts."""

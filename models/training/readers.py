@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -111,11 +112,19 @@ def _decode(line: bytes, first: bool) -> str:
     return text
 
 
+def open_data(path: Path) -> BinaryIO:
+    """Open a file of interactions; raises DataError."""
+    try:
+        return open_file(path, follow_link=True)
+    except UnreadableError as error:
+        raise DataError(f"{path} {error}; give a file of interactions") from error
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file, unpacked where it is gzipped; raises DataError where it cannot be read."""
     number = 0
     try:
-        with open_file(path, follow_link=True) as raw:
+        with open_data(path) as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             with gzip.open(raw) if packed else raw as file:
@@ -125,8 +134,6 @@ def _lines(path: Path) -> Iterator[bytes]:
                         ends = "; end lines with line feeds" if b"\r" in line else ""
                         raise DataError(f"{path}, line {number}: has more than {MAX_LINE} bytes{ends}")
                     yield line
-    except UnreadableError as error:
-        raise DataError(f"{path} {error}; give a file of interactions") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read after line {number}: {reason}; get the file again") from error

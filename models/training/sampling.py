@@ -36,7 +36,10 @@ def sample_negatives(rng: np.random.Generator, known: Clicked, users: np.ndarray
     most = int(np.bincount(known.keys // known.vocabulary).max())
     if known.vocabulary - 1 - most < count:
         items = known.vocabulary - 1
-        raise DataError(f"{count} negatives per user cannot be drawn: of {items} items one user has clicked {most}")
+        raise DataError(
+            f"{count} negatives per user cannot be drawn: of {items} items one user has clicked {most}; take data with"
+            f" {count + most} items or more"
+        )
     drawn = rng.integers(1, known.vocabulary, (len(users), count), dtype=np.int32)
     rows = np.arange(len(users))
     while len(rows):
