@@ -17,7 +17,7 @@ import numpy as np
 from exporter.artifact.manifest import problem
 from exporter.core.errors import ArtifactError, OutputError
 from exporter.core.types import Arrays
-from safeio import files, locks, npz, places
+from safeio import files, locks, npz, places, strict_json
 from safeio import staging as placing
 from safeio.places import MANIFEST, MAX_MANIFEST_BYTES
 
@@ -193,12 +193,11 @@ def copy_listed(opened: Opened, to: Path) -> None:
         source, copied = opened.folder / entry["path"], to / entry["path"]
         copied.parent.mkdir(parents=True, exist_ok=True)
         try:
-            content = files.read_file(files.inside(opened.folder, entry["path"]), entry["bytes"])
+            digest = files.copy_new(files.inside(opened.folder, entry["path"]), copied)
         except files.UnreadableError as error:
             raise ArtifactError(f"{source} {error}; {_AGAIN}") from error
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        if digest != entry["sha256"]:
             raise ArtifactError(f"{source} has changed in the meantime; start this command again")
-        files.write_new(copied, content)
 
 
 def _foreign(folder: Path) -> str | None:
@@ -207,9 +206,9 @@ def _foreign(folder: Path) -> str | None:
     if MANIFEST not in names:
         return names[0] if names else "folders"
     try:
-        manifest = json.loads(_manifest_bytes(folder))
+        manifest = strict_json.loads(_manifest_bytes(folder))
         own = {MANIFEST, *(entry["path"] for entry in manifest["files"])}
-    except (OSError, ValueError, RecursionError, TypeError, LookupError, files.UnreadableError):
+    except (OSError, ValueError, TypeError, LookupError, files.UnreadableError):
         return MANIFEST  # other tools have files of that name too
     return next((name for name in names if name not in own and not locks.is_unfinished(name, MANIFEST)), None)
 
@@ -227,14 +226,10 @@ def _serialised(manifest: Mapping[str, Any]) -> bytes:
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        manifest = json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        manifest = strict_json.loads(content)
+    except ValueError as error:
         raise ArtifactError(f"{path}: not readable as JSON; {_AGAIN}") from error
     wrong = problem(manifest, content)
     if wrong is not None:
         raise ArtifactError(f"{path}: {wrong}; {_AGAIN}")
     return dict(manifest)
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

@@ -14,12 +14,11 @@ from typing import Any, NoReturn
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.layers import ItemEmbedding
 from models.spec import ModelSpec
-from safeio import files, npz, places, staging
+from safeio import files, npz, places, staging, strict_json
 from safeio.errors import BadInputError
 
 SCHEMA_VERSION = 1
@@ -29,6 +28,7 @@ METRICS = "metrics.json"
 MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20}
 MAX_GOLDEN_BYTES = 64 << 20
 _ADVICE = "choose another folder for the checkpoint"
+_MAX_AXES = 8
 MAX_VOCABULARY = 10_000_000
 MAX_SIZE = 4096
 NAMES = ("backbone", "method")
@@ -193,16 +193,13 @@ def _parse_config(folder: Path, data: bytes) -> dict[str, Any]:
     def refuse(message: str) -> NoReturn:
         raise CheckpointError(f"{folder / CONFIG}: {message}")
 
-    def refuse_constant(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
     def whole_number(name: str, value: object, least: int, most: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             refuse(f"{name} must be a whole number from {least} to {most}, not {str(value)[:40]!r}")
 
     try:
-        config = json.loads(data, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as error:
+        config = strict_json.loads(data)
+    except ValueError as error:
         refuse(f"not valid JSON ({error}); write it again with cocorr-train or by hand")
     if not isinstance(config, dict):
         refuse("must be a JSON object")
@@ -234,14 +231,17 @@ def _parse_weights(folder: Path, data: bytes) -> dict[str, Tensor]:
     path = folder / WEIGHTS
     try:
         state = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except Exception as error:  # the reader's own, and torch's for shapes that it cannot have
         # Only now: a healthy file may begin with a pickle's first bytes, since it begins with the length of its header.
         if data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"):
             raise CheckpointError(f"{path} is a pickle; {NEVER_PICKLES}") from error
-        raise CheckpointError(f"{path} is truncated or damaged ({error}); copy or train it again") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"{path} is truncated or damaged ({why}); copy or train it again") from error
     for name, tensor in state.items():
         if tensor.dtype not in (torch.float32, torch.float16):
             raise CheckpointError(f"{path}: {name} is {tensor.dtype}; save weights as float32 or float16")
+        if tensor.dim() > _MAX_AXES:
+            raise CheckpointError(f"{path}: {name} has {tensor.dim()} axes, which no model has; train it again")
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
                 f"{path}: {name} has NaN or infinite values; train again or take an earlier checkpoint"

@@ -7,6 +7,7 @@ a signal finds its handler soon after the start.
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -35,13 +36,20 @@ class _Raw(io.FileIO):
     """
 
     failure: OSError | None = None
+    waits = True
+    """Whether to wait for a reader that is slow; without it, what cannot be written at once is dropped."""
 
     def write(self, data: Any) -> int:
         try:
-            return super().write(data)
+            if not self.waits:
+                ready = select.select((), (self,), (), 0)[1]
+                return super().write(data[: select.PIPE_BUF]) or len(data) if ready else len(data)
+            while (written := super().write(data)) is None:  # somebody made it one that does not wait
+                select.select((), (self,), ())
         except OSError as error:
             self.failure = self.failure or error
-        return len(data)
+            return len(data)
+        return written
 
 
 class _Signals:
@@ -53,28 +61,30 @@ class _Signals:
 
     def __init__(self) -> None:
         self.came = self.over = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._alarm: Any = None
 
     def __enter__(self) -> "_Signals":
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and commands in the background of a script
-                self._before[number] = signal.signal(number, self._interrupt)
+                signal.signal(number, self._interrupt)
         self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Leave the signals ignored: all is done and said but the interpreter's own end, of which nobody wants half."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         sys.unraisablehook = self._hook
         if self.came:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(signal.SIGALRM, self._alarm)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Raise, now or as soon as no import is under way, and again later, since some libraries go on regardless."""
         if self.over:
             return
         if not self.came:
-            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._interrupt)
+            self._alarm = signal.signal(signal.SIGALRM, self._interrupt)
         wait = _importing(frame) and (number == signal.SIGALRM or not self.came)
         self.came = True
         signal.setitimer(signal.ITIMER_REAL, _SOON_S if wait else _AGAIN_S)
@@ -112,15 +122,17 @@ def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
     try:
         with _Signals() as signals:
             code = _code(load, interrupted, signals)
-        sys.stdout.flush()
+            out.waits = code != INTERRUPTED  # that nobody reads on may be why
+            try:
+                sys.stdout.flush()
+            except KeyboardInterrupt:
+                out.waits, code = False, INTERRUPTED
         if out.failure is not None and out.failure.errno != errno.EPIPE and code != 2:
             sys.stderr.write(f"error: the result cannot be printed: {out.failure.strerror}; give it another place\n")
             code = code or 2
         sys.stderr.flush()
     finally:
         sys.stdout, sys.stderr = before
-    for number in _SIGNALS:  # all is done and said but the interpreter's own end, of which nobody wants half
-        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 

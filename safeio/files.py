@@ -1,6 +1,7 @@
 """Single files: read without following links and within bounds, written whole or not at all."""
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -119,6 +120,19 @@ def write_new(path: Path, data: bytes) -> None:
     """Write a file that must not be there yet, not even as a link; raises OSError."""
     with os.fdopen(os.open(path, locks.NEW, 0o666), "wb") as file:
         file.write(data)
+
+
+def copy_new(source: Path, to: Path) -> str:
+    """Copy a regular file to a place where nothing is yet, piece by piece, and return its SHA-256 in hexadecimal.
+
+    Raises UnreadableError for the source and OSError for the place.
+    """
+    digest = hashlib.sha256()
+    with open_file(source) as read, os.fdopen(os.open(to, locks.NEW, 0o666), "wb") as written:
+        while piece := read.read(1 << 20):
+            digest.update(piece)
+            written.write(piece)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -67,6 +67,9 @@ def _arrays(archive: zipfile.ZipFile, limit: int, expected: Mapping[str, Expecte
         raise NpzError(f"unpacks to {stated} bytes, more than the {limit} that are read")
     arrays = {}
     for name, entry in entries.items():
+        # Others unpack all that they can at once, whatever is asked of them.
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise NpzError(f"has the array {name!r} packed in a way that numpy does not use")
         with archive.open(entry) as member:
             arrays[name] = _array(member, entry.file_size, name, None if expected is None else expected[name])
     return arrays

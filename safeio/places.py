@@ -1,12 +1,11 @@
 """The one place that decides where output may go; asked before the work begins, not after."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from unicodedata import category
 
-from safeio import files, locks
+from safeio import files, locks, strict_json
 from safeio.errors import BadInputError, OutputError, has_controls
 
 MANIFEST = "manifest.json"
@@ -100,8 +99,8 @@ def _resolve(place: Path, advice: str, within: Path | None = None) -> Path:
 def _is_artifact(folder: Path) -> bool:
     """Say whether a folder lists its files in a manifest; other tools have files of that name too."""
     try:
-        manifest = json.loads(files.read_file(folder / MANIFEST, MAX_MANIFEST_BYTES))
-    except (files.UnreadableError, ValueError, RecursionError):
+        manifest = strict_json.loads(files.read_file(folder / MANIFEST, MAX_MANIFEST_BYTES))
+    except (files.UnreadableError, ValueError):
         return False
     return isinstance(manifest, dict) and isinstance(manifest.get("files"), list) and "schema_version" in manifest
 

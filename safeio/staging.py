@@ -10,7 +10,7 @@ from pathlib import Path
 from safeio import locks
 from safeio.errors import OutputError
 from safeio.files import DISK, writing
-from safeio.places import Foreign, check_folder
+from safeio.places import Foreign, check_folder, check_within
 
 ROOM = "make room there, or name another folder in TMPDIR"
 """What to do where the temporary place cannot be written."""
@@ -57,6 +57,7 @@ def scratch(purpose: str) -> Iterator[Path]:
     temporary place cannot be written or is full, also for what is written to the folder.
     """
     parent, prefix = _temporary_place(), f"cocorr-{purpose}-"
+    check_within(parent, ROOM)
     with writing(parent, ROOM), ExitStack() as stack:
         locks.remove_dead_folders(parent, prefix)
         folder = stack.enter_context(locks.new_folder(lambda: parent / f"{prefix}{os.urandom(8).hex()}", mode=0o700))

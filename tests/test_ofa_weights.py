@@ -1,5 +1,6 @@
 """Forward-OFA's weights from outside: sessions between device and cloud, and packages that are swapped or refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -204,6 +205,14 @@ def _no_metadata(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str,
     save_file(tensors, file)
 
 
+def _null_metadata(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file(tensors, file)
+    data = file.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]) | {"__metadata__": None}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
+
+
 def _truncated(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     save_file(tensors, file, metadata)
     file.write_bytes(file.read_bytes()[:-1])
@@ -223,6 +232,7 @@ def _huge(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) 
         (_misshapen, "is expected"),
         (_not_finite, "NaN"),
         (_no_metadata, "for format 'None'"),
+        (_null_metadata, "for format 'None'"),
         (_truncated, "truncated or damaged"),
         (_huge, "is larger than"),
         (lambda file, *_: file.write_bytes(b""), "truncated or damaged"),

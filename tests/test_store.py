@@ -194,6 +194,7 @@ GOOD: dict[str, Any] = {
         {"files": {}},
         {"files": [{"path": "w", "bytes": 8, "sha256": "0"}] * 2},
         {"files": [{"path": "w", "bytes": -8, "sha256": "0"}]},
+        {"files": [{"path": ".manifest.json.0123456789abcdef.partial", "bytes": 8, "sha256": "0"}]},
         {"inputs": []},
         {"inputs": [{"name": "x", "shape": [1 << 40], "dtype": "int32"}]},
         {"outputs": [{"name": "x", "shape": [1], "dtype": "object"}]},
@@ -230,7 +231,7 @@ def test_a_manifest_is_read_with_distrust(change: dict[str, Any], tmp_path: Path
         store.read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"[]"])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"note": 1e999}', b"[" * 100_000, b"\xff", b"[]"])
 def test_no_json(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(ArtifactError):

@@ -15,6 +15,8 @@ from pydantic.dataclasses import dataclass
 
 from exporter.core.types import Precision, Verdict
 from safeio.errors import has_controls
+from safeio.locks import is_unfinished
+from safeio.places import MANIFEST
 
 SCHEMA_VERSION = 1
 MAX_NUMBER = 2**63 - 1
@@ -273,6 +275,9 @@ def _places_problem(manifest: Manifest) -> str | None:
     outside = next((path for path in (manifest.model_file, *paths) if not is_inside(path)), None)
     if outside is not None:
         return f"{outside!r} is no path inside the artifact"
+    unfinished = next((path for path in paths if is_unfinished(path, MANIFEST)), None)
+    if unfinished is not None:  # the next command removes what has such a name
+        return f"{unfinished!r} is the name of unfinished work, and of no file of an artifact"
     if len(set(paths)) < len(paths):
         return "'files' has a path twice"
     external = manifest.external

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.connections import parts
-from exporter.core.errors import RuntimeMissingError
+from exporter.core.errors import DeviceError, RuntimeMissingError
 from safeio import files
 
 INSTALL = "cocorr-export emulator install"
@@ -63,8 +63,13 @@ class Bundle:
 
 def cache_folder() -> Path:
     """Return the folder of all that is fetched for the emulator."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "cocorr-export" / "emulator"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:  # a user id without an account, as in some containers
+            raise DeviceError("this user has no home folder; name a cache folder in XDG_CACHE_HOME") from error
+    return base / "cocorr-export" / "emulator"
 
 
 def recipe() -> str:

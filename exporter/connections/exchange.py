@@ -26,7 +26,7 @@ from exporter.core.errors import (
     RuntimeMissingError,
 )
 from exporter.core.types import Arrays, PairedTimes, RunRequest, RunResult, TensorSpec
-from safeio import files, npz
+from safeio import files, npz, strict_json
 
 MAX_RESPONSE_BYTES = 64 * 2**20
 LOG_TAIL_BYTES = 4096
@@ -186,12 +186,12 @@ def samples_of(response: Mapping[str, Any], key: str, count: int) -> tuple[float
 def parse_response(folder: Path) -> dict[str, Any]:
     """The response as a dictionary of this protocol version; raises RuntimeCrashError for anything else."""
     try:
-        response = json.loads(files.read_file(folder / "response.json", MAX_RESPONSE_BYTES))
+        response = strict_json.loads(files.read_file(folder / "response.json", MAX_RESPONSE_BYTES))
     except files.UnreadableError as error:
         if error.missing:
             raise RuntimeCrashError(f"the runtime's process ended without an answer{log_tail(folder)}") from None
         unusable(f"response.json {error}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RuntimeCrashError(f"the agent's answer cannot be read: {printable(str(error))}") from error
     if not isinstance(response, dict):
         unusable("it is not a JSON object")

@@ -4,7 +4,6 @@ A package is a safetensors file of fp32 tensors whose metadata says what they ar
 sides that share no code; `models.forward_ofa.package` is the cloud's side of it.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 
 from exporter.core.errors import BadInputError
 from exporter.core.types import Arrays, DataFile, ExternalWeights
-from safeio import files
+from safeio import files, strict_json
 
 FORMAT = "cocorr-ofa-package-1"
 FILE = "weights.safetensors"
@@ -49,7 +48,7 @@ def from_bytes(data: bytes, shapes: Shapes, metadata: Mapping[str, str], source:
     if len(data) > _largest(shapes):
         raise PackageError(f"{source} is larger than the weights that are expected; ask the mapper for this one")
     try:
-        found = _header(data).get("__metadata__", {})
+        found = _header(data).get("__metadata__") or {}
         tensors = safetensors.numpy.load(data)
     except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise PackageError(f"{source} is truncated or damaged ({error}); send it again") from error
@@ -116,5 +115,5 @@ def _largest(shapes: Shapes) -> int:
 
 
 def _header(data: bytes) -> dict:
-    header: dict = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header: dict = strict_json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return header

@@ -1,12 +1,11 @@
 """Finds the files of a .mlpackage; no name in the package can point outside of it, and no link is followed."""
 
-import json
 import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from exporter.core.errors import ProgramError
-from safeio import files
+from safeio import files, strict_json
 
 MANIFEST_LIMIT_BYTES = 1 << 20
 MODEL_LIMIT_BYTES = 1 << 30
@@ -40,10 +39,10 @@ class Package:
         manifest_file = self._inside(self._root, PurePosixPath("Manifest.json"), "the manifest")
         text = _read(manifest_file, MANIFEST_LIMIT_BYTES, "Manifest.json")
         try:
-            manifest: Any = json.loads(text)
+            manifest: Any = strict_json.loads(text)
             entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
             relative = entry["path"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ProgramError("Manifest.json does not name a root model; this is not a Core ML package") from error
         if not isinstance(relative, str) or not relative or "\0" in relative:
             raise ProgramError("Manifest.json gives no usable path for the root model")

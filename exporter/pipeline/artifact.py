@@ -10,6 +10,8 @@ from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
     from exporter.core.protocols import Connection
+    from exporter.core.types import Arrays, TensorSpec
+    from exporter.judge import Subject
     from exporter.store import Opened
 
 
@@ -87,17 +89,11 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "
 
     inputs, outputs = store.read_golden(folder)
     subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]], connection)
-    specs = {side: judge.specs(manifest[side]) for side in ("inputs", "outputs")}
-    if subject.data is not None:
-        specs["inputs"] += judge.specs(manifest["external"]["tensors"])
-    for side, arrays in (("inputs", inputs), ("outputs", outputs)):
-        for spec in specs[side]:
-            array = arrays.get(spec.name)
-            if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
-                expected = f"{spec.dtype} {list(spec.shape)}"
-                return judge.unjudged("fail", f"golden.npz has no {spec.name!r} of {expected} per case")
+    wrong = golden_problem(subject, manifest, inputs, outputs)
+    if wrong is not None:
+        return judge.unjudged("fail", wrong)
     report("running the golden cases")
-    ordered = {spec.name: inputs[spec.name] for spec in specs["inputs"]}
+    ordered = {spec.name: inputs[spec.name] for spec in _fed(subject, manifest)}
     external = manifest.get("external")
     if external is None:
         return judge.parity(subject, judge.run(subject, ordered, warmup=0, iterations=0), outputs)
@@ -113,6 +109,24 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "
     if strange:
         return judge.unjudged("fail", f"the weights that ship give values of {strange[0]!r} that are not finite")
     return judge.parity(subject, ran, outputs)
+
+
+def golden_problem(subject: "Subject", manifest: Document, inputs: "Arrays", outputs: "Arrays") -> str | None:
+    """Say which array of the golden cases is missing or not of the type and shape that the manifest states."""
+    for arrays, specs in ((inputs, _fed(subject, manifest)), (outputs, subject.outputs)):
+        for spec in specs:
+            array = arrays.get(spec.name)
+            if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
+                return f"golden.npz has no {spec.name!r} of {spec.dtype} {list(spec.shape)} per case"
+    return None
+
+
+def _fed(subject: "Subject", manifest: Document) -> "tuple[TensorSpec, ...]":
+    """Return what a run is given: the inputs, and the weights that are written into a data file."""
+    from exporter import judge
+
+    weights = () if subject.data is None else judge.specs(manifest["external"]["tensors"])
+    return (*judge.specs(manifest["inputs"]), *weights)
 
 
 def open_known(folder: Path) -> "Opened":

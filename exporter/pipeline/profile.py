@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.core.types import Verdict
 from exporter.pipeline import budgets, growth
-from exporter.pipeline.artifact import open_known, require_unchanged
+from exporter.pipeline.artifact import golden_problem, open_known, require_unchanged
 from exporter.pipeline.reach import reach
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
@@ -111,11 +111,11 @@ def _one_case(folder: Path, manifest: Document, connection: "Connection | None" 
     """Return the artifact to run over `connection`, or on this host, and its first golden case."""
     from exporter import judge, store
 
-    golden, _ = store.read_golden(folder)
+    golden, outputs = store.read_golden(folder)
     subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]], connection)
-    missing = [row["name"] for row in manifest["inputs"] if row["name"] not in golden]
-    if missing:
-        raise ArtifactError(f"{folder}: golden.npz has no {missing[0]!r}; export the artifact again")
+    wrong = golden_problem(subject, manifest, golden, outputs)
+    if wrong is not None:
+        raise ArtifactError(f"{folder}: {wrong}; export the artifact again")
     return subject, {row["name"]: golden[row["name"]][:1] for row in manifest["inputs"]}
 
 

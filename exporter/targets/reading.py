@@ -98,6 +98,8 @@ def _end(status: int) -> str:
             return "it has more parts than a program for a device"
         case signal.SIGKILL:
             return "its reader was killed, most likely for want of memory"
+        case signal.SIGTERM | signal.SIGINT | signal.SIGHUP as number:
+            return f"its reader was ended from outside ({signal.Signals(number).name}); start this again"
         case number if number > 0:
             return f"its reader crashed with {signal.Signals(number).name}"
     return f"its reader ended with status {status} and without an answer"

@@ -1,6 +1,5 @@
 """The weights that the cloud sends for one user, as a safetensors file; what is read is treated as untrusted."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from models.backbone import Backbone
 from models.forward_ofa.assembler import package_shapes
-from safeio import files
+from safeio import files, strict_json
 from safeio.errors import BadInputError
 
 FORMAT = "cocorr-ofa-package-1"
@@ -43,8 +42,8 @@ def from_bytes(data: bytes, backbone: Backbone, structure: Sequence[int], source
         raise PackageError(f"{source} has {len(data)} bytes where at most {largest} are expected; send it again")
     try:
         tensors = safetensors.torch.load(data)
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        metadata = strict_json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise PackageError(f"{source} is truncated or damaged ({error}); send it again") from error
     wanted = {"format": FORMAT, "backbone": backbone.name, "structure": write_structure(structure)}
     for key, value in wanted.items():

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -20,7 +21,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "rating": ("rating", "overall", "stars"),
 }
 """What columns and keys are called; where a file has several of one line, the first counts."""
-MAX_CELL = 1 << 16
+MAX_CELL = 1 << 14
 """Characters of an id, a time or a rating."""
 _HEADLESS = ("user", "item", "rating", "time")
 _MAX_RATING = 10.0
@@ -179,8 +180,7 @@ def _parse_object(line: str) -> dict[str, object]:
         raise ValueError("expected a JSON object")
     found = dict(review)
     if len(found) < len(review):
-        keys = [key for key, _ in review]
-        repeated = next(key for key in keys if keys.count(key) > 1)
+        repeated = Counter(key for key, _ in review).most_common(1)[0][0]
         raise ValueError(f"the key {repeated[:40]!r} stands there more than once; keep one")
     return found
 

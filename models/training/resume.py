@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import CheckpointError
+from safeio import strict_json
 from safeio.errors import OutputError
 from safeio.files import UnreadableError, read_file, replace_file, writing
 from safeio.places import check_file, check_folder
@@ -170,8 +171,8 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return facts and tensors of a file whose checksum is right; raises _DamagedError."""
     try:
         tensors = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        facts = json.loads(header["__metadata__"]["facts"])
+        header = strict_json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        facts = strict_json.loads(header["__metadata__"]["facts"])
         checksum = facts.get("sha256")
         found = _checksum({key: value for key, value in facts.items() if key != "sha256"}, tensors)
     except Exception as error:  # whatever bytes from elsewhere make of the libraries

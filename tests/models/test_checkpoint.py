@@ -233,6 +233,17 @@ def test_half_precision_on_disk_becomes_single_in_memory(folder):
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("shape", [[2**64 - 1, 0], [0, 2**62, 2**62], [0] * 200])
+def test_shapes_that_torch_cannot_have_are_damage(shape, folder):
+    data = (folder / "model.safetensors").read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end]) | {"odd": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+    with pytest.raises(CheckpointError, match=r"damaged|not part of|axes"):
+        checkpoint.build(checkpoint.read(folder), SPEC)
+
+
 def test_weights_that_begin_like_a_pickle_are_read(folder):
     # A safetensors file begins with the length of its header, here 0x0480: the first bytes of a pickle.
     data = safetensors.torch.save(state())

@@ -105,6 +105,10 @@ FAULTS = {
         b'{"user": "u", "parent_asin": "i", "order": 3}\n{"user": "u", "asin": "i", "order": 3}\n',
         "line 2: no item: expected the key parent_asin, as on the first line, with a text or number",
     ),
+    "a key twice among many": (
+        json.dumps({f"k{number}": 0 for number in range(200_000)})[:-1].encode() + b', "k199999": 1}\n',
+        "line 1: the key 'k199999' stands there more",
+    ),
     "a key twice": (
         b'{"user": "u", "item": "i", "order": 3, "item": "j"}\n',
         "line 1: the key 'item' stands there more",

@@ -1,5 +1,7 @@
 """How a command ends: its exit code is about the work, its errors are one line, and nothing depends on who listens."""
 
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -82,7 +84,7 @@ def ended(how: str, redirect: str = "") -> tuple[int, str, list[str]]:
         ("unverified", 3, None),
         ("full", 2, "error: /somewhere: No space left on device; the system does not let this be done"),
         ("memory", 2, "error: this needs more memory than there is; ask for less, or use a larger machine"),
-        ("--no-such-option", 2, "error: No such option: --no-such-option Try --help."),
+        ("--no-such-option", 2, "error: No such option: --no-such-option. Try --help."),
         ("hidden", 130, "interrupted; all is as it was"),
         ("destructor", 130, "interrupted; all is as it was"),
         ("import", 130, "interrupted; all is as it was"),
@@ -115,6 +117,28 @@ def test_streams_that_are_full_or_closed(how: str, redirect: str, well: int) -> 
     assert not any("Traceback" in line or "Exception" in line for line in lines)
     if well and "2>" not in redirect:
         assert len(lines) == 1 and lines[0].startswith("error: ")
+
+
+def test_a_reader_that_is_slow_gets_everything() -> None:
+    """Also through a pipe that somebody has told not to wait, as terminals' and event loops' pipes are."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    process = subprocess.Popen([*COMMAND, "much"], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        assert len(file.read()) == 3_000 * 101 + len("result \\udce9\n")
+    assert process.wait() == 0
+
+
+def test_an_output_that_nobody_reads_can_be_interrupted() -> None:
+    read, write = os.pipe()
+    process = subprocess.Popen([*COMMAND, "much"], stdout=write, stderr=subprocess.PIPE)
+    while select.select((), (write,), (), 0)[1]:  # until the pipe is full, so that it waits
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    os.close(write)
+    os.close(read)
 
 
 def test_no_file_gets_the_number_of_a_closed_stream() -> None:

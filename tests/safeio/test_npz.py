@@ -29,6 +29,22 @@ def written(arrays: Mapping[str, np.ndarray], compress: bool = True) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packings_that_unpack_all_at_once_are_not_begun(method: int) -> None:
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (67108864,)}\n"
+    content = np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive, archive.open("x.npy", "w") as member:
+        member.write(content)
+        for _ in range(64):
+            member.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(npz.NpzError, match="packed in a way"):
+        npz.read(stream.getvalue(), 1 << 30)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
 @settings(max_examples=50)
 @given(ARRAYS, st.booleans())
 def test_what_is_written_comes_back(arrays: dict[str, np.ndarray], compress: bool) -> None:

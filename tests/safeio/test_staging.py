@@ -128,6 +128,13 @@ def test_a_place_that_is_held_is_refused_after_a_while(tmp_path: Path, monkeypat
     assert (tmp_path / "b" / "content").read_text() == "old"
 
 
+def test_no_temporary_place_lies_in_an_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "manifest.json").write_text('{"schema_version": 1, "files": []}')
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with pytest.raises(OutputError, match=r"inside the artifact .* TMPDIR"), staging.scratch("test"):
+        pass
+
+
 def test_a_full_temporary_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with pytest.raises(OutputError, match=f"cannot write {tmp_path}: No space left .* TMPDIR"), staging.scratch("test"):

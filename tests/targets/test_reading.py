@@ -46,6 +46,7 @@ def read_with(body: str, monkeypatch: pytest.MonkeyPatch, file: Path) -> Lowered
         ("while True: pass", "processor time"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed with SIGSEGV"),
         ("os.abort()", "crashed with SIGABRT"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", "ended from outside (SIGTERM)"),
         ("os._exit(0)", "without an answer"),
         ("sys.exit(7)", "status 7 and without an answer"),
         ("return 5", "lowered"),
