@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.connections import parts
-from exporter.core.errors import DeviceError, RuntimeMissingError
+from exporter.core.errors import RuntimeMissingError
 from safeio import files
 
 INSTALL = "cocorr-export emulator install"
@@ -68,7 +68,7 @@ def cache_folder() -> Path:
         try:
             base = Path.home() / ".cache"
         except RuntimeError as error:  # a user id without an account, as in some containers
-            raise DeviceError("this user has no home folder; name a cache folder in XDG_CACHE_HOME") from error
+            raise RuntimeMissingError("this user has no home folder; name a cache folder in XDG_CACHE_HOME") from error
     return base / "cocorr-export" / "emulator"
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from exporter.connections import agent, bundle, parts
 from exporter.connections.apt import Apt
 from exporter.connections.exchange import printable
-from exporter.core.errors import SetupError
+from exporter.core.errors import RuntimeMissingError, SetupError
 
 Report = Callable[[str], None]
 
@@ -209,9 +209,11 @@ def _sha256(path: Path) -> str:
 
 def survey() -> dict[str, Any]:
     """Return what of the emulator is there, for `doctor`."""
-    place = bundle.place()
-    ready = (place / bundle.LOCK).exists()
-    found = bundle.find().versions if ready else {}
+    try:
+        found = bundle.find().versions
+    except RuntimeMissingError:
+        found = {}
+    ready = bool(found)
     wanted = {name: wheel.version for name, wheel in parts.WHEELS.items()}
     versions = {"qemu-user": found.get("qemu-user"), **{name: found.get(name) for name in wanted}}
     return {

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.connections import install, parts
+from exporter.connections import bundle, install, parts
 from exporter.connections.apt import Package, archives
+from exporter.core.errors import RuntimeMissingError
 
 STANZAS = """\
 # a comment
@@ -95,3 +96,16 @@ def test_a_wheel_is_unpacked_without_what_it_drops(tmp_path: Path) -> None:
     install._unzip(path, tmp_path / "out", ("*/tests",))
     found = {str(one.relative_to(tmp_path)) for one in tmp_path.rglob("*.py")}
     assert found == {"out/some/core.py", "out/escaped.py", "out/absolute.py"}
+
+
+def test_a_user_without_a_home_is_told_what_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number which no account has."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert install.survey()["ready"] is False
+    with pytest.raises(RuntimeMissingError, match="XDG_CACHE_HOME"):
+        bundle.remove()
