@@ -54,7 +54,7 @@ class Ended:
         return lines[0]
 
 
-def cocorr_export(*arguments: str | Path, env: dict[str, str] | None = None, limit_s: float = 280) -> Ended:
+def cocorr_export(*arguments: str | Path, env: dict[str, str] | None = None, limit_s: float = 1100) -> Ended:
     """Run the installed command in a process of its own."""
     done = subprocess.run(
         [COMMAND, *arguments], capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=limit_s
