@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from exporter.core.errors import ArtifactError, BadInputError, MissingExtraError, OutputError
+from exporter.core.errors import ArtifactError, BadInputError, MissingExtraError, OutputError, RuntimeFailureError
 from exporter.core.protocols import Target
 from exporter.core.types import Lowered
 from exporter.targets.answer import MOST_ANSWER_BYTES, Answer, from_json, to_json
@@ -38,6 +38,9 @@ def read(target: Target, model_file: Path) -> Lowered:
     """
     with scratch("read") as folder:
         data, status = _ask(target.name, model_file, folder)
+    if -status in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        ended = signal.Signals(-status).name
+        raise RuntimeFailureError(f"what reads {model_file} was ended from outside ({ended}); start this again")
     refused = f"{model_file}: cannot be read as a model for {target.name}"
     if status or not data:
         raise ArtifactError(f"{refused}: {_end(status)}; export the artifact again")
@@ -98,8 +101,6 @@ def _end(status: int) -> str:
             return "it has more parts than a program for a device"
         case signal.SIGKILL:
             return "its reader was killed, most likely for want of memory"
-        case signal.SIGTERM | signal.SIGINT | signal.SIGHUP as number:
-            return f"its reader was ended from outside ({signal.Signals(number).name}); start this again"
         case number if number > 0:
             return f"its reader crashed with {signal.Signals(number).name}"
     return f"its reader ended with status {status} and without an answer"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core import kinds
-from exporter.core.errors import ArtifactError, BadInputError
+from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError
 from exporter.core.types import MOST_BYTES, MOST_PARTS, Constant, Lowered, MemoryPlan, Operation
 from exporter.measure.flops import count
 from exporter.targets import TARGETS, reading
@@ -46,7 +46,6 @@ def read_with(body: str, monkeypatch: pytest.MonkeyPatch, file: Path) -> Lowered
         ("while True: pass", "processor time"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed with SIGSEGV"),
         ("os.abort()", "crashed with SIGABRT"),
-        ("os.kill(os.getpid(), signal.SIGTERM)", "ended from outside (SIGTERM)"),
         ("os._exit(0)", "without an answer"),
         ("sys.exit(7)", "status 7 and without an answer"),
         ("return 5", "lowered"),
@@ -66,6 +65,11 @@ def test_a_missing_package_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPat
     with pytest.raises(BadInputError, match=r"^onnx is not installed; get it with: pip install") as caught:
         read_with("raise MissingExtraError('onnx', 'onnx')", monkeypatch, tmp_path / "model.onnx")
     assert not isinstance(caught.value, ArtifactError)
+
+
+def test_an_end_from_outside_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeFailureError, match=r"from outside \(SIGTERM\); start this again$"):
+        read_with("os.kill(os.getpid(), signal.SIGTERM)", monkeypatch, tmp_path / "model.onnx")
 
 
 def test_the_reader_ends_with_who_asked_for_it(tmp_path: Path) -> None:
