@@ -31,6 +31,7 @@ clean:
 $(VENV)/.torch: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "error: Python 3.11 is needed; say where it is: make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "setting up $(VENV), about 3 GB: torch, then the converters and runtimes; this takes some minutes"
 	$(PYTHON) -m venv $(VENV)
 	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0 \
 		|| { echo "error: no CPU build of torch 2.13.0 in reach; see 'The CPU build of torch' in README.md, then: make TORCH_INDEX=URL"; exit 2; }
