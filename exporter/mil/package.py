@@ -42,7 +42,7 @@ class Package:
             manifest: Any = strict_json.loads(text)
             entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
             relative = entry["path"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise ProgramError("Manifest.json does not name a root model; this is not a Core ML package") from error
         if not isinstance(relative, str) or not relative or "\0" in relative:
             raise ProgramError("Manifest.json gives no usable path for the root model")

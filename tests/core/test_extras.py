@@ -52,3 +52,10 @@ def test_the_streams_come_back_where_there_is_no_room_for_noise(
         raise ValueError
     os.write(2, b"error: one line\n")
     assert "error: one line" in capfd.readouterr().err
+
+
+def test_a_line_that_was_cut_off_is_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    """As where a limit on the size of files lies within it: nobody could tell what it was."""
+    with extras.without_noise("^known"):
+        os.write(2, b"known: nothing new\nsomething else\nkno")
+    assert capfd.readouterr().err == "something else\n"

@@ -31,6 +31,8 @@ def _manifest(path):
         _manifest("missing.mlmodel"),
         _manifest("a\0b"),
         _manifest("x" * 5000),
+        {"itemInfoEntries": "r", "rootModelIdentifier": 7},
+        {"itemInfoEntries": [], "rootModelIdentifier": 7},
     ],
     ids=lambda manifest: json.dumps(manifest)[:40],
 )
