@@ -54,6 +54,7 @@ def check_folder(place: Path, foreign: Foreign, advice: str) -> Path:
         if other is not None:
             raise OutputError(f"{place} holds {other!r}, which would be lost; {advice} or move it away")
     _check_parent(place, real, advice)
+    _try(place, real, advice)
     return real
 
 
@@ -73,6 +74,7 @@ def check_file(place: Path, advice: str, within: Path | None = None) -> Path:
     if not real.parent.is_dir():
         raise OutputError(f"cannot write {place}: there is no folder {real.parent}; {advice}")
     _check_parent(place, real, advice)
+    _try(place, real, advice)
     return real
 
 
@@ -112,7 +114,14 @@ def _check_parent(place: Path, real: Path, advice: str) -> None:
         raise OutputError(f"cannot write {place}: {parent} is no folder; {advice}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {place}: no permission to write in {parent}; {advice}")
-    if parent == real.parent:  # and whatever else the system has against it: root may do all, but not in /proc
+
+
+def _try(place: Path, real: Path, advice: str) -> None:
+    """Find out what else the system has against a place: root may do all, but not in /proc.
+
+    If this is killed, whoever writes the place next removes the file.
+    """
+    if real.parent.is_dir():
         with files.writing(place, advice):
             path, file = locks.new_file(lambda: locks.new_name(real))
             path.unlink()

@@ -135,6 +135,17 @@ def test_no_temporary_place_lies_in_an_artifact(tmp_path: Path, monkeypatch: pyt
         pass
 
 
+def test_a_look_at_a_folder_makes_nothing_that_a_kill_would_leave_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would remove it: it is beside no place that is written next."""
+    monkeypatch.setattr(locks, "new_file", lambda choose: pytest.fail(f"{choose()} was made"))
+    places.check_within(tmp_path, ADVICE)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with staging.scratch("test"):
+        pass
+
+
 def test_a_full_temporary_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with pytest.raises(OutputError, match=f"cannot write {tmp_path}: No space left .* TMPDIR"), staging.scratch("test"):
