@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from exporter import pipeline, session
+from exporter import pipeline
+from exporter.pipeline import session
 from exporter.pipeline.source import PRETRAINED
 from exporter.targets import TARGETS
 from models import checkpoint as checkpoints
-from models.backbone import count
 from models.forward_ofa import assembler, package
+from models.forward_ofa.backbones.backbone import count
 from models.forward_ofa.programs import SPEC
 from models.forward_ofa.supernet import Supernet
 

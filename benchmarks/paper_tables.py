@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from exporter import figures
+from exporter.measure import figures
 from exporter.measure.growth import LENGTHS, line
 from exporter.pipeline import ExportRequest, export, growth
 from exporter.pipeline import source as sources

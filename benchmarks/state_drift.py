@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from weights import request_for
 
-from exporter import pipeline, session
+from exporter import pipeline
 from exporter.parity.drift import Drift, drift
+from exporter.pipeline import session
 from exporter.pipeline import source as sources
 from exporter.targets import TARGETS
 from models.spec import ProgramSpec

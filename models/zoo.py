@@ -5,7 +5,7 @@ import importlib
 from models.spec import ModelSpec
 
 MODELS: dict[str, str] = {
-    "scn": "models.scn_programs",
+    "scn": "models.scn.programs",
     "ofa": "models.forward_ofa.programs",
     **{name: f"models.baselines.{name}" for name in ("din", "gru4rec", "sasrec", "bert4rec", "mamba4rec")},
 }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.connections.apt import Apt
+from exporter.connections.bundle.apt import Apt
 from exporter.core.errors import SetupError
 
 LIBRARIES = "usr/lib/x86_64-linux-gnu"

@@ -20,7 +20,7 @@ import torch
 from commands import COMMAND, cocorr_export, run_here
 from safetensors.torch import load_file, save_file
 
-from exporter import store
+from exporter.artifact import store
 from models import checkpoint
 
 SHIPPED = Path(checkpoint.__file__).parent / "pretrained" / "scn"

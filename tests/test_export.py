@@ -11,7 +11,8 @@ import pytest
 import torch
 from commands import Ended, cocorr_export, run_here
 
-from exporter import mil, store
+from exporter import mil
+from exporter.artifact import store
 from exporter.connections.host import HostConnection
 from exporter.core.types import RunRequest, TensorSpec
 from models import checkpoint

@@ -9,7 +9,8 @@ import torch
 from commands import run_here
 from torch.utils.flop_counter import FlopCounterMode
 
-from exporter import pipeline, session
+from exporter import pipeline
+from exporter.pipeline import session
 from exporter.pipeline import source as sources
 from exporter.targets import TARGETS
 from models import checkpoint

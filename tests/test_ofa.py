@@ -8,7 +8,7 @@ import pytest
 import tiny_ofa
 from commands import run_here
 
-from exporter import store
+from exporter.artifact import store
 from models.forward_ofa.supernet import Supernet
 
 TARGETS = ("executorch", "coreml", "onnx", "tflite")

@@ -11,8 +11,8 @@ import torch
 from commands import run_here
 from safetensors.numpy import load_file, save_file
 
-from exporter import session, store
-from exporter.core import package
+from exporter.artifact import store, weights
+from exporter.pipeline import session
 from models.forward_ofa import assembler
 from models.forward_ofa.package import from_bytes, to_bytes, write_package
 from models.forward_ofa.programs import select, selected_package
@@ -177,7 +177,7 @@ def test_a_session_refuses_a_package_for_another_structure(
     structure = np.array([[1.0, 1.0, 1.0]], np.float32)
     assert externals["onnx"]["selection"]["structure"] != "111"
     data = _pack(small_ofa_model)(structure, np.zeros((1, 3, 5 * (16 * 16 + 16)), np.float32))
-    with pytest.raises(package.PackageError, match="structure '111'"):
+    with pytest.raises(weights.PackageError, match="structure '111'"):
         session.open_package(Path(externals["onnx"]["artifact"]), data)
 
 

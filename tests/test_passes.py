@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from exporter import pipeline
-from exporter.capture import capture
 from exporter.core.types import Captured
-from exporter.passes.half import half, within_half
-from exporter.passes.ranges import widest
+from exporter.graph.capture import capture
+from exporter.graph.half import half, within_half
+from exporter.graph.ranges import widest
 from exporter.pipeline import source as sources
 from models.layers import LayerNorm, RMSNorm
 

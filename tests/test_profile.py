@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import Ended, run_here
 
-from exporter import store
+from exporter.artifact import store
 
 Capfd = pytest.CaptureFixture[str]
 

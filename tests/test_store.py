@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter import store
+from exporter.artifact import store
 from exporter.artifact.manifest import problem
 from exporter.core.errors import ArtifactError, OutputError
 from exporter.report.console import print_artifacts

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from commands import run_here
 
-from exporter import judge, store
+from exporter.artifact import store
+from exporter.connections import running
+from exporter.connections.host import HostConnection
 from exporter.core.types import TensorSpec
+from exporter.parity.section import Section, judged, unjudged
 from exporter.report.console import print_artifacts
 from exporter.targets import TARGETS
 
@@ -36,13 +39,15 @@ def remainder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def section(remainder: Path) -> Callable[[np.ndarray, np.ndarray], judge.Section]:
+def section(remainder: Path) -> Callable[[np.ndarray, np.ndarray], Section]:
     """Judge the package on one case with given scores of torch."""
 
-    def run(x: np.ndarray, scores: np.ndarray) -> judge.Section:
+    def run(x: np.ndarray, scores: np.ndarray) -> Section:
         outputs = (TensorSpec("scores", (1, 3), "float32"),)
-        subject = judge.Subject(TARGETS["coreml"], remainder, {}, "fp32", outputs, "scores", 1)
-        return judge.parity(subject, judge.run(subject, {"x": x[None]}, 0, 0), {"scores": scores[None]})
+        subject = running.Subject(TARGETS["coreml"], remainder, {}, outputs, 1, HostConnection())
+        ran = running.run(subject, {"x": x[None]}, 0, 0)
+        assert ran.result is not None
+        return judged(ran.result, {"scores": scores[None]}, "scores", "fp32")
 
     return run
 
@@ -57,18 +62,18 @@ def test_run_warns(remainder: Path, tmp_path: Path, capfd: pytest.CaptureFixture
         assert outputs["scores"].tolist() == [[1.0, 1.0, 0.0]]
 
 
-def test_the_verdict_carries_it(section: Callable[..., judge.Section], capsys: pytest.CaptureFixture[str]) -> None:
-    judged = section(X, FLOOR)
-    assert (judged["verdict"], judged["max_abs_error"], len(judged["unsettled"])) == ("unverified", 0.0, 1)
-    assert judged["unsettled"][0] in judged["reason"]
+def test_the_verdict_carries_it(section: Callable[..., Section], capsys: pytest.CaptureFixture[str]) -> None:
+    found = section(X, FLOOR)
+    assert (found["verdict"], found["max_abs_error"], len(found["unsettled"])) == ("unverified", 0.0, 1)
+    assert found["unsettled"][0] in found["reason"]
     assert (section(X, C)["verdict"], len(section(X, C)["unsettled"])) == ("fail", 1)
     settled = section(abs(X), abs(C))
     assert (settled["verdict"], settled["unsettled"]) == ("pass", [])
-    assert judge.unjudged("unverified", "why")["unsettled"] == []
+    assert unjudged("unverified", "why")["unsettled"] == []
     rows = {"model": "m", "program": "p", "profile": "generic", "precision": "fp32", "target": "coreml", "source": {}}
-    print_artifacts([{**rows, "artifact": "here", "parity": judged}])
+    print_artifacts([{**rows, "artifact": "here", "parity": found}])
     shown = capsys.readouterr().out
-    assert f"unverified: {judged['reason']}" in shown
+    assert f"unverified: {found['reason']}" in shown
     assert "pass" not in shown
 
 

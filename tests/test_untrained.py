@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from commands import run_here
 
-from exporter import store
+from exporter.artifact import store
 from models import untrained
 from models.checkpoint import MAX_SIZE
 from models.zoo import load_spec

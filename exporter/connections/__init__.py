@@ -28,7 +28,7 @@ def connect(name: str, options: Mapping[str, Any]) -> Connection:
 
 def ways() -> list[dict[str, Any]]:
     """Return a row per connection: what it needs with the versions, whether that is there, how to get it."""
-    from exporter.connections.install import survey
+    from exporter.connections.bundle.install import survey
 
     rows = [survey()]
     for name, tool, package in (("ssh", "ssh", "openssh-client"), ("adb", "adb", "adb")):

@@ -22,6 +22,7 @@ class AdbConnection(RemoteConnection):
     """Runs on the Android device with this serial number, or on the only one there is."""
 
     name = "adb"
+    system: str | None = "linux"
     own_python = False
 
     def __init__(

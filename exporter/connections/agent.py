@@ -142,7 +142,7 @@ class Runtime:
     load: Callable[[Path, Path | None], Model]
 
 
-def onnx_runtime(threads: int) -> Runtime:
+def onnx_runtime(threads: int, _options: dict[str, Any]) -> Runtime:
     """ONNX Runtime on its CPU execution provider."""
     # From 1.29 on it reports to its maker from the import on, from a thread of its own; only this variable prevents it.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -170,7 +170,7 @@ def onnx_runtime(threads: int) -> Runtime:
     return Runtime(f"ONNX Runtime {onnxruntime.__version__} (CPUExecutionProvider)", threads, load)
 
 
-def litert(threads: int) -> Runtime:
+def litert(threads: int, _options: dict[str, Any]) -> Runtime:
     """LiteRT's interpreter with its default delegate, fed by name through the model's one signature."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -204,7 +204,7 @@ def litert(threads: int) -> Runtime:
     return Runtime(f"LiteRT {version_of('ai-edge-litert')}", threads, load)
 
 
-def executorch(threads: int) -> Runtime:
+def executorch(threads: int, _options: dict[str, Any]) -> Runtime:
     """ExecuTorch's runtime; its inputs and outputs have positions, not names.
 
     The extension module is imported by itself: executorch.runtime would import the exporter with it, 5 s and 140 MB
@@ -322,11 +322,13 @@ def native_executorch(threads: int, version: str) -> Runtime:
     return Runtime(f"ExecuTorch {version} (native runner)", used, load)
 
 
-def core_ml(threads: int, compute_units: str = "ALL") -> Runtime:  # noqa: ARG001 - Core ML offers no such setting
+def core_ml(threads: int, options: dict[str, Any]) -> Runtime:  # noqa: ARG001 - Core ML offers no such setting
     """Core ML through coremltools, on macOS; it chooses threads by itself, and a processor among those allowed."""
     if platform.system() != "Darwin":
         raise RefusalError("no_runtime", f"Core ML runs on macOS only, this is {platform.system()}")
     import coremltools
+
+    compute_units = options.get("compute_units", "ALL")
 
     def load(path: Path, data: Path | None) -> Model:  # noqa: ARG001 - external weights are inputs here
         model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit[compute_units])
@@ -372,16 +374,16 @@ def version_of(package: str) -> str:
         return "of unknown version"
 
 
-def start_runtime(target: str, threads: int, compute_units: str = "ALL") -> Runtime:
+def start_runtime(target: str, threads: int, options: dict[str, Any] | None = None) -> Runtime:
     """Import the runtime of a target; a package that is not installed becomes a refusal that names it.
 
-    `compute_units` are Core ML's.
+    `options` are the target's.
     """
     if target not in RUNTIMES:
         raise RefusalError("request", f"unknown target {target!r}; this agent knows {sorted(RUNTIMES)}")
     start, package = RUNTIMES[target]
     try:
-        return start(threads, compute_units) if target == "coreml" else start(threads)
+        return start(threads, options or {})
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing in (package.replace("-", "_"), "torch"):
@@ -611,7 +613,7 @@ def execute(folder: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list
     kept = [np.full((cases, *entry["shape"]), 0, entry["dtype"]) for entry in wanted]
     # Before the runtime starts its threads, which then stay there too.
     cores = pin(request["threads"]) if request["pin"] else None
-    runtime = start_runtime(request["target"], request["threads"], request["compute_units"])
+    runtime = start_runtime(request["target"], request["threads"], request["options"])
     gc.collect()
     forget_peak()
     baseline = resident_bytes("VmRSS")
@@ -679,7 +681,7 @@ def compare(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     for one, file in ((request, "inputs.npz"), (request["rival"], "rival.npz")):
         inputs, _ = read_inputs(folder / file, one)
         data = DataFile.of(folder, one)
-        runtime = start_runtime(one["target"], request["threads"], request["compute_units"])
+        runtime = start_runtime(one["target"], request["threads"], one["options"])
         model = runtime.load(folder / one["model_file"], None if data is None else data.path)
         inputs = {name: array for name, array in inputs.items() if data is None or name not in data.tensors}
         check_inputs(model.inputs, inputs)

@@ -19,6 +19,7 @@ class EmulatorConnection:
     """Starts the agent in the bundle's Python, on a processor model `cpu` of qemu's."""
 
     name = "emulator"
+    system: str | None = "linux"
 
     def __init__(self, cpu: str) -> None:
         self._cpu = cpu

@@ -67,7 +67,6 @@ def write_request(
         "mark": mark,
         "pin": pin,
         "lock": lock,
-        "compute_units": request.compute_units,
     }
     (folder / "request.json").write_text(json.dumps(document), encoding="utf-8")
 
@@ -79,6 +78,7 @@ def _artifact(request: RunRequest, model_file: str, inputs: Path) -> dict[str, A
         np.savez(file, *request.inputs.values())
     return {
         "target": request.target,
+        "options": dict(request.options),
         "model_file": model_file,
         "inputs": list(request.inputs),
         "data": None if request.data is None else {"name": request.data.name, "tensors": dict(request.data.tensors)},

@@ -30,6 +30,7 @@ class HostConnection:
     """
 
     name = "host"
+    system: str | None = sys.platform
 
     def __init__(self, memory_limit_bytes: int | None = None) -> None:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

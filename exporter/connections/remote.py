@@ -69,6 +69,7 @@ class RemoteConnection(ABC):
     """
 
     name: str
+    system: str | None
     own_python = True
 
     def __init__(self, folder: str, launcher: Sequence[str] = ()) -> None:

@@ -23,6 +23,7 @@ class SshConnection(RemoteConnection):
     """Runs on `host`; user, port and keys are those of ssh's configuration unless they are given."""
 
     name = "ssh"
+    system: str | None = None
 
     def __init__(
         self,

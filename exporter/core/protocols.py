@@ -11,7 +11,8 @@ class Target(Protocol):
     """A file format and its runtime; vendor packages are imported inside the methods only.
 
     `options` are the target's part of a validated profile; `packages` are what `extra` installs and lowering imports;
-    `external_weights` is the form in which `lower` wants weights that stay outside the program.
+    `external_weights` is the form in which `lower` wants weights that stay outside the program; `system` is the only
+    one that has the runtime, as sys.platform names it, or None.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Target(Protocol):
     packages: tuple[str, ...]
     precisions: tuple[Precision, ...]
     external_weights: Literal["inputs", "parameters"]
+    system: str | None
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """Say which form fp16 is lowered from; for all but "half" the target's own converter changes the precision."""
@@ -37,9 +39,10 @@ class Target(Protocol):
 
 
 class Connection(Protocol):
-    """A place where an artifact can run."""
+    """A place where an artifact can run; `system` is what it is, as sys.platform names it, None where only it knows."""
 
     name: str
+    system: str | None
 
     def check(self) -> None:
         """Raise DeviceError where the place cannot be reached; asked before any work is done for it."""

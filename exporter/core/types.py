@@ -147,7 +147,7 @@ class RunRequest:
     Each case is computed once for the outputs; case 0 is then timed: `warmup` calls unmeasured, `iterations` measured.
     `data` describes the data file beside the model file. Inputs named after its tensors are written into it, case by
     case, and the model is loaded again; the timed calls and a request without such inputs use the file as it is.
-    `compute_units` are the processors that Core ML may use.
+    `options` are those of the target that lowered it.
     """
 
     target: str
@@ -159,7 +159,7 @@ class RunRequest:
     threads: int = 1
     time_limit_s: float = 120.0
     data: DataFile | None = None
-    compute_units: str = "ALL"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from exporter.pipeline.export import Document, Report
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
+    from exporter.artifact.store import Opened
+    from exporter.connections.running import Subject
     from exporter.core.protocols import Connection
     from exporter.core.types import Arrays, TensorSpec
-    from exporter.judge import Subject
-    from exporter.store import Opened
 
 
 def parity(folder: Path, report: Report, connection: str = "host") -> Document:
@@ -21,14 +21,15 @@ def parity(folder: Path, report: Report, connection: str = "host") -> Document:
     `connection` is one that needs no more than its name, or a profile whose device shall run it: an artifact may come
     from anywhere, so it does not choose. Raises ArtifactError.
     """
-    from exporter import judge, store
+    from exporter.artifact import store
+    from exporter.parity import section
     from exporter.pipeline.reach import reach
 
     way = reach(connection)
     opened = open_known(folder)
     report("comparing the files with the manifest")
     changed = store.changed_file(opened.folder, opened.manifest)
-    verdict = judge.unjudged("fail", changed) if changed else _judge(opened.folder, opened.manifest, report, way)
+    verdict = section.unjudged("fail", changed) if changed else _judge(opened.folder, opened.manifest, report, way)
     store.require_same(opened)
     return {**opened.manifest, "artifact": str(folder), "parity": verdict}
 
@@ -39,8 +40,8 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Docu
     Nothing is lowered again. Raises BadInputError where the artifact takes no weights from outside, where it is not as
     it was exported, and where the package is damaged or for another sub-network.
     """
-    from exporter import judge, store
-    from exporter.core import package
+    from exporter.artifact import store, weights
+    from exporter.pipeline.subjects import subject_of
     from safeio import files
 
     opened = open_known(folder)
@@ -51,18 +52,18 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Docu
     report("comparing the files with the manifest")
     require_unchanged(opened)
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in external["tensors"]}
-    tensors = package.read(package_file, shapes, external["metadata"])
-    data = judge.Subject.of(opened.folder, manifest, TARGETS[manifest["target"]]).data
+    tensors = weights.read(package_file, shapes, external["metadata"])
+    data = subject_of(opened.folder, manifest).data
     with store.staging(output) as new:
         report("writing the weights")
         store.copy_listed(opened, new)
-        weights = new / (package.FILE if data is None else data.name)
+        own = new / (weights.FILE if data is None else data.name)
         if data is None:
-            content = package.to_bytes(ExternalWeights(tensors, external["metadata"]))
+            content = weights.to_bytes(ExternalWeights(tensors, external["metadata"]))
         else:
-            content = package.patch(weights.read_bytes(), data, tensors)
-        weights.unlink(missing_ok=True)
-        files.write_new(weights, content)
+            content = weights.patch(own.read_bytes(), data, tensors)
+        own.unlink(missing_ok=True)
+        files.write_new(own, content)
         manifest["files"] = store.list_files(new)
         manifest["parity"] = _judge(new, manifest, report)
         store.write_manifest(new, manifest)
@@ -71,7 +72,7 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> Docu
 
 def run_package(package: Path, inputs: Path, outputs: Path, intermediates: bool) -> list[str]:
     """Compute a Core ML program with the reference interpreter; return warnings. See `interpret.run_package`."""
-    from exporter import interpret
+    from exporter.mil import interpret
 
     return interpret.run_package(package, inputs, outputs, intermediates)
 
@@ -84,31 +85,33 @@ def _judge(folder: Path, manifest: dict[str, Any], report: Report, connection: "
     """
     import numpy as np
 
-    from exporter import judge, store
-    from exporter.core import package
+    from exporter.artifact import store, weights
+    from exporter.connections import running
+    from exporter.parity import section
+    from exporter.pipeline.subjects import parity_of, specs, subject_of
 
     inputs, outputs = store.read_golden(folder)
-    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]], connection)
+    subject = subject_of(folder, manifest, connection)
     wrong = golden_problem(subject, manifest, inputs, outputs)
     if wrong is not None:
-        return judge.unjudged("fail", wrong)
+        return section.unjudged("fail", wrong)
     report("running the golden cases")
     ordered = {spec.name: inputs[spec.name] for spec in _fed(subject, manifest)}
-    external = manifest.get("external")
+    external, ranking, precision = manifest.get("external"), manifest["ranking"], manifest["precision"]
     if external is None:
-        return judge.parity(subject, judge.run(subject, ordered, warmup=0, iterations=0), outputs)
-    shapes = {spec.name: spec.shape for spec in judge.specs(external["tensors"])}
-    ships = package.beside(folder, subject.data, shapes, external["metadata"])
+        return parity_of(running.run(subject, ordered, 0, 0), outputs, ranking, precision)
+    shapes = {spec.name: spec.shape for spec in specs(external["tensors"])}
+    ships = weights.beside(folder, subject.data, shapes, external["metadata"])
     cases = len(next(iter(ordered.values())))
     also = {
         name: np.broadcast_to(ships[name], array.shape) if name in ships else array for name, array in ordered.items()
     }
     both = {name: np.concatenate([array, also[name]]) for name, array in ordered.items()}
-    ran, shipped = judge.run(subject, both, warmup=0, iterations=0).split(cases)
+    ran, shipped = running.run(subject, both, 0, 0).split(cases)
     strange = [name for name, array in shipped.items() if not np.isfinite(array).all()]
     if strange:
-        return judge.unjudged("fail", f"the weights that ship give values of {strange[0]!r} that are not finite")
-    return judge.parity(subject, ran, outputs)
+        return section.unjudged("fail", f"the weights that ship give values of {strange[0]!r} that are not finite")
+    return parity_of(ran, outputs, ranking, precision)
 
 
 def golden_problem(subject: "Subject", manifest: Document, inputs: "Arrays", outputs: "Arrays") -> str | None:
@@ -123,15 +126,16 @@ def golden_problem(subject: "Subject", manifest: Document, inputs: "Arrays", out
 
 def _fed(subject: "Subject", manifest: Document) -> "tuple[TensorSpec, ...]":
     """Return what a run is given: the inputs, and the weights that are written into a data file."""
-    from exporter import judge
+    from exporter.pipeline.subjects import specs
 
-    weights = () if subject.data is None else judge.specs(manifest["external"]["tensors"])
-    return (*judge.specs(manifest["inputs"]), *weights)
+    own = () if subject.data is None else specs(manifest["external"]["tensors"])
+    return (*specs(manifest["inputs"]), *own)
 
 
 def open_known(folder: Path) -> "Opened":
     """Open an artifact; raises ArtifactError, also where its target or options are not known here."""
-    from exporter import profiles, store
+    from exporter import profiles
+    from exporter.artifact import store
 
     opened = store.open_artifact(folder)
     target, options = opened.manifest["target"], opened.manifest["options"]
@@ -144,7 +148,7 @@ def open_known(folder: Path) -> "Opened":
 
 def require_unchanged(opened: "Opened") -> None:
     """Raise ArtifactError where a file of an artifact is not as its manifest lists it."""
-    from exporter import store
+    from exporter.artifact import store
 
     changed = store.changed_file(opened.folder, opened.manifest)
     if changed:

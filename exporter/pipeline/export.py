@@ -29,9 +29,10 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
     A target whose converter refuses the program has a document with `error` in place of results, so that the others
     still get theirs. Raises BadInputError before anything is written.
     """
-    from exporter import profiles, store
+    from exporter import profiles
+    from exporter.artifact import store
     from exporter.connections import connect
-    from exporter.environment import require_packages
+    from exporter.targets.environment import require_packages
 
     if request.model not in MODELS:
         raise UnknownNameError("model", request.model, MODELS)
@@ -85,7 +86,8 @@ class _Job:
 
     def run(self) -> Document:
         """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""
-        from exporter import judge, store
+        from exporter.artifact import store
+        from exporter.parity import section
 
         source = self.source
         program = source.program
@@ -104,7 +106,7 @@ class _Job:
                 agreement = None
                 if left_out and program.ranking is not None:
                     scores = [one.scores_with_own_weights(self.source.inputs) for one in (self.source, source)]
-                    agreement = judge.agreement(program.ranking, *scores)
+                    agreement = section.agreement(program.ranking, *scores)
                 manifest["selection"] = {
                     "structure": _digits(source.selection.structure),
                     "chosen": _digits(self.source.selection.structure) if self.source.selection else None,
@@ -121,12 +123,13 @@ class _Job:
 
     def _make(self, source: "Source", folder: Path) -> Document:
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
-        from exporter import figures, judge, store
+        from exporter.artifact import store, weights
         from exporter.artifact.manifest import SCHEMA_VERSION
-        from exporter.connections import connect
-        from exporter.core import package
-        from exporter.environment import versions
+        from exporter.connections import connect, running
+        from exporter.measure import figures
+        from exporter.pipeline.subjects import parity_of
         from exporter.targets import reading
+        from exporter.targets.environment import versions
         from safeio.files import write_new
 
         target, program = TARGETS[self.target], source.program
@@ -136,21 +139,19 @@ class _Job:
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data
         if source.external is not None and data is None:  # weights that are inputs come from the package itself
-            write_new(folder / package.FILE, package.to_bytes(source.external))
+            write_new(folder / weights.FILE, weights.to_bytes(source.external))
         store.write_golden(folder, source.inputs, source.outputs)
         self.report(f"{self.target}: running {len(next(iter(source.inputs.values())))} golden cases")
-        subject = judge.Subject(
+        subject = running.Subject(
             target=target,
             model_file=model_file,
             options=self.options,
-            precision=self.precision,
             outputs=captured.outputs,
-            ranking=program.ranking,
             threads=self.profile.threads,
             data=data,
             connection=connect(*self.profile.connection.chosen()),
         )
-        ran = judge.run(subject, source.inputs, _WARMUP, _ITERATIONS)
+        ran = running.run(subject, source.inputs, _WARMUP, _ITERATIONS)
         in_file = {} if data is None else data.tensors
         counted = figures.flops(lowered)
         manifest = {
@@ -187,7 +188,7 @@ class _Job:
                 "architecture": dict(source.checkpoint.architecture),
                 "versions": versions(target),
             },
-            "parity": judge.parity(subject, ran, source.outputs),
+            "parity": parity_of(ran, source.outputs, program.ranking, self.precision),
             "flops": {**counted, **figures.per_token(program.state, counted["total"], self._growth(source, counted))},
             "memory": figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
             "latency": figures.latency(ran.result, ran.reason, _WARMUP),
@@ -197,7 +198,7 @@ class _Job:
 
     def _growth(self, source: "Source", counted: Document) -> Document:
         """Return the line through the FLOPs of a second lowering, for half the history; null lines and a reason."""
-        from exporter import figures
+        from exporter.measure import figures
 
         known = source.checkpoint.history_length
         shorter = known // 2

@@ -43,8 +43,9 @@ def points(
 
     They run over `connection`, or on this host.
     """
-    from exporter import figures, judge
+    from exporter.connections import running
     from exporter.connections.host import HostConnection
+    from exporter.measure import figures
     from exporter.targets import reading
     from safeio.files import writing
     from safeio.staging import ROOM, scratch
@@ -58,22 +59,20 @@ def points(
             with writing(folder, ROOM):
                 model_file = target.lower(captured, lowering.precision, lowering.options, folder)
             lowered = reading.read(target, model_file)
-            ran = judge.Ran(None, "unverified", "not run")
+            ran = running.Ran(None, "unverified", "not run")
             if timed is not None:
-                subject = judge.Subject(
+                subject = running.Subject(
                     connection=connection or HostConnection(),
                     target=target,
                     model_file=model_file,
                     options=lowering.options,
-                    precision=lowering.precision,
                     outputs=captured.outputs,
-                    ranking=source.program.ranking,
                     threads=threads,
                     data=lowered.data,
                 )
                 report(f"{lowering.target}: running for {length} tokens")
                 inputs = {spec.name: captured.examples[spec.name][None] for spec in captured.inputs}
-                ran = judge.run(subject, inputs, *timed)
+                ran = running.run(subject, inputs, *timed)
             names = [spec.name for spec in captured.inputs]
             found.append(
                 figures.point(

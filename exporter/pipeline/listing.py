@@ -38,6 +38,6 @@ def listing(what: Listing) -> list[Document]:
 def doctor() -> dict[str, list[Document]]:
     """Return one row per target and connection: its packages, whether it is ready, how to install what is missing."""
     from exporter.connections import ways
-    from exporter.environment import survey
+    from exporter.targets.environment import survey
 
     return {"targets": survey(TARGETS), "connections": ways()}

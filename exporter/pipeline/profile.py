@@ -16,10 +16,10 @@ from exporter.targets import TARGETS
 from models.zoo import MODELS, load_spec
 
 if TYPE_CHECKING:
+    from exporter.artifact.store import Opened
+    from exporter.connections.running import Ran
     from exporter.core.protocols import Connection
-    from exporter.judge import Ran
     from exporter.pipeline.source import Source
-    from exporter.store import Opened
 
 Document = dict[str, Any]
 
@@ -52,7 +52,9 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     Its verdict is the manifest's, or that of this run where that is worse: what does not run has not passed.
     Raises ArtifactError for a folder that is not as it was exported.
     """
-    from exporter import figures, judge, store
+    from exporter.artifact import store
+    from exporter.connections import running
+    from exporter.measure import figures
     from exporter.targets import reading
 
     if request.against is not None and request.iterations < _LEAST_PAIRS:
@@ -67,7 +69,7 @@ def profile(request: ProfileRequest, report: growth.Report) -> Document:
     lowered = reading.read(target, folder / manifest["model_file"])
     report(f"running {request.iterations} times in a process of its own")
     subject, inputs = _one_case(folder, manifest, way)
-    ran = judge.run(subject, inputs, _WARMUP, request.iterations)
+    ran = running.run(subject, inputs, _WARMUP, request.iterations)
     if ran.verdict == "unverified" and request.connection != "host":  # asked for by name: figures that are there stay
         raise BadInputError(f"nothing could be measured over {request.connection}: {ran.reason}")
     counted = figures.flops(lowered)
@@ -100,19 +102,20 @@ def _open(folder: Path) -> "Opened":
 
 def _shown(parity: Document, ran: "Ran") -> Document:
     """Return the parity section to show: the manifest's, unless the artifact did worse when it was run now."""
-    from exporter import judge
+    from exporter.parity import section
 
     if _WORSE.index(ran.verdict) > _WORSE.index(parity["verdict"]):
-        return judge.unjudged(ran.verdict, ran.reason or "")
+        return section.unjudged(ran.verdict, ran.reason or "")
     return parity
 
 
 def _one_case(folder: Path, manifest: Document, connection: "Connection | None" = None) -> tuple[Any, dict[str, Any]]:
     """Return the artifact to run over `connection`, or on this host, and its first golden case."""
-    from exporter import judge, store
+    from exporter.artifact import store
+    from exporter.pipeline.subjects import subject_of
 
     golden, outputs = store.read_golden(folder)
-    subject = judge.Subject.of(folder, manifest, TARGETS[manifest["target"]], connection)
+    subject = subject_of(folder, manifest, connection)
     wrong = golden_problem(subject, manifest, golden, outputs)
     if wrong is not None:
         raise ArtifactError(f"{folder}: {wrong}; export the artifact again")
@@ -123,11 +126,12 @@ def _compare(
     request: ProfileRequest, subject: Any, inputs: Mapping[str, Any], rival: tuple[Path, Document]
 ) -> Document:
     """Call two artifacts in turn; null and the reason where one of them cannot run here."""
-    from exporter import figures, judge
+    from exporter.connections import running
+    from exporter.measure import figures
 
     other, others = _one_case(*rival)
     try:
-        times = judge.compare_times((subject, inputs), (other, others), _WARMUP, request.iterations)
+        times = running.compare_times((subject, inputs), (other, others), _WARMUP, request.iterations)
     except CocorrError as error:
         return {"first": str(request.artifact), "second": str(rival[0]), "ratio": None, "reason": str(error)}
     return figures.comparison(str(request.artifact), str(rival[0]), times)
@@ -137,7 +141,7 @@ def _growth(
     request: ProfileRequest, manifest: Document, counted: Document, report: growth.Report, connection: "Connection"
 ) -> Document:
     """Return the figures at several lengths and the lines through them; null and the reason where there are none."""
-    from exporter import figures
+    from exporter.measure import figures
     from exporter.measure.growth import LENGTHS
 
     try:
@@ -187,7 +191,7 @@ def _source(request: ProfileRequest, manifest: Document) -> "Source":
 
 def _network(manifest: Document) -> Document | None:
     """Return the program's exchange with the other side, or None where it has none."""
-    from exporter import figures
+    from exporter.measure import figures
 
     exchange = manifest.get("exchange") or {"up": [], "down": []}
     if not exchange["up"] and not exchange["down"]:

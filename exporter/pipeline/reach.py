@@ -37,7 +37,7 @@ def clean_device(profile: str) -> str:
 
 def install_emulator(report: "Callable[[str], None]") -> str:
     """Install what the emulator needs; return what is there then, in words."""
-    from exporter.connections.install import install
+    from exporter.connections.bundle.install import install
 
     bundle = install(report)
     names = ("qemu-user", "numpy", "onnxruntime", "ai-edge-litert", "executorch")

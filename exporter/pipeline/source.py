@@ -60,7 +60,7 @@ class Source:
         """Return the selection's own weights where the program leaves them outside."""
         if self.program.external is None or self.selection is None:
             return None
-        from exporter.core.package import FORMAT
+        from exporter.artifact.weights import FORMAT
 
         tensors = self.program.external.weights(self.model, self.selection)
         metadata = {
@@ -104,8 +104,8 @@ class Source:
         return {}
 
     def _capture(self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None) -> Captured:
-        from exporter.capture import capture
-        from exporter.passes.half import half, within_half
+        from exporter.graph.capture import capture
+        from exporter.graph.half import half, within_half
 
         if form == "half":
             return half(self.captured(weights, "within_half", history))
@@ -123,7 +123,7 @@ class Source:
     @cached_property
     def _outgrows_half(self) -> bool:
         """Say whether golden cases reach values that passes.ranges keeps smaller; what does not need that is faster."""
-        from exporter.passes import ranges
+        from exporter.graph import ranges
 
         graph_module = self.captured("inputs", "captured").exported.module()
         return ranges.widest(graph_module, self.inputs) > ranges.SAFE

@@ -1,7 +1,7 @@
 """SASRec as CoCorrRec compares with it: one post-norm transformer layer over the clicks, without a causal mask.
 
-Forward-OFA's SASRec, a stack of causal blocks, is models/sasrec.py. As published, padding takes part in the attention:
-the scores of a history depend on the length that it is padded to.
+Forward-OFA's SASRec, a stack of causal blocks, is models/forward_ofa/backbones/sasrec.py. As published, padding takes
+part in the attention: the scores of a history depend on the length that it is padded to.
 """
 
 # mypy: allow-subclassing-any

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.backbone import Backbone
+from models.forward_ofa.backbones.backbone import Backbone
 from models.layers import ItemEmbedding, inner_product, last_of, last_position, read
 
 

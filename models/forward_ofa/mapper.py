@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.backbone import Shapes, count, initial_weights
+from models.forward_ofa.backbones.backbone import Shapes, count, initial_weights
 
 INITIAL_STD = 0.01
 

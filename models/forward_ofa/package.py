@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from models.backbone import Backbone
 from models.forward_ofa.assembler import package_shapes
+from models.forward_ofa.backbones.backbone import Backbone
 from safeio import files, strict_json
 from safeio.errors import BadInputError
 

@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models import nextitnet, sasrec
-from models.backbone import Backbone, Shapes, count, initial_weights
 from models.forward_ofa import controller as control
+from models.forward_ofa.backbones import nextitnet, sasrec
+from models.forward_ofa.backbones.backbone import Backbone, Shapes, count, initial_weights
 from models.forward_ofa.mapper import Mapper
 from models.layers import ItemEmbedding, inner_product, last_position, read
 

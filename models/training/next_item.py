@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.backbone import count
+from models.forward_ofa.backbones.backbone import count
 from models.forward_ofa.supernet import Supernet
 from models.training.data import Interactions, Split, histories
 from models.training.loop import (

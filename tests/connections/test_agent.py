@@ -135,7 +135,7 @@ def test_core_ml_is_fed_and_read_by_the_models_own_description(mac, tmp_path):
         skip_model_load=True,
     )
     package.save(str(path))
-    runtime = agent.core_ml(threads=1)
+    runtime = agent.core_ml(1, {})
     assert runtime.threads is None
     assert runtime.name.startswith("Core ML (coremltools 9.0, compute units ALL)")
     model = runtime.load(path, None)

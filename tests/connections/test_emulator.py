@@ -9,7 +9,8 @@ import pytest
 from bundle import installed
 from commands import Ended, cocorr_export
 
-from exporter.connections import bundle, connect, parts
+from exporter.connections import bundle, connect
+from exporter.connections.bundle import pins
 from exporter.core.errors import ArtifactError, RuntimeCrashError, RuntimeMissingError, RuntimeTimeoutError
 
 pytestmark = pytest.mark.timeout(1200)  # whoever comes first installs the bundle
@@ -96,8 +97,8 @@ def test_a_second_installation_needs_nothing(shared_folder: Path, tmp_path: Path
     lock = json.loads(next(cache.glob("cocorr-export/emulator/arm64-*/bundle.json")).read_text())
     named = {part["name"]: part for part in lock["parts"]}
     assert all(len(part["sha256"]) == 64 for part in named.values())
-    assert {name: named[name]["version"] for name in parts.WHEELS} == {
-        name: wheel.version for name, wheel in parts.WHEELS.items()
+    assert {name: named[name]["version"] for name in pins.WHEELS} == {
+        name: wheel.version for name, wheel in pins.WHEELS.items()
     }
     assert not (cache / "cocorr-export" / "emulator" / "downloads").exists()
 

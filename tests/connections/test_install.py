@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.connections import bundle, install, parts
-from exporter.connections.apt import Package, archives
+from exporter.connections import bundle
+from exporter.connections.bundle import install, pins
+from exporter.connections.bundle.apt import Package, archives
 from exporter.core.errors import RuntimeMissingError
 
 STANZAS = """\
@@ -64,7 +65,7 @@ def test_a_whole_download_is_kept_and_a_broken_one_fetched_again(tmp_path: Path,
     asked = []
     monkeypatch.setattr(install, "_call", lambda command, failure, environment=None: asked.append(command))
     content = b"a wheel"
-    wheel = parts.Wheel("1.0", (hashlib.sha256(content).hexdigest(),))
+    wheel = pins.Wheel("1.0", (hashlib.sha256(content).hexdigest(),))
     (tmp_path / "some-1.0.whl").write_bytes(content)
     assert install._wheel(tmp_path, "some", wheel, foreign=True) == tmp_path / "some-1.0.whl"
     assert asked == []

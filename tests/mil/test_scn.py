@@ -15,7 +15,7 @@ from exporter.core.errors import ProgramError
 def scn():
     import torch
 
-    from models.scn import SCN
+    from models.scn.network import SCN
 
     torch.manual_seed(7)
     model = SCN(vocabulary=500, dimension=64, heads=4, mini_batch=10).eval()

@@ -14,7 +14,7 @@ import torch
 
 from models import checkpoint
 from models.checkpoint import CheckpointError
-from models.scn_programs import SPEC, build
+from models.scn.programs import SPEC, build
 from safeio.errors import OutputError
 
 ARCHITECTURE = {"vocabulary": 50, "dimension": 8, "heads": 2, "mini_batch": 4}

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models import nextitnet, sasrec
-from models.backbone import count
 from models.forward_ofa import controller as control
 from models.forward_ofa.assembler import assemble, package, package_shapes
+from models.forward_ofa.backbones import nextitnet, sasrec
+from models.forward_ofa.backbones.backbone import count
 from models.forward_ofa.package import PackageError, from_bytes, read_package, to_bytes, write_package
 from models.forward_ofa.programs import SPEC, build, select, selected_package
 from models.forward_ofa.supernet import METHODS, Supernet

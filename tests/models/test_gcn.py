@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.gcn import last_row
 from models.layers import GRU
-from models.scn import SCN
-from models.scn_programs import SPEC
+from models.scn.gcn import last_row
+from models.scn.network import SCN
+from models.scn.programs import SPEC
 
 ORACLES = Path(__file__).parent / "oracles"
 OWN_NAMES = {

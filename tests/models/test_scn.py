@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from models.scn import SCN
-from models.scn_programs import SPEC, build
+from models.scn.network import SCN
+from models.scn.programs import SPEC, build
 
 ARCHITECTURE = {"vocabulary": 20, "dimension": 8, "heads": 2, "mini_batch": 4}
 

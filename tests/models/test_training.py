@@ -10,7 +10,7 @@ from sklearn.metrics import ndcg_score, roc_auc_score, top_k_accuracy_score
 
 from models import checkpoint
 from models.forward_ofa.supernet import BACKBONES, METHODS, Supernet
-from models.scn_programs import SPEC
+from models.scn.programs import SPEC
 from models.training import cli, metrics, next_item
 from models.training.data import Interactions, histories, leave_one_out, read_interactions
 from models.training.readers import DataError

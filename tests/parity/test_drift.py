@@ -7,8 +7,9 @@ import pytest
 import tiny_models
 import torch
 
-from exporter import pipeline, session
+from exporter import pipeline
 from exporter.parity.drift import drift
+from exporter.pipeline import session
 from models import checkpoint
 from models.zoo import load_spec
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from exporter.capture import capture
 from exporter.core.types import Lowered
+from exporter.graph.capture import capture
 from exporter.targets import TARGETS
 
 OPTIONS = {

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from lowering import read
 from torch import Tensor, nn
 
-from exporter.capture import capture
 from exporter.core.errors import ArtifactError
 from exporter.core.types import Lowered, stored_bytes
+from exporter.graph.capture import capture
 from exporter.measure.flops import count
 from exporter.measure.memory import parts
 from exporter.targets import TARGETS
 from exporter.targets.answer import from_json
-from exporter.targets.executorch_delegates import READERS
-from exporter.targets.executorch_file import decompile
+from exporter.targets.executorch.delegates import READERS
+from exporter.targets.executorch.file import decompile
 from exporter.targets.reading import answer_to
 from exporter.targets.reading import read as read_apart
 

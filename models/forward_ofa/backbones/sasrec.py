@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.backbone import Backbone, Block, Shapes, affine
+from models.forward_ofa.backbones.backbone import Backbone, Block, Shapes, affine
 from models.layers import HIDDEN, LayerNorm, cut
 
 LAYERS = ("query", "key", "value", "inner", "outer")

@@ -119,6 +119,7 @@ class CoreMLTarget:
     packages: tuple[str, ...] = ("coremltools",)
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
+    system: str | None = "darwin"
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """Core ML computes in 16 bits."""

@@ -17,7 +17,7 @@ from exporter.core import kinds
 from exporter.core.types import Constant, Operation, extents
 from exporter.targets import coreml
 from exporter.targets.aten import KINDS, in_order
-from exporter.targets.executorch_file import DelegateReader, Inside, Named, cut, decompile, digest
+from exporter.targets.executorch.file import DelegateReader, Inside, Named, cut, decompile, digest
 from safeio.files import write_new, writing
 from safeio.staging import ROOM, scratch
 

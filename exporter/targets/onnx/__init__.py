@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from exporter.core.extras import converting, require
 from exporter.core.types import Captured, ExternalWeights, GraphForm, Lowered, Precision
-from exporter.targets import onnx_file
+from exporter.targets.onnx import file as onnx_file
 from safeio.files import write_new
 
 _NOISE = (
@@ -25,6 +25,7 @@ class OnnxTarget:
     packages: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
+    system: str | None = None
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """Its runtimes compute in 16 bits where they have kernels for that."""
@@ -86,15 +87,15 @@ def _strip(model: Any) -> None:
 def _move_out(graph: Any, external: ExternalWeights, folder: Path) -> None:
     """Turn inputs into initializers that lie in the weights' package, written into `folder`."""
     # As inputs they got through the exporter's constant folding whole; a parameter would have come out transposed.
-    from exporter.core import package  # it needs numpy, which the command line does not want when it starts
+    from exporter.artifact import weights
 
     onnx = require("onnx", "onnx")
-    content = package.to_bytes(external)
+    content = weights.to_bytes(external)
     write_new(folder / onnx_file.PACKAGE, content)
     inputs = [value for value in graph.input if value.name not in external.tensors]
     del graph.input[:]
     graph.input.extend(inputs)
-    for name, offset in package.offsets(content).items():
+    for name, offset in weights.offsets(content).items():
         tensor = external.tensors[name]
         entry = graph.initializer.add(name=name, dims=tensor.shape, data_type=onnx.TensorProto.FLOAT)
         entry.data_location = onnx.TensorProto.EXTERNAL

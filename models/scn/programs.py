@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.gcn import GCN, Correction
 from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, RERANK, cached_embeddings, histories_only
 from models.layers import last_of
-from models.scn import SCN, WITHOUT_GCN, State
+from models.scn.gcn import GCN, Correction
+from models.scn.network import SCN, WITHOUT_GCN, State
 from models.spec import Arrays, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
 from models.streaming import step_program
 

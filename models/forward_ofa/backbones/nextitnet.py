@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.backbone import Backbone, Block, Shapes, affine
+from models.forward_ofa.backbones.backbone import Backbone, Block, Shapes, affine
 from models.layers import LayerNorm
 
 DILATIONS = (1, 4)

@@ -37,6 +37,7 @@ class ExecuTorchTarget:
     packages: tuple[str, ...] = ("executorch",)
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "parameters"
+    system: str | None = None
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """The Core ML delegate has a precision of its own; every other one takes the graph as it is."""
@@ -63,8 +64,8 @@ class ExecuTorchTarget:
 
     def read(self, model_file: Path) -> Lowered:
         """Read the operators that the runtime calls and those inside each delegate, and layout.json if it is there."""
-        from exporter.targets.executorch_delegates import READERS
-        from exporter.targets.executorch_file import read
+        from exporter.targets.executorch.delegates import READERS
+        from exporter.targets.executorch.file import read
 
         layout = model_file.with_name(LAYOUT_FILE)
         data = _layout(layout) if layout.exists() else None
@@ -136,7 +137,7 @@ def _backend_config(edge: Any, names: Sequence[str]) -> Any:
 
 def _data(program: Any, stand_ins: Mapping[str, Any], external: ExternalWeights) -> dict[str, bytes]:
     """Return weights.ptd with the weights themselves, and layout.json; raises ValueError where one is not in it."""
-    from exporter.core import package  # it needs numpy, which the command line does not want when it starts
+    from exporter.artifact import weights
 
     with scratch("executorch") as folder:
         program.write_tensor_data_to_file(str(folder))
@@ -150,5 +151,5 @@ def _data(program: Any, stand_ins: Mapping[str, Any], external: ExternalWeights)
     missing = [name for name in external.tensors if name not in places]
     if missing:
         raise ValueError(f"it did not put the weights {missing[0]} into its data file as they are")
-    patched = package.patch(data, DataFile(DATA_FILE, places), external.tensors)
+    patched = weights.patch(data, DataFile(DATA_FILE, places), external.tensors)
     return {DATA_FILE: patched, LAYOUT_FILE: json.dumps(places).encode()}

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.connections import parts
+from exporter.connections.bundle import pins
 from exporter.core.errors import RuntimeMissingError
 from safeio import files
 
 INSTALL = "cocorr-export emulator install"
 LOADER = "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1"
 LIBRARIES = "usr/lib/aarch64-linux-gnu"
-PYTHON = f"usr/bin/python{parts.PYTHON}"
+PYTHON = f"usr/bin/python{pins.PYTHON}"
 SITE = "site"
 ROOT = "arm64"
 QEMU = "qemu-aarch64"
@@ -74,7 +74,7 @@ def cache_folder() -> Path:
 
 def recipe() -> str:
     """Return 12 digits that change with the pinned parts and with the sources that are compiled into the bundle."""
-    digest = hashlib.sha256(json.dumps(parts.pins(), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(pins.pins(), sort_keys=True).encode())
     for source in sorted(NATIVE.iterdir()):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:12]
@@ -121,6 +121,6 @@ def environment(root: str, threads: int) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "ORT_DISABLE_TELEMETRY": "1",
-        "COCORR_EXECUTORCH": parts.WHEELS["executorch"].version,
+        "COCORR_EXECUTORCH": pins.WHEELS["executorch"].version,
         **dict.fromkeys(pools, str(threads)),
     }

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from exporter.core.extras import converting, require
 from exporter.core.types import Captured, GraphForm, Lowered, Precision
-from exporter.targets import tflite_file
 from exporter.targets.coreml import NOISE as TORCHAO_NOISE
+from exporter.targets.tflite import file as tflite_file
 from safeio.files import write_new
 
 _NOISE = (
@@ -27,6 +27,7 @@ class TFLiteTarget:
     packages: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
+    system: str | None = None
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """Only the weights are stored in 16 bits."""

@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.connections import agent, bundle, parts
-from exporter.connections.apt import Apt
+from exporter.connections import agent, bundle
+from exporter.connections.bundle import pins
+from exporter.connections.bundle.apt import Apt
 from exporter.connections.exchange import printable
 from exporter.core.errors import RuntimeMissingError, SetupError
 
@@ -63,24 +64,24 @@ def _make(work: Path, downloads: Path, report: Report) -> None:
     root.mkdir(parents=True)
     report("1/6 reading the package lists of this machine's apt sources")
     apt = Apt(downloads / "apt")
-    apt.update(tuple(parts.DEBIAN))
+    apt.update(tuple(pins.DEBIAN))
     report("2/6 fetching and unpacking Debian packages")
     headers, emulator = work / "headers", work / "emulator"
-    wanted = [(release, name, "arm64") for release, names in parts.DEBIAN.items() for name in names]
-    packages = apt.download([*wanted, (*parts.HEADERS, "arm64"), (*parts.EMULATOR, machine)])
-    folders = {parts.HEADERS[1]: headers, parts.EMULATOR[1]: emulator}
+    wanted = [(release, name, "arm64") for release, names in pins.DEBIAN.items() for name in names]
+    packages = apt.download([*wanted, (*pins.HEADERS, "arm64"), (*pins.EMULATOR, machine)])
+    folders = {pins.HEADERS[1]: headers, pins.EMULATOR[1]: emulator}
     for package in packages:
         apt.unpack(package, folders.get(package.name, root))
     made = [package.part for package in packages]
     (emulator / "usr" / "bin" / bundle.QEMU).rename(work / bundle.QEMU)
     shutil.rmtree(emulator)
     report("3/6 fetching wheels")
-    wheels = {name: _wheel(downloads / "wheels", name, wheel, foreign=True) for name, wheel in parts.WHEELS.items()}
-    compiler = _wheel(downloads / "wheels", "ziglang", parts.COMPILER, foreign=False)
+    wheels = {name: _wheel(downloads / "wheels", name, wheel, foreign=True) for name, wheel in pins.WHEELS.items()}
+    compiler = _wheel(downloads / "wheels", "ziglang", pins.COMPILER, foreign=False)
     report("4/6 unpacking wheels")
     for name, path in wheels.items():
-        _unzip(path, root / bundle.SITE if name != "executorch" else work / name, parts.WHEELS[name].drop)
-        made.append({"name": name, "version": parts.WHEELS[name].version, "sha256": _sha256(path)})
+        _unzip(path, root / bundle.SITE if name != "executorch" else work / name, pins.WHEELS[name].drop)
+        made.append({"name": name, "version": pins.WHEELS[name].version, "sha256": _sha256(path)})
     report("5/6 compiling the runner for ExecuTorch")
     _unzip(compiler, work / "compiler", ())
     _compile(work, root, headers)
@@ -95,7 +96,7 @@ def _make(work: Path, downloads: Path, report: Report) -> None:
     (work / bundle.LOCK).write_text(json.dumps(document, indent=2), encoding="utf-8")
 
 
-def _wheel(folder: Path, name: str, wheel: parts.Wheel, foreign: bool) -> Path:
+def _wheel(folder: Path, name: str, wheel: pins.Wheel, foreign: bool) -> Path:
     """Return the wheel, fetched by pip with its hash required; a whole one from before is taken as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     found = _known(folder, wheel)
@@ -107,7 +108,7 @@ def _wheel(folder: Path, name: str, wheel: parts.Wheel, foreign: bool) -> Path:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes", "--requirement", str(requirement), "--dest", str(folder)]
     if foreign:
-        version = parts.PYTHON.replace(".", "")
+        version = pins.PYTHON.replace(".", "")
         command += ["--python-version", version, "--implementation", "cp"]
         command += [word for tag in (f"cp{version}", "abi3", "none") for word in ("--abi", tag)]
         command += [word for tag in _PLATFORMS for word in ("--platform", f"{tag}_aarch64")]
@@ -118,7 +119,7 @@ def _wheel(folder: Path, name: str, wheel: parts.Wheel, foreign: bool) -> Path:
     return found
 
 
-def _known(folder: Path, wheel: parts.Wheel) -> Path | None:
+def _known(folder: Path, wheel: pins.Wheel) -> Path | None:
     return next((path for path in sorted(folder.glob("*.whl")) if _sha256(path) in wheel.sha256), None)
 
 
@@ -214,7 +215,7 @@ def survey() -> dict[str, Any]:
     except RuntimeMissingError:
         found = {}
     ready = bool(found)
-    wanted = {name: wheel.version for name, wheel in parts.WHEELS.items()}
+    wanted = {name: wheel.version for name, wheel in pins.WHEELS.items()}
     versions = {"qemu-user": found.get("qemu-user"), **{name: found.get(name) for name in wanted}}
     return {
         "connection": "emulator",

@@ -23,7 +23,7 @@ from exporter.core.types import (
     extents,
     stored_bytes,
 )
-from exporter.targets.tflite_plan import Graph, lifetimes
+from exporter.targets.tflite.plan import Graph, lifetimes
 
 # builtin operator -> normal kind
 _KINDS = {

@@ -1,7 +1,7 @@
 """GCN, the global correction network of CoCorrRec: in the cloud, it corrects A and c of a device's SCN.
 
 Code name -> paper symbol: CorrectionNet.forward gives K_A or K_c before eq. 14, attention_weight P, bias_weight Q,
-hidden H. Sizes are those of models/scn.py.
+hidden H. Sizes are those of network.py.
 """
 
 # mypy: allow-subclassing-any

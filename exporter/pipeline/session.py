@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter import judge, store
-from exporter.core import package
+from exporter.artifact import store, weights
+from exporter.connections import running
 from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError
 from exporter.core.types import Arrays, RunResult
-from exporter.targets import TARGETS
+from exporter.pipeline.subjects import specs, subject_of
 
 # Puts the mapper's output [1, L, P] for a structure [1, L] into a package; the cloud's code, which knows the model.
 Pack = Callable[[np.ndarray, np.ndarray], bytes]
@@ -69,8 +69,8 @@ def packages(mapper: Path, received: list[bytes], pack: Pack) -> list[bytes]:
     read = [Upload.from_bytes(data) for data in received]
     structure = np.array([one.structure for one in read], np.float32)[:, None]
     latent = np.stack([one.latent for one in read])[:, None]
-    weights = run(mapper, {"structure": structure, "latent": latent}).outputs["weights"]
-    return [pack(*pair) for pair in zip(structure, weights, strict=True)]
+    own = run(mapper, {"structure": structure, "latent": latent}).outputs["weights"]
+    return [pack(*pair) for pair in zip(structure, own, strict=True)]
 
 
 def play(
@@ -94,9 +94,9 @@ def play(
         if structure not in subnets:
             raise ArtifactError(f"no program for the structure {structure}; export subnet_external for it")
         users = [user for user, own in enumerate(structures) if own == structure]
-        weights = [open_package(subnets[structure], received[user]) for user in users]
+        own = [open_package(subnets[structure], received[user]) for user in users]
         inputs = {"item_ids": item_ids[users][:, None], "candidate_ids": candidates[users][:, None]}
-        inputs |= {name: np.stack([one[name] for one in weights]) for name in weights[0]}
+        inputs |= {name: np.stack([one[name] for one in own]) for name in own[0]}
         result = run(subnets[structure], inputs)
         swaps: tuple[float | None, ...] = result.swap_ms or (None,) * len(users)
         for at, user in enumerate(users):
@@ -109,14 +109,14 @@ def open_package(subnet: Path, data: bytes) -> dict[str, np.ndarray]:
     external = store.read_manifest(subnet).get("external")
     if external is None:
         raise ArtifactError(f"{subnet}: its weights are inside; export its form subnet_external")
-    shapes = {spec.name: spec.shape for spec in judge.specs(external["tensors"])}
-    return package.from_bytes(data, shapes, external["metadata"], "the package")
+    shapes = {spec.name: spec.shape for spec in specs(external["tensors"])}
+    return weights.from_bytes(data, shapes, external["metadata"], "the package")
 
 
 def run(folder: Path, inputs: Arrays) -> RunResult:
     """Run the artifact in `folder` on [cases, ...] inputs; raises RuntimeFailureError where it gives no outputs."""
     manifest = store.read_manifest(folder)
-    ran = judge.run(judge.Subject.of(folder, manifest, TARGETS[manifest["target"]]), inputs, warmup=0, iterations=0)
+    ran = running.run(subject_of(folder, manifest), inputs, warmup=0, iterations=0)
     if ran.result is None:
         raise RuntimeFailureError(f"{folder}: {ran.reason}")
     return ran.result

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.gcn import GCN, Correction, fuse
 from models.layers import (
     ItemEmbedding,
     LayerNorm,
@@ -27,6 +26,7 @@ from models.layers import (
     normalise,
     tower_product,
 )
+from models.scn.gcn import GCN, Correction, fuse
 
 ROPE_BASE = 10_000.0
 INITIAL_STD = 0.02

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.extras import converting, without_noise
 from exporter.core.types import Captured
-from exporter.passes.ranges import narrow
+from exporter.graph.ranges import narrow
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,1 @@
+"""CoCorrRec: the self-correction network, its global correction network, and the programs of both."""
