@@ -14,6 +14,7 @@ from pathlib import Path
 from weights import request_for
 
 from exporter import pipeline
+from exporter.artifact.results import Refusal
 from exporter.targets import TARGETS
 from models.zoo import MODELS, load_spec
 
@@ -41,24 +42,24 @@ def measure(model: str, program: str, target: str, arguments: argparse.Namespace
     with tempfile.TemporaryDirectory() as temporary:
         chosen = model, target, program, arguments.precision
         weights, request = request_for(*chosen, arguments.checkpoints, Path(temporary))
-        (document,) = pipeline.export(request, lambda _: None)
-    if "error" in document:
-        print(f"| {model} | {program} | {weights} | {target} | {document['error']} | | | | |", flush=True)
+        (result,) = pipeline.export(request, lambda _: None)
+    if isinstance(result, Refusal):
+        print(f"| {model} | {program} | {weights} | {target} | {result.error} | | | | |", flush=True)
         return False
-    parity, p50 = document["parity"], document["latency"]["p50_us"]
+    parity, flops, latency = result.manifest.parity, result.manifest.flops, result.manifest.latency
     error = "-"
-    if parity["max_abs_error"] is not None:
-        output = max(parity["output_errors"], key=parity["output_errors"].__getitem__)
-        allowed = parity["tolerance"]["max_abs_error"][output]
-        error = f"{parity['max_abs_error']:.2e} of {allowed:.1e} in {output}"
-    overlap = "-" if parity["top10_overlap"] is None else f"{parity['top10_overlap']:.4f}"
-    time = "not measured" if p50 is None else f"{p50:.0f} us"
+    if parity.max_abs_error is not None:
+        output = max(parity.output_errors, key=parity.output_errors.__getitem__)
+        allowed = parity.tolerance.max_abs_error[output]
+        error = f"{parity.max_abs_error:.2e} of {allowed:.1e} in {output}"
+    overlap = "-" if parity.top10_overlap is None else f"{parity.top10_overlap:.4f}"
+    time = "not measured" if latency.p50_us is None else f"{latency.p50_us:.0f} us"
     print(
-        f"| {model} | {program} | {weights} | {target} | {parity['verdict']} | {error} | {overlap}"
-        f" | {document['flops']['macs']:,} | {time} |",
+        f"| {model} | {program} | {weights} | {target} | {parity.verdict} | {error} | {overlap}"
+        f" | {flops.macs:,} | {time} |",
         flush=True,
     )
-    return bool(parity["verdict"] == "pass")
+    return bool(parity.verdict == "pass")
 
 
 if __name__ == "__main__":

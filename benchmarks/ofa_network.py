@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from exporter import pipeline
+from exporter.artifact.results import Refusal, Result
 from exporter.pipeline import session
 from exporter.pipeline.source import PRETRAINED
 from exporter.targets import TARGETS
@@ -42,16 +43,16 @@ def packer(model: Supernet) -> session.Pack:
 
 def export(
     arguments: argparse.Namespace, output: Path, program: str, target: str, structure: str | None = None
-) -> dict:
+) -> Result:
     """Export one artifact; end the benchmark where it does not pass."""
     place = output / (structure or "any")
-    request = pipeline.ExportRequest(
-        "ofa", target, program, "generic", arguments.checkpoint, None, place, structure=structure
-    )
-    (document,) = pipeline.export(request, lambda _: None)
-    if document.get("parity", {}).get("verdict") != "pass":
-        raise SystemExit(f"{program} on {target}: {document.get('error') or document['parity']['reason']}")
-    return document
+    choice = pipeline.ProgramChoice("ofa", program, arguments.checkpoint, structure=structure)
+    (result,) = pipeline.export(pipeline.ExportRequest(choice, target, place), lambda _: None)
+    if isinstance(result, Refusal):
+        raise SystemExit(f"{program} on {target}: {result.error}")
+    if result.manifest.parity.verdict != "pass":
+        raise SystemExit(f"{program} on {target}: {result.manifest.parity.reason}")
+    return result
 
 
 def torch_scores(model: Supernet, item_ids: np.ndarray, candidate_ids: np.ndarray) -> np.ndarray:
@@ -88,10 +89,10 @@ def main() -> None:
         for target in arguments.targets.split(","):
             controller = export(arguments, output, "controller", target)
             subnets = {one: export(arguments, output, "subnet_external", target, one) for one in structures}
-            places = {structure: Path(document["artifact"]) for structure, document in subnets.items()}
+            places = {structure: Path(subnet.place) for structure, subnet in subnets.items()}
             sessions = session.play(
-                Path(controller["artifact"]),
-                Path(mapper["artifact"]),
+                Path(controller.place),
+                Path(mapper.place),
                 places,
                 packer(model),
                 item_ids,
@@ -111,8 +112,8 @@ def main() -> None:
     _print_traffic(model, sessions)
 
 
-def _us(document: dict) -> str:
-    value = document["latency"]["p50_us"]
+def _us(result: Result) -> str:
+    value = result.manifest.latency.p50_us
     return "not measured" if value is None else f"{value:.0f} us"
 
 

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from exporter.measure import figures
 from exporter.measure.growth import LENGTHS, line
-from exporter.pipeline import ExportRequest, export, growth
+from exporter.pipeline import ExportRequest, ProgramChoice, export, growth
 from exporter.pipeline import source as sources
 from exporter.profiles import load
 from models.zoo import load_spec
@@ -48,18 +48,17 @@ LEFT_OUT = {
 def row(name: str, target: str) -> dict[str, Any]:
     """Return the figures of one model, all per token; those of the artifact from its own file."""
     quiet = lambda _message: None  # noqa: E731
-    request = ExportRequest(name, target, None, "generic", None, "fp32", Path(), untrained=True)
-    longest = sources.load(request, max(LENGTHS))
+    longest = sources.load(ProgramChoice(name, untrained=True), max(LENGTHS))
     lowering = growth.Lowering(target, "fp32", load("generic").options_for(target))
-    lines = figures.growth(growth.points(longest, lowering, LENGTHS, None, 1, quiet))["lines"]
+    lines = figures.growth(growth.points(longest, lowering, LENGTHS, None, 1, quiet)).lines
     return {
         "model": name,
         "published": PUBLISHED.get(name),
         "hooks": longest.module_hook_macs(),
         "products": products(longest),
-        "artifact_macs": lines["macs"]["per_token"],
-        "artifact_flops": lines["flops"]["per_token"],
-        "steps": lines["flops"]["steps"],
+        "artifact_macs": lines.macs.per_token,
+        "artifact_flops": lines.flops.per_token,
+        "steps": lines.flops.steps,
     }
 
 
@@ -80,28 +79,28 @@ def exchange(target: str) -> str:
     with tempfile.TemporaryDirectory() as name:
         made = {}
         for program in ("rerank", "hidden_state", "correct", "rerank_corrected"):
-            request = ExportRequest("scn", target, program, "paper-links", None, "fp32", Path(name), untrained=True)
-            (made[program],) = export(request, lambda _message: None)
-    sizes = {
-        way: {one["name"]: 4 * math.prod(one["shape"]) for one in made["correct"][side] if one["name"] in names}
-        for way, side, names in (
-            ("up", "inputs", made["correct"]["exchange"]["up"]),
-            ("down", "outputs", made["correct"]["exchange"]["down"]),
-        )
-    }
-    times = {program: document["latency"]["p50_us"] for program, document in made.items()}
-    found = figures.network(sizes["up"], sizes["down"], made["rerank"]["links"], times["rerank"])
+            choice = ProgramChoice("scn", program, untrained=True)
+            request = ExportRequest(choice, target, Path(name), "paper-links", "fp32")
+            (result,) = export(request, lambda _message: None)
+            made[program] = result.manifest
+    cloud = made["correct"]
+    up, down = (
+        {tensor.name: 4 * math.prod(tensor.shape) for tensor in tensors if tensor.name in names}
+        for tensors, names in ((cloud.inputs, cloud.exchange.up), (cloud.outputs, cloud.exchange.down))
+    )
+    times = {program: manifest.latency.p50_us for program, manifest in made.items()}
+    found = figures.network(up, down, made["rerank"].links, times["rerank"])
     device = times["hidden_state"] + times["rerank_corrected"]
     lines = [
-        f"up {found['up_bytes']:,} B, down {found['down_bytes']:,} B; `correct` takes {times['correct']:,.0f} us",
+        f"up {found.up_bytes:,} B, down {found.down_bytes:,} B; `correct` takes {times['correct']:,.0f} us",
         f"and the device {device:,.0f} us in two programs, where `rerank` alone takes {times['rerank']:,.0f} us:\n",
         "| link | up, ms | down, ms | exchange with the cloud's time, ms | `rerank` runs meanwhile |",
         "|---|---:|---:|---:|---:|",
     ]
-    for link in found["links"]:
-        whole = link["total_ms"] + times["correct"] / 1e3
+    for link in found.links:
+        whole = link.total_ms + times["correct"] / 1e3
         calls = 1e3 * whole / times["rerank"]
-        lines.append(f"| {link['link']} | {link['up_ms']:.3f} | {link['down_ms']:.3f} | {whole:.3f} | {calls:,.1f} |")
+        lines.append(f"| {link.link} | {link.up_ms:.3f} | {link.down_ms:.3f} | {whole:.3f} | {calls:,.1f} |")
     return "\n".join(lines)
 
 

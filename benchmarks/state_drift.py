@@ -18,6 +18,7 @@ import torch
 from weights import request_for
 
 from exporter import pipeline
+from exporter.artifact.results import Refusal
 from exporter.parity.drift import Drift, drift
 from exporter.pipeline import session
 from exporter.pipeline import source as sources
@@ -88,10 +89,10 @@ def measure(
 ) -> tuple[str, str, Drift]:
     """Export a step program, play it beside torch and return whose weights it has, its verdict and the drift."""
     weights, request = request_for(model, target, "step", precision, arguments.checkpoints, output / precision)
-    (document,) = pipeline.export(request, lambda _: None)
-    if "error" in document:
-        raise SystemExit(f"{model} on {target}: {document['error']}")
-    source = sources.load(request)
+    (result,) = pipeline.export(request, lambda _: None)
+    if isinstance(result, Refusal):
+        raise SystemExit(f"{model} on {target}: {result.error}")
+    source = sources.load(request.choice)
     golden = source.checkpoint.golden
     sessions = arguments.sessions
     clicks = clicks_of(golden["item_ids"], arguments.steps, sessions)
@@ -99,8 +100,8 @@ def measure(
     names = list(source.program.state.values())
     start = {name: part.numpy()[:, None] for name, part in zip(names, source.module.start(sessions), strict=True)}
     expected = play_torch(source.module, clicks, candidates)
-    actual = play_artifact(Path(document["artifact"]), source.program, start, clicks, candidates)
-    return weights, document["parity"]["verdict"], drift(expected, actual)
+    actual = play_artifact(Path(result.place), source.program, start, clicks, candidates)
+    return weights, result.manifest.parity.verdict, drift(expected, actual)
 
 
 if __name__ == "__main__":

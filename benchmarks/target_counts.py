@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exporter.measure.flops import FlopCount, count
-from exporter.pipeline import ExportRequest, growth
+from exporter.pipeline import ProgramChoice, growth
 from exporter.pipeline import source as sources
 from exporter.profiles import load
 from exporter.targets import TARGETS
@@ -24,8 +24,7 @@ AGREE = 0.02
 
 def counts(model: str, program: str) -> dict[str, FlopCount]:
     """Return the count of one program by target."""
-    request = ExportRequest(model, "all", program, "generic", None, "fp32", Path(), untrained=True)
-    source = sources.load(request)
+    source = sources.load(ProgramChoice(model, program, untrained=True))
     found = {}
     for target in TARGETS:
         lowering = growth.Lowering(target, "fp32", load("generic").options_for(target))

@@ -13,6 +13,5 @@ def request_for(
     own = checkpoints / model
     checkpoint = own if (own / "config.json").exists() else None
     weights = "own" if checkpoint else "shipped" if (sources.PRETRAINED / model).exists() else "untrained"
-    return weights, pipeline.ExportRequest(
-        *(model, target, program, "generic", checkpoint, precision, output), untrained=weights == "untrained"
-    )
+    choice = pipeline.ProgramChoice(model, program, checkpoint, untrained=weights == "untrained")
+    return weights, pipeline.ExportRequest(choice, target, output, precision=precision)

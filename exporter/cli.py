@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -15,10 +16,10 @@ from exporter.core.types import Precision
 from exporter.targets import TARGETS
 from safeio.places import parse_path
 
-__all__ = ["app", "main"]
+if TYPE_CHECKING:
+    from exporter.artifact.results import Refusal, Result
 
-_EXIT_CODES = {"pass": 0, "fail": 1, "unverified": 3}
-_BUDGET_CODES = {True: 0, False: 1, None: 3}
+__all__ = ["app", "main"]
 
 
 class _Commands(TyperGroup):
@@ -86,23 +87,16 @@ def _progress(message: str) -> None:
     typer.echo(f"... {message}", err=True)
 
 
-def _finish(documents: list[dict[str, Any]], document: dict[str, Any], as_json: bool) -> NoReturn:
-    """Show the result and exit."""
+def _finish(results: "Sequence[Result | Refusal]", document: Mapping[str, object], as_json: bool) -> NoReturn:
+    """Show the results, or the document that has them, and exit."""
     if as_json:
         typer.echo(json.dumps(document, indent=2, allow_nan=False))
     else:
         from exporter.report.console import print_artifacts
 
-        print_artifacts(documents)
-    sys.exit(_code(documents))
-
-
-def _code(documents: list[dict[str, Any]]) -> int:
-    """Return 0 for pass, 1 for fail or over budget, 3 for unverified; a failure outweighs what is unverified."""
-    codes = {1 if "error" in one else _EXIT_CODES[one["parity"]["verdict"]] for one in documents}
-    # A budget that could not be measured is no more kept than an artifact that could not be run is verified.
-    codes |= {_BUDGET_CODES[row["within"]] for one in documents for row in one.get("budgets", ())}
-    return 1 if 1 in codes else max(codes)
+        print_artifacts(results)
+    codes = {result.exit_code for result in results}
+    sys.exit(1 if 1 in codes else max(codes))
 
 
 def _add_export(model: str) -> None:
@@ -133,21 +127,23 @@ def _add_export(model: str) -> None:
         as_json: Json = False,
     ) -> None:
         request = pipeline.ExportRequest(
-            model=model,
+            choice=pipeline.ProgramChoice(
+                model=model,
+                program=program,
+                checkpoint=checkpoint,
+                history=history,
+                structure=structure,
+                embeddings=embeddings,
+                untrained=untrained,
+            ),
             target=target,
-            program=program,
-            profile=profile,
-            checkpoint=checkpoint,
-            precision=precision,
             output=output,
-            history=history,
-            structure=structure,
-            embeddings=embeddings,
-            untrained=untrained,
+            profile=profile,
+            precision=precision,
         )
-        documents = pipeline.export(request, _progress)
-        whole = {"schema_version": 1, "artifacts": documents} if target == "all" else documents[0]
-        _finish(documents, whole, as_json)
+        results = pipeline.export(request, _progress)
+        documents = [result.to_json() for result in results]
+        _finish(results, {"schema_version": 1, "artifacts": documents} if target == "all" else documents[0], as_json)
 
 
 for _model in pipeline.model_names():
@@ -161,8 +157,8 @@ def parity(
     as_json: Json = False,
 ) -> None:
     """Run an artifact's golden cases again and judge it, from its folder alone."""
-    document = pipeline.parity(artifact, _progress, connection)
-    _finish([document], document, as_json)
+    result = pipeline.parity(artifact, _progress, connection)
+    _finish([result], result.to_json(), as_json)
 
 
 @app.command("profile")
@@ -182,14 +178,15 @@ def profile(
 ) -> None:
     """Count, measure and time an artifact; the figures go into its manifest.json."""
     request = pipeline.ProfileRequest(artifact, iterations, samples, against, checkpoint, connection)
-    document = pipeline.profile(request, _progress)
+    result = pipeline.profile(request, _progress)
     if as_json:
-        typer.echo(json.dumps(document, indent=2, allow_nan=False))
+        typer.echo(json.dumps(result.to_json(), indent=2, allow_nan=False))
     else:
         from exporter.report.profile import print_profile
 
-        print_profile(document)
-    sys.exit(1 if strict and document["flops"]["uncounted"] else _code([document]))
+        print_profile(result)
+    uncounted = result.manifest.flops.uncounted if result.manifest.flops else ()
+    sys.exit(1 if strict and uncounted else result.exit_code)
 
 
 @app.command("swap")
@@ -200,8 +197,8 @@ def swap(
     as_json: Json = False,
 ) -> None:
     """Give an artifact the weights of another user with the same structure; nothing is lowered again."""
-    document = pipeline.swap(artifact, package, output, _progress)
-    _finish([document], document, as_json)
+    result = pipeline.swap(artifact, package, output, _progress)
+    _finish([result], result.to_json(), as_json)
 
 
 @app.command("run")

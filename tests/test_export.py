@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def rehash(folder: Path) -> None:
     """Make the manifest agree with changed files, as somebody who hides a change would."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["files"] = store.list_files(folder)
+    manifest["files"] = [asdict(file) for file in store.list_files(folder)]
     path.write_text(json.dumps(manifest))
 
 

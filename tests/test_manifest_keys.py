@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+
+from exporter.artifact import manifest, store
 
 KEYS = Path(__file__).with_name("manifest_keys.json")
 
@@ -42,6 +45,19 @@ def test_the_keys_of_a_manifest_stay(target: str, artifacts: dict[str, Path]) ->
     same = {path: names for path, names in found.items() if "NoneType" not in names + expected[path]}
     assert same == {path: names for path, names in expected.items() if path in same}
     assert len(same) > len(expected) * 0.8
+
+
+def test_the_schema_of_a_manifest_is_published(artifacts: dict[str, Path]) -> None:
+    """To write it anew: json.dumps(manifest.json_schema(), indent=2) and a line end."""
+    published = Path(manifest.__file__).with_name(manifest.SCHEMA_FILE).read_text()
+    assert published == json.dumps(manifest.json_schema(), indent=2) + "\n"
+    schema = jsonschema.Draft202012Validator(json.loads(published))
+    schema.check_schema(schema.schema)
+    for artifact in artifacts.values():
+        document = json.loads((artifact / "manifest.json").read_text())
+        schema.validate(document)
+        assert not schema.is_valid({**document, "parity": {"verdict": "passed"}})
+        assert json.loads(json.dumps(store.read_manifest(artifact).to_json())) == document
 
 
 if __name__ == "__main__":

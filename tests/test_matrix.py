@@ -27,8 +27,9 @@ TAKE_FLOATS = [
 def export(
     model: str, program: str, folder: Path, output: Path, target: str = "all", precision: str | None = None
 ) -> dict[str, dict]:
-    request = pipeline.ExportRequest(model, target, program, "generic", folder, precision, output)
-    documents = pipeline.export(request, lambda _: None)
+    choice = pipeline.ProgramChoice(model, program, folder)
+    request = pipeline.ExportRequest(choice, target, output, precision=precision)
+    documents = [result.to_json() for result in pipeline.export(request, lambda _: None)]
     assert not [document["error"] for document in documents if "error" in document]
     return {document["target"]: document for document in documents}
 
@@ -42,7 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def products(model: str, program: str, folder: Path) -> int:
     """MACs of the matrix products of a program, as torch's own counter sees them while it runs."""
-    source = sources.load(pipeline.ExportRequest(model, "all", program, "generic", folder, None, Path()))
+    source = sources.load(pipeline.ProgramChoice(model, program, folder))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         source.module(*(torch.from_numpy(array[0]) for array in source.inputs.values()))
     return int(counter.get_total_flops()) // 2

@@ -106,7 +106,7 @@ def test_each_package_gives_its_own_users_scores(
         write_package(file, small_ofa_model.backbone, selection.structure, selected_package(small_ofa_model, selection))
         ended = run_here(capfd, "swap", artifact, file, "--output", tmp_path / f"{user}", "--json")
         assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
-        assert store.changed_file(tmp_path / f"{user}", ended.document) is None
+        assert store.changed_file(tmp_path / f"{user}", store.read_manifest(tmp_path / f"{user}").files) is None
         found.append(_scores_in_place(tmp_path / f"{user}", users, 2))
     expected = tiny_ofa.scores(small_ofa_model, users["item_ids"][2:3], users["candidate_ids"][2:3])
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-4)
@@ -117,7 +117,7 @@ def test_each_package_gives_its_own_users_scores(
 def _scores_in_place(artifact: Path, users: dict[str, np.ndarray], user: int) -> np.ndarray:
     """Return a user's scores with the weights that lie in the artifact: in its data file, or read as an app would."""
     inputs = {name: array[user : user + 1, None] for name, array in users.items()}
-    if store.read_manifest(artifact)["external"]["data_file"] is None:
+    if store.read_manifest(artifact).external.data_file is None:
         weights = load_file(artifact / "weights.safetensors")
         inputs |= {name: tensor[None] for name, tensor in weights.items()}
     return session.run(artifact, inputs).outputs["scores"]
@@ -247,7 +247,7 @@ def test_bad_packages(
     output = shutil.copytree(artifact, tmp_path / "earlier")
     ended = run_here(capfd, "swap", artifact, file, "--output", output)
     assert (ended.code, part in ended.error_line()) == (2, True), ended.err
-    assert store.changed_file(output, store.read_manifest(output)) is None
+    assert store.changed_file(output, store.read_manifest(output).files) is None
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -1,7 +1,5 @@
 """The rewrites for 16-bit floats: what they compute is the same, and fits where it did not."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -80,7 +78,7 @@ def test_the_widest_value_is_found_in_any_case(forms: dict[str, nn.Module]) -> N
 
 @pytest.mark.parametrize(("model", "program", "outgrows"), [("scn", "rerank", False), ("ofa", "subnet", True)])
 def test_only_what_outgrows_16_bits_is_rewritten(model: str, program: str, outgrows: bool) -> None:
-    source = sources.load(pipeline.ExportRequest(model, "all", program, "generic", None, None, Path()))
+    source = sources.load(pipeline.ProgramChoice(model, program))
     assert (source.captured("inputs", "within_half") is not source.captured("inputs", "captured")) == outgrows
 
 

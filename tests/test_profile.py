@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,9 @@ def test_everything_is_measured_and_lands_in_the_manifest(artifact: Path, capfd:
     manifest = json.loads((artifact / "manifest.json").read_text())
     samples = document.pop("samples_us")
     assert document == {**manifest, "artifact": str(artifact)}
-    assert {key: manifest[key] for key in ("files", "parity", "inputs")} == {
-        key: before[key] for key in ("files", "parity", "inputs")
-    }
-    assert store.changed_file(artifact, manifest) is None
+    after = store.read_manifest(artifact)
+    assert (after.files, after.parity, after.inputs) == (before.files, before.parity, before.inputs)
+    assert store.changed_file(artifact, after.files) is None
     memory, latency = manifest["memory"], manifest["latency"]
     assert memory["embedding_bytes"] == 12_102 * 64 * 4
     parts = sum(memory[f"{part}_bytes"] for part in ("embedding", "body", "head"))
@@ -49,7 +49,7 @@ def test_everything_is_measured_and_lands_in_the_manifest(artifact: Path, capfd:
     assert min(samples) <= latency["p50_us"] <= latency["p90_us"] <= latency["p99_us"] <= max(samples)
     growth = manifest["growth"]
     assert [point["tokens"] for point in growth["points"]] == [10, 15, 20, 25]
-    assert growth["points"][0]["flops"] == manifest["flops"]["total"] == before["flops"]["total"]
+    assert growth["points"][0]["flops"] == manifest["flops"]["total"] == before.flops.total
     assert growth["module_hook_macs_per_token"] == 16_640
     # A whole mini-batch of ten more clicks costs the same wherever it comes: the cost per click does not grow.
     ten = [growth["points"][at + 2]["flops"] - growth["points"][at]["flops"] for at in (0, 1)]
@@ -69,9 +69,8 @@ def test_the_cost_of_attention_grows_with_the_length(small_ofa: Path, tmp_path: 
     assert made.code == 0, made.err
     ended = run_here(capfd, "profile", made.document["artifact"], "--checkpoint", small_ofa, "--iterations", "5")
     assert ended.code == 0, ended.err
-    manifest = store.read_manifest(Path(made.document["artifact"]))
-    steps = manifest["growth"]["lines"]["flops"]["steps"]
-    assert steps == sorted(steps) and steps[-1] > 1.01 * steps[0]
+    steps = store.read_manifest(Path(made.document["artifact"])).growth.lines.flops.steps
+    assert list(steps) == sorted(steps) and steps[-1] > 1.01 * steps[0]
     assert "FLOPs per click from point to point" in ended.out
 
 
@@ -109,7 +108,7 @@ def test_what_has_no_formula_is_listed_and_fails_if_strict(artifact: Path, capfd
     last.output[0], output = "before", last.output[0]
     model.graph.node.append(onnx.helper.make_node("HardSwish", ["before"], [output]))
     onnx.save(model, file)
-    store.write_manifest(artifact, {**store.read_manifest(artifact), "files": store.list_files(artifact)})
+    store.write_manifest(artifact, replace(store.read_manifest(artifact), files=store.list_files(artifact)))
     for options, code in (((), 0), (("--strict",), 1)):
         ended = run_here(capfd, "profile", artifact, "--iterations", "5", *options)
         assert (ended.code, "not counted: HardSwish x1" in ended.out) == (code, True), ended.err
@@ -120,8 +119,8 @@ def test_other_lengths_need_the_checkpoint_that_the_artifact_comes_from(
 ) -> None:
     """Without it the figures of the file are still there, and per click is null with the reason."""
     manifest = store.read_manifest(artifact)
-    manifest["source"]["checkpoint_sha256"] = "0" * 64
-    store.write_manifest(artifact, manifest)
+    source = replace(manifest.source, checkpoint_sha256="0" * 64)
+    store.write_manifest(artifact, replace(manifest, source=source))
     ended = run_here(capfd, "profile", artifact, "--iterations", "5", "--json")
     assert ended.code == 0
     flops, growth = ended.document["flops"], ended.document["growth"]

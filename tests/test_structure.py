@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "exporter.parity": {"exporter.core"},
     "exporter.profiles": {"exporter.core"},
     "exporter.artifact": {"exporter.core"},
-    "exporter.report": set(),
+    "exporter.report": {"exporter.core", "exporter.artifact"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "graph", "targets", "mil", "profiles", "artifact", "connections")),
         *("exporter." + room for room in ("measure", "parity")),
@@ -28,7 +28,9 @@ MAY_IMPORT = {
         "models.checkpoint",
         "models.untrained",
     },
-    "exporter.cli": {"exporter.core", "exporter.pipeline", "exporter.targets", "exporter.report", "exporter.__main__"},
+    "exporter.cli": {
+        *("exporter." + room for room in ("core", "pipeline", "targets", "report", "artifact.results", "__main__"))
+    },
     "exporter.__main__": {"exporter.cli"},
     "models": set(),
     "safeio": set(),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from commands import run_here
 
 from exporter.artifact import store
+from exporter.artifact.results import Result
 from exporter.connections import running
 from exporter.connections.host import HostConnection
+from exporter.core.sections import Parity
 from exporter.core.types import TensorSpec
-from exporter.parity.section import Section, judged, unjudged
+from exporter.parity.section import judged
 from exporter.report.console import print_artifacts
 from exporter.targets import TARGETS
 
@@ -39,10 +42,10 @@ def remainder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def section(remainder: Path) -> Callable[[np.ndarray, np.ndarray], Section]:
+def section(remainder: Path) -> Callable[[np.ndarray, np.ndarray], Parity]:
     """Judge the package on one case with given scores of torch."""
 
-    def run(x: np.ndarray, scores: np.ndarray) -> Section:
+    def run(x: np.ndarray, scores: np.ndarray) -> Parity:
         outputs = (TensorSpec("scores", (1, 3), "float32"),)
         subject = running.Subject(TARGETS["coreml"], remainder, {}, outputs, 1, HostConnection())
         ran = running.run(subject, {"x": x[None]}, 0, 0)
@@ -62,18 +65,19 @@ def test_run_warns(remainder: Path, tmp_path: Path, capfd: pytest.CaptureFixture
         assert outputs["scores"].tolist() == [[1.0, 1.0, 0.0]]
 
 
-def test_the_verdict_carries_it(section: Callable[..., Section], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdict_carries_it(
+    section: Callable[..., Parity], artifacts: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     found = section(X, FLOOR)
-    assert (found["verdict"], found["max_abs_error"], len(found["unsettled"])) == ("unverified", 0.0, 1)
-    assert found["unsettled"][0] in found["reason"]
-    assert (section(X, C)["verdict"], len(section(X, C)["unsettled"])) == ("fail", 1)
+    assert (found.verdict, found.max_abs_error, len(found.unsettled)) == ("unverified", 0.0, 1)
+    assert found.unsettled[0] in str(found.reason)
+    assert (section(X, C).verdict, len(section(X, C).unsettled)) == ("fail", 1)
     settled = section(abs(X), abs(C))
-    assert (settled["verdict"], settled["unsettled"]) == ("pass", [])
-    assert unjudged("unverified", "why")["unsettled"] == []
-    rows = {"model": "m", "program": "p", "profile": "generic", "precision": "fp32", "target": "coreml", "source": {}}
-    print_artifacts([{**rows, "artifact": "here", "parity": found}])
+    assert (settled.verdict, settled.unsettled) == ("pass", ())
+    manifest = store.read_manifest(artifacts["coreml"])
+    print_artifacts([Result(replace(manifest, parity=found), "here")])
     shown = capsys.readouterr().out
-    assert f"unverified: {found['reason']}" in shown
+    assert f"unverified: {found.reason}" in shown
     assert "pass" not in shown
 
 
@@ -90,7 +94,7 @@ def test_an_artifact_that_was_a_pass_is_so_no_more(
     spec = {"shape": [1, 3], "dtype": "float32"}
     manifest |= {"inputs": [{"name": "x", **spec}], "outputs": [{"name": "scores", **spec}], "candidates": 3}
     np.savez(folder / "golden.npz", **{"inputs.x": X[None], "outputs.scores": FLOOR[None]})
-    manifest["files"] = store.list_files(folder)
+    manifest["files"] = list(map(asdict, store.list_files(folder)))
     (folder / "manifest.json").write_text(json.dumps(manifest))
     ended = run_here(capfd, "parity", folder)
     assert (ended.code, "only a Mac can tell" in ended.out, ended.err.count("Traceback")) == (3, True, 0), ended.err

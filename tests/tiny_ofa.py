@@ -52,7 +52,7 @@ def scores(model: Supernet, item_ids: np.ndarray, candidate_ids: np.ndarray) -> 
 
 def export(folder: Path, output: Path, program: str, target: str = "all", **chosen: str) -> dict[str, dict]:
     """Export with nothing but the defaults of the command; return the documents by target."""
-    request = pipeline.ExportRequest("ofa", target, program, "generic", folder, None, output, **chosen)
-    documents = pipeline.export(request, lambda _: None)
+    request = pipeline.ExportRequest(pipeline.ProgramChoice("ofa", program, folder, **chosen), target, output)
+    documents = [result.to_json() for result in pipeline.export(request, lambda _: None)]
     assert not [document["error"] for document in documents if "error" in document]
     return {document["target"]: document for document in documents}

@@ -1,46 +1,55 @@
-"""What manifest.json may say: names, types and ranges of all its sections, so that no reader meets anything else.
+"""The manifest of an artifact: its typed form, how it is read from a stranger and written, and its JSON Schema.
 
-A manifest comes from a stranger. Keys that are not known here are left alone, as later versions add some; a section
-that a command has not written yet is absent.
+Keys that are not known here are kept at the top, as later versions add some. A section that no command has written yet
+is absent; `manifest.schema.json` beside this file is the published schema.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
 
-from exporter.core.types import Precision, Verdict
+from exporter.core.sections import (
+    Budget,
+    Count,
+    Exchange,
+    External,
+    Flops,
+    Growth,
+    Latency,
+    Link,
+    Memory,
+    Network,
+    Parity,
+    Selection,
+    Source,
+    Tensor,
+)
+from exporter.core.types import Precision, Setting
+from safeio import strict_json
 from safeio.errors import has_controls
 from safeio.locks import is_unfinished
 from safeio.places import MANIFEST
 
-SCHEMA_VERSION = 1
-MAX_NUMBER = 2**63 - 1
+SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_FILE = "manifest.schema.json"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ITEM_BYTES = {"float32": 4, "float16": 2}
-_STRICT = ConfigDict(strict=True, extra="ignore")
 _WORDS_SHOWN = 60
+_LATER = ("flops", "memory", "latency", "budgets", "selection", "growth", "network")  # absent until they are known
 _NEVER_NULL = ("flops", "memory", "latency", "budgets")
 
-Count = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
-Number = Annotated[float, Field(ge=-1e300, le=1e300)]  # which infinity and NaN are not
-Extent = Annotated[int, Field(gt=0, lt=1 << 31)]
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Tensor:
-    """An input or output: its shape without a cases axis."""
-
-    name: str
-    shape: list[Extent]
-    dtype: Literal["int32", "float32"]
+class ManifestError(ValueError):
+    """What is wrong with a manifest, in one phrase."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class File:
     """A file of the artifact: its path there, its size in bytes and its SHA-256 in hexadecimal."""
 
@@ -49,224 +58,102 @@ class File:
     sha256: str
 
 
-@dataclass(frozen=True, config=_STRICT)
-class DataFile:
-    """The file that holds external weights: byte offset and dtype of each tensor."""
-
-    name: str
-    tensors: dict[str, tuple[Count, Literal["float32", "float16"]]]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class External:
-    """Weights outside the program; without a data file they are inputs."""
-
-    metadata: dict[str, str]
-    tensors: list[Tensor]
-    data_file: DataFile | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Exchange:
-    """Names of the tensors that cross the network with each call."""
-
-    up: list[str]
-    down: list[str]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Link:
-    """A network link of the profile."""
-
-    name: str
-    up_bytes_per_s: Annotated[float, Field(ge=1, le=1e15)]
-    down_bytes_per_s: Annotated[float, Field(ge=1, le=1e15)]
-    round_trip_ms: Annotated[float, Field(ge=0, le=1e9)] | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Source:
-    """Where the artifact comes from."""
-
-    checkpoint_sha256: str | None = None
-    untrained: bool = False
-    architecture: dict[str, int | str] = field(default_factory=dict)
-    versions: dict[str, str | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Parity:
-    """The verdict and the figures that it rests on."""
-
-    verdict: Verdict
-    reason: str | None = None
-    executed_on: str | None = None
-    cases: Count | None = None
-    max_abs_error: Number | None = None
-    max_rel_error: Number | None = None
-    output_errors: dict[str, Number | None] | None = None
-    top10_overlap: Number | None = None
-    kendall_tau: Number | None = None
-    flip_margin: Number | None = None
-    twice_max_error: Number | None = None
-    could_flip: Count | None = None
-    ranking_reason: str | None = None
-    unsettled: list[str] | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Uncounted:
-    """Operations without a formula."""
-
-    operation: str
-    count: Count
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Delegate:
-    """What one delegate took; null is the runtime itself."""
-
-    delegate: str | None
-    operations: dict[str, Count]
-    flops: Count | None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Flops:
-    """Counts of the artifact's own file."""
-
-    unit: str
-    total: Count | None
-    macs: Count | None
-    moved_bytes: Count | None
-    uncounted: list[Uncounted]
-    by_kind: dict[str, Count | None]
-    delegates: list[Delegate]
-    per_token: Number | None
-    per_token_method: str | None
-    per_token_reason: str | None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Memory:
-    """Bytes of constants, of the plan and of the process."""
-
-    constant_bytes: Count | None = None
-    embedding_bytes: Count | None = None
-    body_bytes: Count | None = None
-    head_bytes: Count | None = None
-    planned_activation_bytes: Count | None = None
-    plan_method: str | None = None
-    peak_rss_bytes: Count | None = None
-    baseline_rss_bytes: Count | None = None
-    artifact_rss_bytes: Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)] | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Latency:
-    """Times of single calls, in the units of their names."""
-
-    connection: str | None = None
-    threads: Count | None = None
-    warmup: Count | None = None
-    iterations: Count | None = None
-    load_ms: Number | None = None
-    first_us: Number | None = None
-    p50_us: Number | None = None
-    p90_us: Number | None = None
-    p99_us: Number | None = None
-    instructions: Count | None = None
-    conditions: dict[str, str] = field(default_factory=dict)
-    reason: str | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Budget:
-    """A limit of the profile and what the artifact needs of it."""
-
-    budget: Literal["flops_per_token", "parameters", "size_bytes", "memory_bytes", "latency_us"]
-    limit: Number
-    value: Number | None
-    within: bool | None
-    reason: str | None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Agreement:
-    """How far a smaller sub-network ranks as the chosen one."""
-
-    top10_overlap: Number | None
-    kendall_tau: Number | None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Selection:
-    """Which blocks run, and which were left out to fit."""
-
-    structure: Annotated[str, Field(max_length=64)]
-    chosen: str | None
-    logits: list[Number]
-    left_out: list[Count]
-    agreement_with_chosen: Agreement | None
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A whole manifest; the last sections come with `profile`, whose own form they have."""
+    """Everything that an artifact says of itself.
 
-    schema_version: Literal[1]
+    `options` are those of its target; `ranking` names the output whose order parity keeps; `state` names for an output
+    the input that takes it with the next call. `others` are the keys of later versions.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
     model: str
     program: str
     target: str
     profile: str
     precision: Precision
-    options: dict[str, Any]
+    options: Mapping[str, Setting]
     threads: Annotated[int, Field(ge=1, le=256)]
     model_file: str
-    files: list[File]
-    inputs: Annotated[list[Tensor], Field(min_length=1)]
-    outputs: Annotated[list[Tensor], Field(min_length=1)]
-    ranking: str | None
-    source: Source
-    parity: Parity
+    files: tuple[File, ...]
     size_bytes: Count
     parameters: Count
-    state: dict[str, str] = field(default_factory=dict)
+    inputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
+    ranking: str | None
+    state: Mapping[str, str] = field(default_factory=dict)
     external: External | None = None
     history_length: Sizes | None = None
     candidates: Sizes | None = None
     exchange: Exchange | None = None
-    links: list[Link] | None = None
+    links: tuple[Link, ...] | None = None
+    source: Source
+    parity: Parity
     flops: Flops | None = None
     memory: Memory | None = None
     latency: Latency | None = None
-    budgets: list[Budget] | None = None
+    budgets: tuple[Budget, ...] | None = None
     selection: Selection | None = None
-    growth: dict[str, Any] | None = None
-    network: dict[str, Any] | None = None
+    growth: Growth | None = None
+    network: Network | None = None
+    others: Annotated[Mapping[str, Any], SkipValidation] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that manifest.json holds, its keys in the order of the fields."""
+        document: dict[str, Any] = asdict(self)
+        others = document.pop("others")
+        for name in _LATER:
+            if document[name] is None and (
+                name != "network" or self.growth is None
+            ):  # profiled without a network: null
+                del document[name]
+        return {**document, **others}
 
 
 _SCHEMA = TypeAdapter(Manifest)
+_KEYS = {key.name for key in fields(Manifest)} - {"others"}
 
 
-def problem(document: Any, content: bytes) -> str | None:
-    """Return what is wrong with a manifest, in one phrase, or None; `document` is what the JSON in `content` says."""
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
-        return f"schema_version is not {SCHEMA_VERSION}"
+def from_json(content: bytes) -> Manifest:
+    """Return the manifest that a file's bytes say; raises ManifestError."""
     try:
-        manifest = _SCHEMA.validate_json(content)
+        document = strict_json.loads(content)
+    except ValueError as error:
+        raise ManifestError("not readable as JSON") from error
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        raise ManifestError(f"schema_version is not {SCHEMA_VERSION}")
+    others = {key: value for key, value in document.items() if key not in _KEYS}
+    try:
+        manifest = _SCHEMA.validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        return f"{place!r} is wrong: {first['msg'].lower()}, not {str(first['input'])[:_WORDS_SHOWN]!r}"
+        raise ManifestError(
+            f"{place!r} is wrong: {first['msg'].lower()}, not {str(first['input'])[:_WORDS_SHOWN]!r}"
+        ) from error
+    problem = (
+        _null_problem(document) or _text_problem(document) or _places_problem(manifest) or _names_problem(manifest)
+    )
+    if problem is not None:
+        raise ManifestError(problem)
+    return replace(manifest, others=others)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of manifest.json."""
+    schema = _SCHEMA.json_schema()
+    del schema["properties"]["others"]
+    return {"$schema": _DIALECT, **schema}
+
+
+def _null_problem(document: Mapping[str, Any]) -> str | None:
     null = next((name for name in _NEVER_NULL if name in document and document[name] is None), None)
-    if null is not None:
-        return f"{null!r} is null; a section that is not known is absent"
+    return None if null is None else f"{null!r} is null; a section that is not known is absent"
+
+
+def _text_problem(document: Mapping[str, Any]) -> str | None:
     unprintable = next(filter(has_controls, _texts(document)), None)
-    if unprintable is not None:
-        return f"{unprintable[:_WORDS_SHOWN]!r} has control characters"
-    return _places_problem(manifest) or _names_problem(manifest)
+    return None if unprintable is None else f"{unprintable[:_WORDS_SHOWN]!r} has control characters"
 
 
 def _places_problem(manifest: Manifest) -> str | None:

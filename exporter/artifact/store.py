@@ -6,15 +6,14 @@ Links are never followed in an artifact, and nothing in it is read or copied tha
 import hashlib
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
-from exporter.artifact.manifest import problem
+from exporter.artifact.manifest import File, Manifest, ManifestError, from_json
 from exporter.core.errors import ArtifactError, OutputError
 from exporter.core.types import Arrays
 from safeio import files, locks, npz, places, strict_json
@@ -35,7 +34,7 @@ class Opened:
     """An artifact as it was when it was read: its folder without links, its manifest, and what both can be told by."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     content: bytes
     identity: tuple[int, int] | None
 
@@ -46,13 +45,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def list_files(folder: Path) -> list[dict[str, Any]]:
-    """Return path, bytes and sha256 of every file below `folder` but the manifest, sorted by path."""
-    return [
-        {"path": name, "bytes": status.st_size, "sha256": sha256(folder / name)}
+def list_files(folder: Path) -> tuple[File, ...]:
+    """Return every file below `folder` but the manifest, sorted by path."""
+    return tuple(
+        File(name, status.st_size, sha256(folder / name))
         for name, status in sorted(files.tree(folder))
         if not stat.S_ISDIR(status.st_mode) and name != MANIFEST
-    ]
+    )
 
 
 def shipped_bytes(folder: Path) -> int:
@@ -80,12 +79,12 @@ def check_place(place: Path) -> None:
     places.check_folder(place, _foreign, _OTHER_OUTPUT)
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json whole or not at all; raises OutputError."""
     files.replace_file(folder / MANIFEST, _serialised(manifest), _OTHER_OUTPUT)
 
 
-def update_manifest(opened: Opened, manifest: Mapping[str, Any]) -> None:
+def update_manifest(opened: Opened, manifest: Manifest) -> None:
     """Write another manifest for an opened artifact; raises ArtifactError where that has changed since."""
     folder = opened.folder
     with files.writing(folder, _COPY), locks.locked_folder(folder) as held:
@@ -134,7 +133,7 @@ def open_artifact(folder: Path) -> Opened:
     return Opened(real, _parsed(folder / MANIFEST, content), content, identity)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of an artifact; raises ArtifactError. See `open_artifact`."""
     return open_artifact(folder).manifest
 
@@ -158,12 +157,12 @@ def read_golden(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
     return sides["inputs"], sides["outputs"]
 
 
-def changed_file(folder: Path, manifest: Mapping[str, Any]) -> str | None:
-    """Return what differs between the files on disk and the manifest's list, or None where nothing does.
+def changed_file(folder: Path, listed_files: Iterable[File]) -> str | None:
+    """Return what differs between the files on disk and those that a manifest lists, or None where nothing does.
 
     A manifest that a killed command had not finished is not part of the artifact.
     """
-    listed = {entry["path"]: entry for entry in manifest["files"]}
+    listed = {entry.path: entry for entry in listed_files}
     try:
         there = {name: status.st_mode for name, status in files.tree(folder)}
     except OSError as error:
@@ -175,7 +174,7 @@ def changed_file(folder: Path, manifest: Mapping[str, Any]) -> str | None:
             return f"{name} is a link; links are not followed"
         path = folder / name
         try:
-            if path.lstat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
+            if path.lstat().st_size != entry.bytes or sha256(path) != entry.sha256:
                 return f"{name} is not the file that was exported (its SHA-256 differs from the manifest's)"
         except (OSError, files.UnreadableError) as error:
             return f"{name} {error}"
@@ -189,14 +188,14 @@ def changed_file(folder: Path, manifest: Mapping[str, Any]) -> str | None:
 
 def copy_listed(opened: Opened, to: Path) -> None:
     """Copy the files that an artifact's manifest lists and nothing else; raises ArtifactError where one has changed."""
-    for entry in opened.manifest["files"]:
-        source, copied = opened.folder / entry["path"], to / entry["path"]
+    for entry in opened.manifest.files:
+        source, copied = opened.folder / entry.path, to / entry.path
         copied.parent.mkdir(parents=True, exist_ok=True)
         try:
-            digest = files.copy_new(files.inside(opened.folder, entry["path"]), copied)
+            digest = files.copy_new(files.inside(opened.folder, entry.path), copied)
         except files.UnreadableError as error:
             raise ArtifactError(f"{source} {error}; {_AGAIN}") from error
-        if digest != entry["sha256"]:
+        if digest != entry.sha256:
             raise ArtifactError(f"{source} has changed in the meantime; start this command again")
 
 
@@ -217,19 +216,15 @@ def _manifest_bytes(folder: Path) -> bytes:
     return files.read_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
 
 
-def _serialised(manifest: Mapping[str, Any]) -> bytes:
-    content = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
+def _serialised(manifest: Manifest) -> bytes:
+    content = (json.dumps(manifest.to_json(), indent=2, allow_nan=False) + "\n").encode()
     if len(content) > MAX_MANIFEST_BYTES:
         raise OutputError(f"the manifest would be larger than the {MAX_MANIFEST_BYTES} bytes that are read of one")
     return content
 
 
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+def _parsed(path: Path, content: bytes) -> Manifest:
     try:
-        manifest = strict_json.loads(content)
-    except ValueError as error:
-        raise ArtifactError(f"{path}: not readable as JSON; {_AGAIN}") from error
-    wrong = problem(manifest, content)
-    if wrong is not None:
-        raise ArtifactError(f"{path}: {wrong}; {_AGAIN}")
-    return dict(manifest)
+        return from_json(content)
+    except ManifestError as error:
+        raise ArtifactError(f"{path}: {error}; {_AGAIN}") from error

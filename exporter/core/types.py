@@ -12,6 +12,7 @@ Arrays = Mapping[str, "np.ndarray"]
 Precision = Literal["fp32", "fp16"]
 Verdict = Literal["pass", "fail", "unverified"]
 Setting = bool | int | str
+BudgetName = Literal["flops_per_token", "parameters", "size_bytes", "memory_bytes", "latency_us"]
 
 Shape = tuple[int, ...]
 

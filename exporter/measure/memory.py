@@ -5,28 +5,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.core import kinds
+from exporter.core.sections import Expanded, StoredTwice
 from exporter.core.types import Constant, Lowered, Operation, stored_bytes
 
 CANDIDATES = "candidate"
 """Inputs whose names begin so bring the candidates; what depends on them is the head."""
 _SOURCES_NAMED = 16
-
-
-@dataclass(frozen=True)
-class StoredTwice:
-    """Two constants of at least two axes with the same bytes in different places of the artifact."""
-
-    names: tuple[str, str]
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Expanded:
-    """Stored tables that every run computes another form of: `operation` writes `bytes`; at most 16 are named."""
-
-    constants: tuple[str, ...]
-    operation: str
-    bytes: int
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,21 @@
 """How long a device waits for its exchange with the cloud, over the links that its profile names."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+
+from exporter.core.sections import Link, Transfer
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """One exchange over one link, in milliseconds; `total_ms` counts a round trip that is not known as 0."""
-
-    link: str
-    up_ms: float
-    down_ms: float
-    round_trip_ms: float | None
-    total_ms: float
-
-
-def transfers(up_bytes: int, down_bytes: int, links: Iterable[Mapping[str, Any]]) -> list[Transfer]:
+def transfers(up_bytes: int, down_bytes: int, links: Iterable[Link], device_us: float | None) -> tuple[Transfer, ...]:
     """Return bytes over bandwidth, each way, plus the round trip; headers, handshakes and losses are not in it.
 
-    A link has `name`, `up_bytes_per_s`, `down_bytes_per_s` and `round_trip_ms`.
+    `device_us` is the time of one call on the device; None where it was not measured.
     """
-    found = []
-    for link in links:
-        up_ms = 1e3 * up_bytes / link["up_bytes_per_s"]
-        down_ms = 1e3 * down_bytes / link["down_bytes_per_s"]
-        wait = link["round_trip_ms"]
-        found.append(Transfer(link["name"], up_ms, down_ms, wait, up_ms + down_ms + (wait or 0)))
-    return found
+    return tuple(_transfer(up_bytes, down_bytes, link, device_us) for link in links)
+
+
+def _transfer(up_bytes: int, down_bytes: int, link: Link, device_us: float | None) -> Transfer:
+    up_ms = 1e3 * up_bytes / link.up_bytes_per_s
+    down_ms = 1e3 * down_bytes / link.down_bytes_per_s
+    total_ms = up_ms + down_ms + (link.round_trip_ms or 0)
+    calls = None if device_us is None else total_ms * 1e3 / device_us
+    return Transfer(link.name, up_ms, down_ms, link.round_trip_ms, total_ms, calls)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from exporter.core.sections import Tolerance
 from exporter.core.types import Precision, Verdict
 from exporter.parity.compare import OutputError, ParityReport
 
@@ -28,16 +29,6 @@ FP16_UNIT_ROUNDOFF = 2.0**-11
 FP32_UNIT_ROUNDOFF = 2.0**-24
 
 _LINES_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What was asked for: for each output, by name, the largest absolute error that any of its cases was allowed, and
-    the mean top-10 overlap.
-    """
-
-    max_abs_error: Mapping[str, float]
-    top10_overlap: float | None
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,21 @@
 The command line imports it when it starts, so what is slow to import is imported where it is used.
 """
 
-from exporter.pipeline.artifact import parity, run_package, swap
 from exporter.pipeline.export import export
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
+from exporter.pipeline.parity import parity
 from exporter.pipeline.profile import ProfileRequest, profile
 from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
-from exporter.pipeline.request import Embeddings, ExportRequest
+from exporter.pipeline.request import Embeddings, ExportRequest, ProgramChoice
+from exporter.pipeline.run import run_package
+from exporter.pipeline.swap import swap
 
 __all__ = [
     "Embeddings",
     "ExportRequest",
     "Listing",
     "ProfileRequest",
+    "ProgramChoice",
     "clean_device",
     "doctor",
     "export",

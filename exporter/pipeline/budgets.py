@@ -1,59 +1,57 @@
 """What a device can spare: the budgets of a profile, what an artifact needs of them, and which block to leave out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
+    from exporter.core.sections import Budget, Memory
+    from exporter.core.types import BudgetName
     from models.spec import Selection
 
-Section = list[dict[str, Any]]
 
-# budget -> section and key of the manifest, None for a key of its own
-_FIGURES = {
-    "flops_per_token": ("flops", "per_token", "per_token_reason"),
-    "parameters": (None, "parameters", None),
-    "size_bytes": (None, "size_bytes", None),
-    "memory_bytes": ("memory", "planned_activation_bytes", "reason"),
-    "latency_us": ("latency", "p50_us", "reason"),
-}
+def section(limits: "Mapping[BudgetName, float]", manifest: "Manifest") -> "tuple[Budget, ...]":
+    """Return one row per stated budget: its limit, the artifact's value, and whether it is within (None: not known)."""
+    from exporter.core.sections import Budget
 
-
-def section(stated: Mapping[str, float], manifest: Mapping[str, Any]) -> Section:
-    """Return one row per stated budget: its limit, the artifact's value, and whether it is within (null: not known)."""
+    needs = _needs(manifest)
     rows = []
-    for name, limit in stated.items():
-        part, key, why = _FIGURES[name]
-        figures = manifest if part is None else manifest[part]
-        value = figures[key]
-        if name == "memory_bytes":
-            value = _memory(figures)
-        reason = figures[why] if value is None and why is not None else None
+    for name, limit in limits.items():
+        value, reason = needs[name]
         within = None if value is None else value <= limit
-        rows.append({"budget": name, "limit": limit, "value": value, "within": within, "reason": reason})
-    return rows
+        rows.append(Budget(name, limit, value, within, reason if value is None else None))
+    return tuple(rows)
 
 
-def _memory(figures: Mapping[str, Any]) -> int | None:
+def _needs(manifest: "Manifest") -> "dict[BudgetName, tuple[float | None, str | None]]":
+    """Return for each budget what the artifact needs, and why that is not known."""
+    flops, memory, latency = manifest.flops, manifest.memory, manifest.latency
+    return {
+        "flops_per_token": (flops.per_token, flops.per_token_reason) if flops else (None, None),
+        "parameters": (manifest.parameters, None),
+        "size_bytes": (manifest.size_bytes, None),
+        "memory_bytes": (_memory(memory), memory.reason) if memory else (None, None),
+        "latency_us": (latency.p50_us, latency.reason) if latency else (None, None),
+    }
+
+
+def _memory(memory: "Memory") -> int | None:
     """Return constants and planned activations in bytes, or what the artifact added to the peak of an empty runtime."""
-    constants: int | None = figures["constant_bytes"]
-    activations: int | None = figures["planned_activation_bytes"]
-    if constants is not None and activations is not None:
-        return constants + activations
-    peak: int | None = figures["peak_rss_bytes"]
-    baseline: int | None = figures["baseline_rss_bytes"]
-    return None if peak is None or baseline is None else peak - baseline
+    if memory.constant_bytes is not None and memory.planned_activation_bytes is not None:
+        return memory.constant_bytes + memory.planned_activation_bytes
+    return memory.artifact_rss_bytes
 
 
-def over(rows: Section) -> bool:
+def over(rows: "Sequence[Budget]") -> bool:
     """Say whether a budget is known to be exceeded."""
-    return any(row["within"] is False for row in rows)
+    return any(row.within is False for row in rows)
 
 
-def explain(rows: Section) -> str:
+def explain(rows: "Sequence[Budget]") -> str:
     """Return in words which budgets are exceeded, and by what."""
     return "over budget: " + ", ".join(
-        f"{row['budget']} {row['value']:,.6g} of {row['limit']:,.6g}" for row in rows if row["within"] is False
+        f"{row.budget} {row.value:,.6g} of {row.limit:,.6g}" for row in rows if row.within is False
     )
 
 

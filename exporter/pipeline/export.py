@@ -1,46 +1,52 @@
 """From a checkpoint to verified artifacts: lower, run, judge and measure, and keep to the budgets of the device."""
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
-from exporter.core.types import Precision, TensorSpec
 from exporter.pipeline import budgets, growth
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
 from models.zoo import MODELS
 
 if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.results import Refusal, Result
+    from exporter.core.sections import Exchange, External, Flops, Selection, Tensor
+    from exporter.core.types import Captured, DataFile, Lowered, TensorSpec
     from exporter.pipeline.source import Source
     from exporter.profiles import DeviceProfile
 
-Document = dict[str, Any]
 Report = Callable[[str], None]
 
 _WARMUP, _ITERATIONS = 20, 200
 
 
-def export(request: ExportRequest, report: Report) -> list[Document]:
-    """Lower, run and judge one program for one target or all; return one document per target.
+def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
+    """Lower, run and judge one program for one target or all; return one result per target.
 
-    A target whose converter refuses the program has a document with `error` in place of results, so that the others
-    still get theirs. Raises BadInputError before anything is written.
+    A target whose converter refuses the program has a Refusal in place of a result, so that the others still get
+    theirs. Raises BadInputError before anything is written.
     """
     from exporter import profiles
     from exporter.artifact import store
+    from exporter.artifact.results import Refusal
     from exporter.connections import connect
     from exporter.targets.environment import require_packages
 
-    if request.model not in MODELS:
-        raise UnknownNameError("model", request.model, MODELS)
+    model = request.choice.model
+    if model not in MODELS:
+        raise UnknownNameError("model", model, MODELS)
     if request.target != "all" and request.target not in TARGETS:
         raise UnknownNameError("target", request.target, [*TARGETS, "all"])
     profile = profiles.load(request.profile)
     chosen = profile.allowed() if request.target == "all" else [request.target]
-    options = {name: profile.options_for(name) for name in chosen}
+    lowerings = [
+        growth.Lowering(name, request.precision or profile.precision, profile.options_for(name)) for name in chosen
+    ]
     for name in chosen:
         require_packages(TARGETS[name])
 
@@ -50,21 +56,18 @@ def export(request: ExportRequest, report: Report) -> list[Document]:
     report("loading the checkpoint")
     from exporter.pipeline import source as sources
 
-    source = sources.load(request, profile.history_length, profile.candidates)
-    report(f"capturing {request.model}/{source.program.name}")
-    precision = request.precision or profile.precision
-    jobs = [_Job(request.output, source, profile, precision, name, options[name], report) for name in chosen]
+    source = sources.load(request.choice, profile.history_length, profile.candidates)
+    report(f"capturing {model}/{source.program.name}")
+    jobs = [_Job(request.output, source, profile, lowering, report) for lowering in lowerings]
     for job in jobs:
         store.check_place(job.place)
-    documents = []
+    results: list[Result | Refusal] = []
     for job in jobs:
         try:
-            documents.append(job.run())
+            results.append(job.run())
         except LoweringError as error:
-            documents.append(
-                {"model": request.model, "program": source.program.name, "target": job.target, "error": str(error)}
-            )
-    return documents
+            results.append(Refusal(model, source.program.name, job.lowering.target, str(error)))
+    return results
 
 
 @dataclass(frozen=True)
@@ -74,156 +77,187 @@ class _Job:
     output: Path
     source: "Source"
     profile: "DeviceProfile"
-    precision: Precision
-    target: str
-    options: Mapping[str, Any]
+    lowering: growth.Lowering
     report: Report
 
     @property
     def place(self) -> Path:
         """Return the folder that the artifact will be."""
-        return self.output / self.source.checkpoint.model / self.source.program.name / self.profile.name / self.target
+        checkpoint, program = self.source.checkpoint, self.source.program
+        return self.output / checkpoint.model / program.name / self.profile.name / self.lowering.target
 
-    def run(self) -> Document:
+    def run(self) -> "Result":
         """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""
         from exporter.artifact import store
-        from exporter.parity import section
+        from exporter.artifact.results import Result
 
         source = self.source
-        program = source.program
         with store.staging(self.place) as folder:
             manifest = self._make(source, folder)
             left_out: list[int] = []
-            while budgets.over(manifest["budgets"]) and (smaller := budgets.leave_out(source.selection)) is not None:
+            while budgets.over(manifest.budgets or ()) and (smaller := budgets.leave_out(source.selection)) is not None:
                 block, selection = smaller
-                self.report(f"{self.target}: {budgets.explain(manifest['budgets'])}; leaving out block {block}")
+                why = budgets.explain(manifest.budgets or ())
+                self.report(f"{self.lowering.target}: {why}; leaving out block {block}")
                 left_out.append(block)
                 source = source.of(selection)
                 shutil.rmtree(folder)
                 folder.mkdir()
                 manifest = self._make(source, folder)
-            if source.selection is not None:
-                agreement = None
-                if left_out and program.ranking is not None:
-                    scores = [one.scores_with_own_weights(self.source.inputs) for one in (self.source, source)]
-                    agreement = section.agreement(program.ranking, *scores)
-                manifest["selection"] = {
-                    "structure": _digits(source.selection.structure),
-                    "chosen": _digits(self.source.selection.structure) if self.source.selection else None,
-                    "logits": list(source.selection.logits),
-                    "left_out": left_out,
-                    "agreement_with_chosen": agreement,
-                }
+            manifest = replace(manifest, selection=self._selection(source, left_out))
             store.write_manifest(folder, manifest)
-        return {**manifest, "artifact": str(self.place)}
+        return Result(manifest, str(self.place))
 
-    @property
-    def _lowering(self) -> growth.Lowering:
-        return growth.Lowering(self.target, self.precision, self.options)
+    def _selection(self, source: "Source", left_out: list[int]) -> "Selection | None":
+        """Say which blocks run, and how the rankings without those that were left out agree with the chosen one's."""
+        from exporter.core.sections import Selection
+        from exporter.parity import section
 
-    def _make(self, source: "Source", folder: Path) -> Document:
+        if source.selection is None or self.source.selection is None:
+            return None
+        agreement = None
+        ranking = source.program.ranking
+        if left_out and ranking is not None:
+            scores = [choice.scores_with_own_weights(self.source.inputs) for choice in (self.source, source)]
+            agreement = section.agreement(ranking, *scores)
+        return Selection(
+            structure=_digits(source.selection.structure),
+            chosen=_digits(self.source.selection.structure),
+            logits=tuple(source.selection.logits),
+            left_out=tuple(left_out),
+            agreement_with_chosen=agreement,
+        )
+
+    def _make(self, source: "Source", folder: Path) -> "Manifest":
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
-        from exporter.artifact import store, weights
-        from exporter.artifact.manifest import SCHEMA_VERSION
-        from exporter.connections import connect, running
-        from exporter.measure import figures
-        from exporter.pipeline.subjects import parity_of
+        from exporter.artifact import store
         from exporter.targets import reading
-        from exporter.targets.environment import versions
-        from safeio.files import write_new
 
-        target, program = TARGETS[self.target], source.program
-        captured = self._lowering.captured(source)
-        self.report(f"{self.target}: lowering")
-        model_file = target.lower(captured, self.precision, self.options, folder)
+        target = TARGETS[self.lowering.target]
+        captured = self.lowering.captured(source)
+        self.report(f"{target.name}: lowering")
+        model_file = target.lower(captured, self.lowering.precision, self.lowering.options, folder)
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data
-        if source.external is not None and data is None:  # weights that are inputs come from the package itself
-            write_new(folder / weights.FILE, weights.to_bytes(source.external))
+        _write_weights(source, data, folder)
         store.write_golden(folder, source.inputs, source.outputs)
-        self.report(f"{self.target}: running {len(next(iter(source.inputs.values())))} golden cases")
+        return self._judged(source, captured, lowered, model_file, data)
+
+    def _judged(
+        self, source: "Source", captured: "Captured", lowered: "Lowered", model_file: Path, data: "DataFile | None"
+    ) -> "Manifest":
+        """Run the golden cases of what was lowered, judge and measure it; return its manifest."""
+        from exporter.artifact import store
+        from exporter.artifact.manifest import Manifest
+        from exporter.connections import connect, running
+        from exporter.core.sections import Link, Source
+        from exporter.measure import figures
+        from exporter.pipeline.subjects import parity_of
+        from exporter.targets.environment import versions
+
+        program, checkpoint, profile = source.program, source.checkpoint, self.profile
+        target, precision = TARGETS[self.lowering.target], self.lowering.precision
+        self.report(f"{target.name}: running {len(next(iter(source.inputs.values())))} golden cases")
         subject = running.Subject(
             target=target,
             model_file=model_file,
-            options=self.options,
+            options=self.lowering.options,
             outputs=captured.outputs,
-            threads=self.profile.threads,
+            threads=profile.threads,
+            connection=connect(*profile.connection.chosen()),
             data=data,
-            connection=connect(*self.profile.connection.chosen()),
         )
         ran = running.run(subject, source.inputs, _WARMUP, _ITERATIONS)
         in_file = {} if data is None else data.tensors
-        counted = figures.flops(lowered)
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "model": source.checkpoint.model,
-            "program": program.name,
-            "target": self.target,
-            "profile": self.profile.name,
-            "precision": self.precision,
-            "options": dict(self.options),
-            "threads": self.profile.threads,
-            "model_file": model_file.name,
-            "files": store.list_files(folder),
-            "size_bytes": store.shipped_bytes(folder),
-            "parameters": source.parameters,
-            "inputs": [row(spec) for spec in source.specs if spec.name not in in_file],
-            "outputs": [row(spec) for spec in captured.outputs],
-            "ranking": program.ranking,
-            "state": dict(program.state),
-            "external": None
-            if source.external is None
-            else {
-                "metadata": dict(source.external.metadata),
-                "tensors": [row(spec) for spec in source.specs if spec.name in source.external.tensors],
-                "data_file": None if data is None else {"name": data.name, "tensors": dict(data.tensors)},
-            },
-            "history_length": source.checkpoint.history_length,
-            "candidates": source.checkpoint.golden["candidate_ids"].shape[1],
-            "exchange": _exchange(source),
-            "links": [link.model_dump() for link in self.profile.links],
-            "source": {
-                "checkpoint_sha256": source.checkpoint.sha256,
-                "untrained": source.checkpoint.sha256 is None,
-                "architecture": dict(source.checkpoint.architecture),
-                "versions": versions(target),
-            },
-            "parity": parity_of(ran, source.outputs, program.ranking, self.precision),
-            "flops": {**counted, **figures.per_token(program.state, counted["total"], self._growth(source, counted))},
-            "memory": figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
-            "latency": figures.latency(ran.result, ran.reason, _WARMUP),
-        }
-        manifest["budgets"] = budgets.section(self.profile.stated_budgets(), manifest)
-        return manifest
+        manifest = Manifest(
+            model=checkpoint.model,
+            program=program.name,
+            target=target.name,
+            profile=profile.name,
+            precision=precision,
+            options=dict(self.lowering.options),
+            threads=profile.threads,
+            model_file=model_file.name,
+            files=store.list_files(model_file.parent),
+            size_bytes=store.shipped_bytes(model_file.parent),
+            parameters=source.parameters,
+            inputs=tuple(_tensor(spec) for spec in source.specs if spec.name not in in_file),
+            outputs=tuple(map(_tensor, captured.outputs)),
+            ranking=program.ranking,
+            state=dict(program.state),
+            external=_external(source, data),
+            history_length=checkpoint.history_length,
+            candidates=checkpoint.golden["candidate_ids"].shape[1],
+            exchange=_exchange(source),
+            links=tuple(Link(**link.model_dump()) for link in profile.links),
+            source=Source(
+                checkpoint_sha256=checkpoint.sha256,
+                untrained=checkpoint.sha256 is None,
+                architecture=dict(checkpoint.architecture),
+                versions=versions(target),
+            ),
+            parity=parity_of(ran, source.outputs, program.ranking, precision),
+            flops=self._flops(source, lowered),
+            memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
+            latency=figures.latency(ran.result, ran.reason, _WARMUP),
+        )
+        return replace(manifest, budgets=budgets.section(profile.stated_budgets(), manifest))
 
-    def _growth(self, source: "Source", counted: Document) -> Document:
-        """Return the line through the FLOPs of a second lowering, for half the history; null lines and a reason."""
-        from exporter.measure import figures
+    def _flops(self, source: "Source", lowered: "Lowered") -> "Flops":
+        """Count what was lowered; with a budget for it also per click, from a second lowering for half the history."""
+        from exporter.core.sections import Growth, Latency, Memory
+        from exporter.measure import figures, flops
 
-        known = source.checkpoint.history_length
-        shorter = known // 2
+        counted = flops.count(lowered.operations)
+        length = source.checkpoint.history_length
         reason = None
-        if "flops_per_token" not in self.profile.stated_budgets():
+        if source.program.state or "flops_per_token" not in self.profile.stated_budgets():
             reason = "lowering for other lengths takes its time: see `cocorr-export profile`, or state a budget for it"
-        elif shorter < 1 or not source.reads_history:
-            reason = "no input of this program has the length of the history"
-        if reason is not None:
-            return {"points": [], "lines": None, "reason": reason}
-        half = growth.points(source, self._lowering, (shorter,), None, self.profile.threads, self.report)
-        return figures.growth([*half, figures.point(known, counted, {}, {})])
+        elif length < 2 or not source.reads_history:
+            reason = growth.NO_HISTORY
+        per_click = Growth(reason=reason)
+        if reason is None:
+            half = growth.points(source, self.lowering, (length // 2,), None, self.profile.threads, self.report)
+            per_click = figures.growth([*half, figures.point(length, counted, Memory(), Latency())])
+        return figures.flops(lowered, counted, figures.per_token(source.program.state, counted, per_click))
 
 
-def row(spec: TensorSpec) -> Document:
-    """Return an input or output as a manifest has it."""
-    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
+def _write_weights(source: "Source", data: "DataFile | None", folder: Path) -> None:
+    """Write external weights beside the program as a weights package, unless the target wrote them into a data file."""
+    from exporter.artifact import weights
+    from safeio.files import write_new
+
+    if source.external is not None and data is None:
+        write_new(folder / weights.FILE, weights.to_bytes(source.external))
 
 
-def _exchange(source: "Source") -> Document:
+def _tensor(spec: "TensorSpec") -> "Tensor":
+    from exporter.core.sections import Tensor
+
+    return Tensor(spec.name, spec.shape, spec.dtype)  # type: ignore[arg-type]  # int32 and float32 alone cross a border
+
+
+def _external(source: "Source", data: "DataFile | None") -> "External | None":
+    """Return what the manifest says of weights outside, or None where there are none."""
+    from exporter.core.sections import External, WeightsFile
+
+    if source.external is None:
+        return None
+    return External(
+        metadata=dict(source.external.metadata),
+        tensors=tuple(_tensor(spec) for spec in source.specs if spec.name in source.external.tensors),
+        data_file=None if data is None else WeightsFile(data.name, dict(data.tensors)),  # type: ignore[arg-type]
+    )
+
+
+def _exchange(source: "Source") -> "Exchange":
     """Return the tensors that cross the network with each call, by their way: up to the cloud, down to the device."""
+    from exporter.core.sections import Exchange
+
     program = source.program
     external = source.external.tensors if source.external is not None else ()
-    here, there = list(program.sends), [*program.receives, *external]
-    return {"up": here, "down": there} if program.runs_on == "device" else {"up": there, "down": here}
+    here, there = tuple(program.sends), (*program.receives, *external)
+    return Exchange(here, there) if program.runs_on == "device" else Exchange(there, here)
 
 
 def _digits(structure: tuple[int, ...]) -> str:

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from exporter.core.types import Captured, Precision
+from exporter.core.types import Captured, Precision, Setting
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
     from exporter.core.protocols import Connection
+    from exporter.core.sections import GrowthPoint
     from exporter.pipeline.source import Source
 
-Section = dict[str, Any]
 Report = Callable[[str], None]
+
+NO_HISTORY = "no input of this program has the length of the history"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Lowering:
 
     target: str
     precision: Precision
-    options: Mapping[str, Any]
+    options: Mapping[str, Setting]
 
     def captured(self, source: "Source", history: int | None = None) -> Captured:
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""
@@ -38,14 +40,14 @@ def points(
     threads: int,
     report: Report,
     connection: "Connection | None" = None,
-) -> list[Section]:
+) -> "list[GrowthPoint]":
     """Return the figures of the program at each length; `timed` are the calls to warm up and to measure, or None.
 
     They run over `connection`, or on this host.
     """
     from exporter.connections import running
     from exporter.connections.host import HostConnection
-    from exporter.measure import figures
+    from exporter.measure import figures, flops
     from exporter.targets import reading
     from safeio.files import writing
     from safeio.staging import ROOM, scratch
@@ -77,7 +79,7 @@ def points(
             found.append(
                 figures.point(
                     length,
-                    figures.flops(lowered),
+                    flops.count(lowered.operations),
                     figures.memory(lowered, names, ran.result, ran.reason),
                     figures.latency(ran.result, ran.reason, timed[0] if timed else 0),
                 )

@@ -1,11 +1,12 @@
 """What there is: models, programs, targets and profiles, and which targets are ready here."""
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from exporter.targets import TARGETS
 from models.zoo import MODELS, load_spec
 
-Document = dict[str, Any]
+Row = Mapping[str, object]
 Listing = Literal["models", "programs", "targets", "profiles"]
 
 
@@ -14,7 +15,7 @@ def model_names() -> list[str]:
     return sorted(MODELS)
 
 
-def listing(what: Listing) -> list[Document]:
+def listing(what: Listing) -> Sequence[Row]:
     """Return one row per model, program, target or shipped profile."""
     if what == "targets":
         return [
@@ -35,7 +36,7 @@ def listing(what: Listing) -> list[Document]:
     ]
 
 
-def doctor() -> dict[str, list[Document]]:
+def doctor() -> dict[str, Sequence[Row]]:
     """Return one row per target and connection: its packages, whether it is ready, how to install what is missing."""
     from exporter.connections import ways
     from exporter.targets.environment import survey

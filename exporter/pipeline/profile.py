@@ -1,27 +1,29 @@
 """All figures of an artifact: counted in its file, measured in a fresh process, per click, and over the network."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
-from exporter.core.types import Verdict
+from exporter.core.types import Arrays, Verdict
 from exporter.pipeline import budgets, growth
-from exporter.pipeline.artifact import golden_problem, open_known, require_unchanged
+from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
-from exporter.pipeline.request import ExportRequest
-from exporter.targets import TARGETS
+from exporter.pipeline.request import ProgramChoice
 from models.zoo import MODELS, load_spec
 
 if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.results import Result
     from exporter.artifact.store import Opened
-    from exporter.connections.running import Ran
+    from exporter.connections.running import Ran, Subject
     from exporter.core.protocols import Connection
+    from exporter.core.sections import Comparison, Growth, Latency, Memory, Network, Parity
+    from exporter.measure.flops import FlopCount
     from exporter.pipeline.source import Source
 
-Document = dict[str, Any]
+    Case = tuple[Subject, Arrays]
 
 _WARMUP = 20
 _LEAST_PAIRS = 20
@@ -45,52 +47,60 @@ class ProfileRequest:
     connection: str = "host"
 
 
-def profile(request: ProfileRequest, report: growth.Report) -> Document:
-    """Measure an artifact, write the figures into its manifest and return its document.
+def profile(request: ProfileRequest, report: growth.Report) -> "Result":
+    """Measure an artifact, write the figures into its manifest and return it.
 
-    The document has two more parts than the manifest where they were asked for: the raw samples and the comparison.
-    Its verdict is the manifest's, or that of this run where that is worse: what does not run has not passed.
-    Raises ArtifactError for a folder that is not as it was exported.
+    The result has the raw samples and the comparison where they were asked for. Its verdict is the manifest's, or that
+    of this run where that is worse: what does not run has not passed. Raises ArtifactError for a folder that is not as
+    it was exported.
     """
     from exporter.artifact import store
-    from exporter.connections import running
-    from exporter.measure import figures
-    from exporter.targets import reading
+    from exporter.artifact.results import Result
 
     if request.against is not None and request.iterations < _LEAST_PAIRS:
         raise BadInputError(f"a comparison needs --iterations {_LEAST_PAIRS} or more")
     way = reach(request.connection)
     opened = _open(request.artifact)
     store.check_writable(opened)
-    folder, manifest = opened.folder, dict(opened.manifest)
     rival = None if request.against is None else (request.against, _open(request.against).manifest)
-    target = TARGETS[manifest["target"]]
+    case = _one_case(opened.folder, opened.manifest, way)
+    manifest, ran = _measured(request, opened, case, report)
+    store.update_manifest(opened, manifest)
+    comparison = None
+    if rival is not None:
+        report(f"calling it and {rival[0]} in turn")
+        comparison = _compare(request, case, rival)
+    samples = (ran.result.samples_us if ran.result else ()) if request.samples else None
+    return Result(replace(manifest, parity=_shown(manifest.parity, ran)), str(request.artifact), samples, comparison)
+
+
+def _measured(request: ProfileRequest, opened: "Opened", case: "Case", report: growth.Report) -> "tuple[Manifest, Ran]":
+    """Count, run and time an artifact; return its manifest with the figures, and the run."""
+    from exporter.connections import running
+    from exporter.measure import figures, flops
+    from exporter.targets import reading
+
+    manifest, (subject, inputs) = opened.manifest, case
     report("counting the operations of the file")
-    lowered = reading.read(target, folder / manifest["model_file"])
+    lowered = reading.read(subject.target, subject.model_file)
     report(f"running {request.iterations} times in a process of its own")
-    subject, inputs = _one_case(folder, manifest, way)
     ran = running.run(subject, inputs, _WARMUP, request.iterations)
     if ran.verdict == "unverified" and request.connection != "host":  # asked for by name: figures that are there stay
         raise BadInputError(f"nothing could be measured over {request.connection}: {ran.reason}")
-    counted = figures.flops(lowered)
-    manifest["memory"] = figures.memory(lowered, [row["name"] for row in manifest["inputs"]], ran.result, ran.reason)
-    manifest["latency"] = figures.latency(ran.result, ran.reason, _WARMUP)
-    manifest["growth"] = _growth(request, manifest, counted, report, subject.connection)
-    manifest["flops"] = {
-        **counted,
-        **figures.per_token(manifest.get("state", {}), counted["total"], manifest["growth"]),
-    }
-    manifest["network"] = _network(manifest)
-    limits = {row["budget"]: row["limit"] for row in manifest.get("budgets") or ()}
-    manifest["budgets"] = budgets.section(limits, manifest)
-    store.update_manifest(opened, manifest)
-    document = {**manifest, "artifact": str(request.artifact), "parity": _shown(manifest["parity"], ran)}
-    if request.samples:
-        document["samples_us"] = list(ran.result.samples_us) if ran.result else []
-    if rival is not None:
-        report(f"calling it and {rival[0]} in turn")
-        document["comparison"] = _compare(request, subject, inputs, rival)
-    return document
+    counted = flops.count(lowered.operations)
+    memory = figures.memory(lowered, [tensor.name for tensor in manifest.inputs], ran.result, ran.reason)
+    latency = figures.latency(ran.result, ran.reason, _WARMUP)
+    per_click = _growth(request, manifest, (counted, memory, latency), report, subject.connection)
+    manifest = replace(
+        manifest,
+        memory=memory,
+        latency=latency,
+        growth=per_click,
+        flops=figures.flops(lowered, counted, figures.per_token(manifest.state, counted, per_click)),
+        network=_network(manifest, latency),
+    )
+    limits = {row.budget: row.limit for row in manifest.budgets or ()}
+    return replace(manifest, budgets=budgets.section(limits, manifest)), ran
 
 
 def _open(folder: Path) -> "Opened":
@@ -100,103 +110,95 @@ def _open(folder: Path) -> "Opened":
     return opened
 
 
-def _shown(parity: Document, ran: "Ran") -> Document:
+def _shown(parity: "Parity", ran: "Ran") -> "Parity":
     """Return the parity section to show: the manifest's, unless the artifact did worse when it was run now."""
-    from exporter.parity import section
+    from exporter.core.sections import Parity
 
-    if _WORSE.index(ran.verdict) > _WORSE.index(parity["verdict"]):
-        return section.unjudged(ran.verdict, ran.reason or "")
+    if _WORSE.index(ran.verdict) > _WORSE.index(parity.verdict):
+        return Parity(verdict=ran.verdict, reason=ran.reason or "")
     return parity
 
 
-def _one_case(folder: Path, manifest: Document, connection: "Connection | None" = None) -> tuple[Any, dict[str, Any]]:
+def _one_case(folder: Path, manifest: "Manifest", connection: "Connection | None" = None) -> "Case":
     """Return the artifact to run over `connection`, or on this host, and its first golden case."""
     from exporter.artifact import store
-    from exporter.pipeline.subjects import subject_of
+    from exporter.pipeline.subjects import golden_problem, subject_of
 
-    golden, outputs = store.read_golden(folder)
-    subject = subject_of(folder, manifest, connection)
-    wrong = golden_problem(subject, manifest, golden, outputs)
+    inputs, outputs = store.read_golden(folder)
+    wrong = golden_problem(manifest, inputs, outputs)
     if wrong is not None:
         raise ArtifactError(f"{folder}: {wrong}; export the artifact again")
-    return subject, {row["name"]: golden[row["name"]][:1] for row in manifest["inputs"]}
+    first = {tensor.name: inputs[tensor.name][:1] for tensor in manifest.inputs}
+    return subject_of(folder, manifest, connection), first
 
 
-def _compare(
-    request: ProfileRequest, subject: Any, inputs: Mapping[str, Any], rival: tuple[Path, Document]
-) -> Document:
+def _compare(request: ProfileRequest, case: "Case", rival: "tuple[Path, Manifest]") -> "Comparison":
     """Call two artifacts in turn; null and the reason where one of them cannot run here."""
     from exporter.connections import running
+    from exporter.core.sections import Comparison
     from exporter.measure import figures
 
-    other, others = _one_case(*rival)
+    first, second = str(request.artifact), str(rival[0])
+    other = _one_case(*rival)
     try:
-        times = running.compare_times((subject, inputs), (other, others), _WARMUP, request.iterations)
+        times = running.compare_times(case, other, _WARMUP, request.iterations)
     except CocorrError as error:
-        return {"first": str(request.artifact), "second": str(rival[0]), "ratio": None, "reason": str(error)}
-    return figures.comparison(str(request.artifact), str(rival[0]), times)
+        return Comparison(first=first, second=second, ratio=None, reason=str(error))
+    return figures.comparison(first, second, times)
 
 
 def _growth(
-    request: ProfileRequest, manifest: Document, counted: Document, report: growth.Report, connection: "Connection"
-) -> Document:
+    request: ProfileRequest,
+    manifest: "Manifest",
+    own: "tuple[FlopCount, Memory, Latency]",
+    report: growth.Report,
+    connection: "Connection",
+) -> "Growth":
     """Return the figures at several lengths and the lines through them; null and the reason where there are none."""
+    from exporter.core.sections import Growth
     from exporter.measure import figures
     from exporter.measure.growth import LENGTHS
 
     try:
         source = _source(request, manifest)
     except CocorrError as error:
-        return {"points": [], "lines": None, "module_hook_macs_per_token": None, "reason": str(error)}
+        return Growth(reason=str(error))
     hooks = source.module_hook_macs()
     if not source.reads_history:
-        reason = "no input of this program has the length of the history"
-        return {"points": [], "lines": None, "module_hook_macs_per_token": hooks, "reason": reason}
-    own = source.checkpoint.history_length
-    points = [figures.point(own, counted, manifest["memory"], manifest["latency"])]
-    lowering = growth.Lowering(manifest["target"], manifest["precision"], manifest["options"])
-    lengths = [length for length in LENGTHS if length != own]
+        return Growth(module_hook_macs_per_token=hooks, reason=growth.NO_HISTORY)
+    length = source.checkpoint.history_length
+    lowering = growth.Lowering(manifest.target, manifest.precision, manifest.options)
+    lengths = [other for other in LENGTHS if other != length]
     longer = growth.lengthened(source, max(lengths))
     timed = _WARMUP, request.iterations
-    points += growth.points(longer, lowering, lengths, timed, manifest["threads"], report, connection)
-    return {**figures.growth(points), "module_hook_macs_per_token": hooks, "reason": None}
+    points = growth.points(longer, lowering, lengths, timed, manifest.threads, report, connection)
+    return replace(figures.growth([figures.point(length, *own), *points]), module_hook_macs_per_token=hooks)
 
 
-def _source(request: ProfileRequest, manifest: Document) -> "Source":
+def _source(request: ProfileRequest, manifest: "Manifest") -> "Source":
     """Return the program as it was lowered, from the checkpoint that the manifest names by its hash."""
     from exporter.pipeline import source as sources
 
-    model, program = manifest["model"], manifest["program"]
+    model, program = manifest.model, manifest.program
     if model not in MODELS or program not in load_spec(model).programs:
         raise ArtifactError(f"{model}/{program} is not known here")
-    source = sources.load(
-        ExportRequest(
-            model=model,
-            target=manifest["target"],
-            program=program,
-            profile=manifest["profile"],
-            checkpoint=request.checkpoint,
-            precision=manifest["precision"],
-            output=request.artifact,
-            structure=(manifest.get("selection") or {}).get("structure"),
-            untrained=manifest["source"].get("untrained") is True,
-        ),
-        manifest.get("history_length"),
-        manifest.get("candidates"),
-    )
-    if source.checkpoint.sha256 != manifest["source"].get("checkpoint_sha256"):
+    structure = manifest.selection.structure if manifest.selection else None
+    choice = ProgramChoice(model, program, request.checkpoint, structure=structure, untrained=manifest.source.untrained)
+    source = sources.load(choice, manifest.history_length, manifest.candidates)
+    if source.checkpoint.sha256 != manifest.source.checkpoint_sha256:
         raise BadInputError(f"{source.checkpoint.folder} is not the checkpoint of this artifact; give it: --checkpoint")
     return source
 
 
-def _network(manifest: Document) -> Document | None:
+def _network(manifest: "Manifest", latency: "Latency") -> "Network | None":
     """Return the program's exchange with the other side, or None where it has none."""
     from exporter.measure import figures
 
-    exchange = manifest.get("exchange") or {"up": [], "down": []}
-    if not exchange["up"] and not exchange["down"]:
+    exchange = manifest.exchange
+    if exchange is None or not (exchange.up or exchange.down):
         return None
-    tensors = [*manifest["inputs"], *manifest["outputs"], *(manifest.get("external") or {}).get("tensors", ())]
-    sizes = {row["name"]: 4 * math.prod(row["shape"]) for row in tensors}  # int32 and float32 alone cross the border
-    up, down = ({name: sizes[name] for name in exchange[way]} for way in ("up", "down"))
-    return figures.network(up, down, manifest.get("links") or [], manifest["latency"]["p50_us"])
+    outside = manifest.external.tensors if manifest.external else ()
+    tensors = (*manifest.inputs, *manifest.outputs, *outside)
+    sizes = {tensor.name: 4 * math.prod(tensor.shape) for tensor in tensors}  # int32 and float32 alone cross the border
+    up, down = ({name: sizes[name] for name in names} for names in (exchange.up, exchange.down))
+    return figures.network(up, down, manifest.links or (), latency.p50_us)

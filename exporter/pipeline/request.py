@@ -16,24 +16,34 @@ _MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
-class ExportRequest:
-    """What `cocorr-export MODEL` was asked for; None stands for the model's or the profile's own choice.
+class ProgramChoice:
+    """Which program of which trained model; None stands for the model's own choice.
 
     `history` is a list of ids or a file of them, `structure` one digit per block; both choose a sub-network. With
     `untrained`, weights and golden histories are drawn, for the costs of an architecture and its parity.
     """
 
     model: str
-    target: str
-    program: str | None
-    profile: str
-    checkpoint: Path | None
-    precision: Precision | None
-    output: Path
+    program: str | None = None
+    checkpoint: Path | None = None
     history: str | None = None
     structure: str | None = None
     embeddings: Embeddings = "shipped"
     untrained: bool = False
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What `cocorr-export MODEL` was asked for: the program, the target or `all`, the device profile, and the place.
+
+    `precision` None stands for the profile's.
+    """
+
+    choice: ProgramChoice
+    target: str
+    output: Path
+    profile: str = "generic"
+    precision: Precision | None = None
 
 
 def read_history(text: str) -> list[int]:

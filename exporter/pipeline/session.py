@@ -15,7 +15,7 @@ from exporter.artifact import store, weights
 from exporter.connections import running
 from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError
 from exporter.core.types import Arrays, RunResult
-from exporter.pipeline.subjects import specs, subject_of
+from exporter.pipeline.subjects import subject_of
 
 # Puts the mapper's output [1, L, P] for a structure [1, L] into a package; the cloud's code, which knows the model.
 Pack = Callable[[np.ndarray, np.ndarray], bytes]
@@ -106,11 +106,10 @@ def play(
 
 def open_package(subnet: Path, data: bytes) -> dict[str, np.ndarray]:
     """Return the weights of a package by name, as the artifact wants them; raises PackageError for a foreign one."""
-    external = store.read_manifest(subnet).get("external")
+    external = store.read_manifest(subnet).external
     if external is None:
         raise ArtifactError(f"{subnet}: its weights are inside; export its form subnet_external")
-    shapes = {spec.name: spec.shape for spec in specs(external["tensors"])}
-    return weights.from_bytes(data, shapes, external["metadata"], "the package")
+    return weights.from_bytes(data, external.shapes, external.metadata, "the package")
 
 
 def run(folder: Path, inputs: Arrays) -> RunResult:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
 from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, TensorSpec
 from exporter.pipeline import cases
-from exporter.pipeline.request import ExportRequest, read_history
+from exporter.pipeline.request import ProgramChoice, read_history
 from models.zoo import load_spec
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Source:
         return replace(self, selection=selection)
 
 
-def load(request: ExportRequest, history_length: int | None = None, candidates: int | None = None) -> Source:
+def load(choice: ProgramChoice, history_length: int | None = None, candidates: int | None = None) -> Source:
     """Read the checkpoint and resolve program and selection; raises BadInputError.
 
     Golden histories are cut to their last `history_length` clicks, and the lists to their first `candidates`.
@@ -186,17 +186,17 @@ def load(request: ExportRequest, history_length: int | None = None, candidates: 
 
     # These models are too small to share: more threads wait for each other, and others for them.
     torch.set_num_threads(1)
-    spec = load_spec(request.model)
-    program = _program(request, spec)
-    if spec.select is None and (request.history is not None or request.structure is not None):
-        option = "--history" if request.history is not None else "--structure"
-        raise BadInputError(f"{option} chooses a sub-network, and {request.model} has only one network; leave it out")
-    if request.untrained and request.checkpoint is not None:
+    spec = load_spec(choice.model)
+    program = _program(choice, spec)
+    if spec.select is None and (choice.history is not None or choice.structure is not None):
+        option = "--history" if choice.history is not None else "--structure"
+        raise BadInputError(f"{option} chooses a sub-network, and {choice.model} has only one network; leave it out")
+    if choice.untrained and choice.checkpoint is not None:
         raise BadInputError("--untrained draws weights and --checkpoint has some; leave one of the two out")
-    history = None if request.history is None else read_history(request.history)
-    model, checkpoint = _load_model(request, spec, history_length, candidates)
+    history = None if choice.history is None else read_history(choice.history)
+    model, checkpoint = _load_model(choice, spec, history_length, candidates)
     try:
-        selection = _selection(request, spec, program, model, checkpoint, history)
+        selection = _selection(choice, spec, program, model, checkpoint, history)
         source = Source(model, program, cases.cut(checkpoint, history_length, candidates), selection)
         _ = source.module, source.inputs  # a program may want what this checkpoint has not
     except ValueError as error:
@@ -205,19 +205,19 @@ def load(request: ExportRequest, history_length: int | None = None, candidates: 
 
 
 def _load_model(
-    request: ExportRequest, spec: "ModelSpec", history_length: int | None, candidates: int | None
+    choice: ProgramChoice, spec: "ModelSpec", history_length: int | None, candidates: int | None
 ) -> "tuple[nn.Module, Checkpoint]":
     """Return the model and its checkpoint, drawn or read; sizes that it has not are refused before it is built."""
     from models import checkpoint as checkpoints
     from models.untrained import untrained
 
-    if request.untrained:
+    if choice.untrained:
         try:
             return untrained(spec, history_length, candidates)
         except ValueError as error:
             raise ProfileError(f"{error}; ask for fewer in the profile") from error
     try:
-        checkpoint = checkpoints.read(_folder(request))
+        checkpoint = checkpoints.read(_folder(choice))
         cases.check_sizes(checkpoint, history_length, candidates)
         model = checkpoints.build(checkpoint, spec)
     except checkpoints.CheckpointError as error:
@@ -226,34 +226,34 @@ def _load_model(
     return model, checkpoint
 
 
-def _folder(request: ExportRequest) -> Path:
+def _folder(choice: ProgramChoice) -> Path:
     """Return where the checkpoint is; raises BadInputError where none was given and none ships."""
-    folder = request.checkpoint or PRETRAINED / request.model
-    if request.checkpoint is None and not folder.exists():
+    folder = choice.checkpoint or PRETRAINED / choice.model
+    if choice.checkpoint is None and not folder.exists():
         raise BadInputError(
-            f"no trained {request.model} ships: give --checkpoint DIR, which cocorr-train {request.model} writes,"
+            f"no trained {choice.model} ships: give --checkpoint DIR, which cocorr-train {choice.model} writes,"
             " or --untrained"
         )
     return folder
 
 
-def _program(request: ExportRequest, spec: "ModelSpec") -> "ProgramSpec":
-    name = request.program or spec.default_program
+def _program(choice: ProgramChoice, spec: "ModelSpec") -> "ProgramSpec":
+    name = choice.program or spec.default_program
     if name not in spec.programs:
-        raise UnknownNameError(f"program of {request.model}", name, spec.programs)
-    if request.embeddings == "cached":
+        raise UnknownNameError(f"program of {choice.model}", name, spec.programs)
+    if choice.embeddings == "cached":
         cached = f"{name}_cached"
         if cached not in spec.programs:
             having = [one for one in spec.programs if f"{one}_cached" in spec.programs]
             raise BadInputError(
-                f"{request.model}/{name} has no form with cached embeddings; those that have: {', '.join(having)}"
+                f"{choice.model}/{name} has no form with cached embeddings; those that have: {', '.join(having)}"
             )
         name = cached
     return spec.programs[name]
 
 
 def _selection(
-    request: ExportRequest,
+    choice: ProgramChoice,
     spec: "ModelSpec",
     program: "ProgramSpec",
     model: "nn.Module",
@@ -266,10 +266,10 @@ def _selection(
     try:
         program.build(model, None)
     except ValueError:  # it needs one
-        selection = spec.select(model, checkpoint.golden, history, request.structure)
+        selection = spec.select(model, checkpoint.golden, history, choice.structure)
         program.build(model, selection)
         return selection
-    if history is not None or request.structure is not None:
+    if history is not None or choice.structure is not None:
         option = "--history" if history is not None else "--structure"
         raise BadInputError(f"{option} chooses a sub-network, and {program.name} is the same for all users")
     return None

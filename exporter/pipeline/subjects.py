@@ -1,38 +1,51 @@
-"""An artifact's folder as something to run and to judge: what running and parity need of its manifest."""
+"""An artifact as something to run and to judge: what running, parity and golden cases need of its manifest."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from exporter.artifact.manifest import Manifest
 from exporter.connections.host import HostConnection
 from exporter.connections.running import Ran, Subject
 from exporter.core.protocols import Connection
-from exporter.core.types import Arrays, DataFile, Precision, TensorSpec
+from exporter.core.sections import Parity
+from exporter.core.types import Arrays, Precision, TensorSpec
 from exporter.parity import section
 from exporter.targets import TARGETS
 
 
-def subject_of(folder: Path, manifest: Mapping[str, Any], connection: Connection | None = None) -> Subject:
+def subject_of(folder: Path, manifest: Manifest, connection: Connection | None = None) -> Subject:
     """Return the artifact in `folder`, to run over `connection` or on this host."""
-    entry = (manifest.get("external") or {}).get("data_file")
+    data = manifest.external.data_file if manifest.external else None
     return Subject(
-        target=TARGETS[manifest["target"]],
-        model_file=folder / manifest["model_file"],
-        options=manifest["options"],
-        outputs=specs(manifest["outputs"]),
-        threads=manifest["threads"],
+        target=TARGETS[manifest.target],
+        model_file=folder / manifest.model_file,
+        options=manifest.options,
+        outputs=tuple(tensor.spec for tensor in manifest.outputs),
+        threads=manifest.threads,
         connection=connection or HostConnection(),
-        data=None if entry is None else DataFile(entry["name"], {k: tuple(v) for k, v in entry["tensors"].items()}),
+        data=None if data is None else data.layout,
     )
 
 
-def specs(rows: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
-    """Return the inputs or outputs that a manifest lists."""
-    return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
+def fed(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    """Return what a run is given: the inputs, and the weights that are written into a data file."""
+    external = manifest.external
+    written = external.tensors if external is not None and external.data_file is not None else ()
+    return tuple(tensor.spec for tensor in (*manifest.inputs, *written))
 
 
-def parity_of(ran: Ran, expected: Arrays, ranking: str | None, precision: Precision) -> dict[str, Any]:
+def golden_problem(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> str | None:
+    """Say which array of the golden cases is missing or not of the type and shape that the manifest states."""
+    expected = tuple(tensor.spec for tensor in manifest.outputs)
+    for arrays, specs in ((inputs, fed(manifest)), (outputs, expected)):
+        for spec in specs:
+            array = arrays.get(spec.name)
+            if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
+                return f"golden.npz has no {spec.name!r} of {spec.dtype} {list(spec.shape)} per case"
+    return None
+
+
+def parity_of(ran: Ran, expected: Arrays, ranking: str | None, precision: Precision) -> Parity:
     """Return the parity section of a run: judged where there are outputs, else the verdict of having none."""
     if ran.result is None:
-        return section.unjudged(ran.verdict, ran.reason or "")
+        return Parity(verdict=ran.verdict, reason=ran.reason or "")
     return section.judged(ran.result, expected, ranking, precision)

@@ -1,12 +1,12 @@
 """The schema of a device profile; device_profiles/schema.json is the same in JSON Schema, for editors."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from exporter.core.errors import ProfileError
-from exporter.core.types import Precision
+from exporter.core.types import BudgetName, Precision
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # What is handed to ssh and adb: no word of a profile can be an option of theirs, or several words.
@@ -189,9 +189,9 @@ class DeviceProfile(_Strict):
             raise ProfileError(f"profile {self.name!r} does not allow target {target!r}; it allows: {known}")
         return options.model_dump()
 
-    def stated_budgets(self) -> dict[str, float]:
+    def stated_budgets(self) -> dict[BudgetName, float]:
         """Return the budgets that are stated, by name."""
-        return self.budgets.model_dump(exclude_none=True)
+        return cast("dict[BudgetName, float]", self.budgets.model_dump(exclude_none=True))
 
     def allowed(self) -> list[str]:
         """Return the targets that the device runs."""

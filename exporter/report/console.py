@@ -1,48 +1,55 @@
 """The summary that a person reads: one table, a column per artifact."""
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from exporter.artifact.manifest import Manifest
+from exporter.artifact.results import Refusal, Result
 from exporter.report.units import MISSING, bytes_, count
 
-Document = dict[str, Any]
+Row = Mapping[str, object]
+Section = TypeVar("Section")
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
 
 
-def print_artifacts(documents: Sequence[Document]) -> None:
+def print_artifacts(results: Sequence[Result | Refusal]) -> None:
     """Print exported or judged artifacts to stdout, one column each, then reasons and places below."""
     console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=False)
-    done = [document for document in documents if "error" not in document]
+    done = [result for result in results if isinstance(result, Result)]
     if done:
-        first = done[0]
-        title = f"{first['model']}/{first['program']}  profile {first['profile']}  {first['precision']}"
-        console.print(Text(title, style="bold"), soft_wrap=True)  # a table's own title is folded to its width
-        table = Table(box=None, pad_edge=False)
-        table.add_column("")
-        for document in done:
-            table.add_column(document["target"], justify="right")
-        for label, cell in _ROWS:
-            cells = [cell(document) for document in done]
-            if any(str(value) != MISSING for value in cells):
-                table.add_row(label, *cells)
-        console.print(table)
-        console.print()
-    for document in done:
-        console.print(Text(f"{document['target']}: {document['artifact']}"), soft_wrap=True)
-        for note in _notes(document):
+        _print_table(console, [result.manifest for result in done])
+    for shown in done:
+        console.print(Text(f"{shown.manifest.target}: {shown.place}"), soft_wrap=True)
+        for note in _notes(shown.manifest):
             console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
-    for document in documents:
-        if "error" in document:
-            console.print(Text(f"{document['target']}: {document['error']}", style="red"), soft_wrap=True)
+    for result in results:
+        if isinstance(result, Refusal):
+            console.print(Text(f"{result.target}: {result.error}", style="red"), soft_wrap=True)
 
 
-def print_rows(rows: Sequence[Document]) -> None:
+def _print_table(console: Console, manifests: Sequence[Manifest]) -> None:
+    first = manifests[0]
+    title = f"{first.model}/{first.program}  profile {first.profile}  {first.precision}"
+    console.print(Text(title, style="bold"), soft_wrap=True)  # a table's own title is folded to its width
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for manifest in manifests:
+        table.add_column(manifest.target, justify="right")
+    for label, cell in _ROWS:
+        cells = [cell(manifest) for manifest in manifests]
+        if any(str(value) != MISSING for value in cells):
+            table.add_row(label, *cells)
+    console.print(table)
+    console.print()
+
+
+def print_rows(rows: Sequence[Row]) -> None:
     """Print a list of equal dictionaries as a table."""
     table = Table(box=None, pad_edge=False)
     for key in rows[0] if rows else ():
@@ -52,7 +59,7 @@ def print_rows(rows: Sequence[Document]) -> None:
     Console(file=sys.stdout, highlight=False, markup=False).print(table)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {item or 'missing'}" for key, item in value.items())
     if isinstance(value, bool):
@@ -60,98 +67,99 @@ def _plain(value: Any) -> str:
     return MISSING if value is None else str(value)
 
 
-def _verdict(document: Document) -> Text:
-    verdict = document["parity"]["verdict"]
+def _verdict(manifest: Manifest) -> Text:
+    verdict = manifest.parity.verdict
     return Text(verdict, style=_STYLES[verdict])
 
 
-def _number(section: str, key: str, form: Callable[[float], str]) -> Callable[[Document], str]:
-    def cell(document: Document) -> str:
-        value = document.get(section, {}).get(key)
+def _cell(
+    section: Callable[[Manifest], Section | None],
+    figure: Callable[[Section], float | None],
+    form: Callable[[float], str],
+) -> Callable[[Manifest], str]:
+    """Return what shows a figure of a section, and a dash where there is none."""
+
+    def cell(manifest: Manifest) -> str:
+        part = section(manifest)
+        value = None if part is None else figure(part)
         return MISSING if value is None else form(value)
 
     return cell
 
 
-def _size(document: Document) -> str:
-    return bytes_(document["size_bytes"]) if "size_bytes" in document else MISSING
+def _microseconds(value: float) -> str:
+    return f"{value:.0f} us"
 
 
-def _structure(document: Document) -> str:
-    selection = document.get("selection")
-    return MISSING if selection is None else str(selection["structure"])
-
-
-def _cases(document: Document) -> str:
-    cases = document["parity"].get("cases")
-    return MISSING if cases is None else f"{cases}"
-
-
-_ROWS: tuple[tuple[str, Callable[[Document], Any]], ...] = (
+_ROWS: tuple[tuple[str, Callable[[Manifest], str | Text]], ...] = (
     ("verdict", _verdict),
-    ("structure", _structure),
-    ("golden cases", _cases),
-    ("max abs error", _number("parity", "max_abs_error", lambda x: f"{x:.2e}")),
-    ("max rel error", _number("parity", "max_rel_error", lambda x: f"{x:.2e}")),
-    ("top-10 overlap", _number("parity", "top10_overlap", lambda x: f"{x:.4f}")),
-    ("Kendall tau", _number("parity", "kendall_tau", lambda x: f"{x:.6f}")),
-    ("smallest gap at rank 10", _number("parity", "flip_margin", lambda x: f"{x:.2e}")),
-    ("cases that could flip", _number("parity", "could_flip", lambda x: f"{x:.0f}")),
-    ("FLOPs per call", _number("flops", "total", count)),
-    ("MACs per call", _number("flops", "macs", count)),
-    ("constants", _number("memory", "constant_bytes", bytes_)),
-    ("planned activations", _number("memory", "planned_activation_bytes", bytes_)),
-    ("peak memory, process", _number("memory", "peak_rss_bytes", bytes_)),
-    ("  of it the empty runtime", _number("memory", "baseline_rss_bytes", bytes_)),
-    ("model size", _size),
-    ("load", _number("latency", "load_ms", lambda x: f"{x:.1f} ms")),
-    ("first call", _number("latency", "first_us", lambda x: f"{x:.0f} us")),
-    ("latency p50", _number("latency", "p50_us", lambda x: f"{x:.0f} us")),
-    ("latency p99", _number("latency", "p99_us", lambda x: f"{x:.0f} us")),
-    ("instructions per call", _number("latency", "instructions", count)),
+    ("structure", lambda m: MISSING if m.selection is None else m.selection.structure),
+    ("golden cases", _cell(lambda m: m.parity, lambda section: section.cases, str)),
+    ("max abs error", _cell(lambda m: m.parity, lambda section: section.max_abs_error, "{:.2e}".format)),
+    ("max rel error", _cell(lambda m: m.parity, lambda section: section.max_rel_error, "{:.2e}".format)),
+    ("top-10 overlap", _cell(lambda m: m.parity, lambda section: section.top10_overlap, "{:.4f}".format)),
+    ("Kendall tau", _cell(lambda m: m.parity, lambda section: section.kendall_tau, "{:.6f}".format)),
+    ("smallest gap at rank 10", _cell(lambda m: m.parity, lambda section: section.flip_margin, "{:.2e}".format)),
+    ("cases that could flip", _cell(lambda m: m.parity, lambda section: section.could_flip, "{:.0f}".format)),
+    ("FLOPs per call", _cell(lambda m: m.flops, lambda section: section.total, count)),
+    ("MACs per call", _cell(lambda m: m.flops, lambda section: section.macs, count)),
+    ("constants", _cell(lambda m: m.memory, lambda section: section.constant_bytes, bytes_)),
+    ("planned activations", _cell(lambda m: m.memory, lambda section: section.planned_activation_bytes, bytes_)),
+    ("peak memory, process", _cell(lambda m: m.memory, lambda section: section.peak_rss_bytes, bytes_)),
+    ("  of it the empty runtime", _cell(lambda m: m.memory, lambda section: section.baseline_rss_bytes, bytes_)),
+    ("model size", lambda m: bytes_(m.size_bytes)),
+    ("load", _cell(lambda m: m.latency, lambda section: section.load_ms, "{:.1f} ms".format)),
+    ("first call", _cell(lambda m: m.latency, lambda section: section.first_us, _microseconds)),
+    ("latency p50", _cell(lambda m: m.latency, lambda section: section.p50_us, _microseconds)),
+    ("latency p99", _cell(lambda m: m.latency, lambda section: section.p99_us, _microseconds)),
+    ("instructions per call", _cell(lambda m: m.latency, lambda section: section.instructions, count)),
 )
 
 
-def _notes(document: Document) -> list[str]:
-    judged = document["parity"]
-    notes = [f"ran on {judged['executed_on']}"] if judged.get("executed_on") else []
-    if document["source"].get("untrained"):
+def _notes(manifest: Manifest) -> list[str]:
+    parity = manifest.parity
+    notes = [f"ran on {parity.executed_on}"] if parity.executed_on else []
+    if manifest.source.untrained:
         notes.append("untrained: weights and histories are drawn, so the rankings say nothing about the model")
-    if judged.get("reason"):
-        notes.append(f"{judged['verdict']}: {judged['reason']}")
-    flops = document.get("flops", {})
-    if flops.get("uncounted"):
-        listed = ", ".join(f"{row['operation']} x{row['count']}" for row in flops["uncounted"])
+    if parity.reason:
+        notes.append(f"{parity.verdict}: {parity.reason}")
+    if manifest.flops is not None and manifest.flops.uncounted:
+        listed = ", ".join(f"{row.operation} x{row.count}" for row in manifest.flops.uncounted)
         notes.append(f"not in the FLOPs: {listed}")
-    notes += _costs(document)
-    conditions = document.get("latency", {}).get("conditions")
-    if conditions:
+    return [*notes, *_budget_notes(manifest), *_selection_notes(manifest), *_measuring_notes(manifest)]
+
+
+def _measuring_notes(manifest: Manifest) -> list[str]:
+    """Say under what the artifact was timed, and why something could not be measured; a common reason once."""
+    notes = []
+    if manifest.latency is not None and manifest.latency.conditions:
+        conditions = manifest.latency.conditions
         notes.append("timed with " + ", ".join(f"{name} {value}" for name, value in conditions.items()))
     reasons: dict[str, list[str]] = {}
-    for section in ("memory", "latency"):
-        reason = document.get(section, {}).get("reason")
-        if reason:
-            reasons.setdefault(reason, []).append(section)
-    notes += [f"{' and '.join(sections)}: {reason}" for reason, sections in reasons.items()]
-    return notes
+    for name, section in (("memory", manifest.memory), ("latency", manifest.latency)):
+        if section is not None and section.reason:
+            reasons.setdefault(section.reason, []).append(name)
+    return notes + [f"{' and '.join(sections)}: {reason}" for reason, sections in reasons.items()]
 
 
-def _costs(document: Document) -> list[str]:
-    """Say what budgets allow, what the artifact needs, and what fitting it to them cost."""
+def _budget_notes(manifest: Manifest) -> list[str]:
+    """Say what budgets allow and what the artifact needs."""
     notes = []
-    for row in document.get("budgets", ()):
-        state = {True: "within budget", False: "over budget", None: f"not known: {row['reason']}"}[row["within"]]
-        value = MISSING if row["value"] is None else f"{row['value']:,.6g}"
-        notes.append(f"{row['budget']}: {value} of {row['limit']:,.6g}, {state}")
-    selection = document.get("selection") or {}
-    if selection.get("left_out"):
-        blocks = ", ".join(map(str, selection["left_out"]))
-        agreement = selection["agreement_with_chosen"] or {}
-        figures = [
-            f"{label} {agreement[key]:.4f}"
-            for label, key in (("top-10 overlap", "top10_overlap"), ("Kendall tau", "kendall_tau"))
-            if agreement.get(key) is not None
-        ]
-        with_it = f"; with it {', '.join(figures)}" if figures else ""
-        notes.append(f"left out of {selection['chosen']} to fit: block {blocks}{with_it}")
+    for row in manifest.budgets or ():
+        state = {True: "within budget", False: "over budget", None: f"not known: {row.reason}"}[row.within]
+        value = MISSING if row.value is None else f"{row.value:,.6g}"
+        notes.append(f"{row.budget}: {value} of {row.limit:,.6g}, {state}")
     return notes
+
+
+def _selection_notes(manifest: Manifest) -> list[str]:
+    """Say which blocks were left out to fit the budgets, and what that cost."""
+    selection = manifest.selection
+    if selection is None or not selection.left_out:
+        return []
+    blocks = ", ".join(map(str, selection.left_out))
+    agreement = selection.agreement_with_chosen
+    pairs = [("top-10 overlap", agreement.top10_overlap), ("Kendall tau", agreement.kendall_tau)] if agreement else []
+    figures = [f"{label} {value:.4f}" for label, value in pairs if value is not None]
+    with_it = f"; with it {', '.join(figures)}" if figures else ""
+    return [f"left out of {selection.chosen} to fit: block {blocks}{with_it}"]

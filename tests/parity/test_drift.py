@@ -32,8 +32,8 @@ def test_drift_by_hand():
 def test_an_artifact_that_is_fed_its_own_states_stays_with_torch(target: str, tmp_path: Path) -> None:
     model = "scn"  # the only one with mini-batches, and so with borders between them
     folder = tiny_models.write(model, tmp_path / "checkpoint")
-    request = pipeline.ExportRequest(model, target, "step", "generic", folder, None, tmp_path)
-    (document,) = pipeline.export(request, lambda _: None)
+    request = pipeline.ExportRequest(pipeline.ProgramChoice(model, "step", folder), target, tmp_path)
+    (result,) = pipeline.export(request, lambda _: None)
     network = checkpoint.build(checkpoint.read(folder), load_spec(model))
     program = load_spec(model).programs["step"]
     rng = np.random.default_rng(3)
@@ -44,8 +44,8 @@ def test_an_artifact_that_is_fed_its_own_states_stays_with_torch(target: str, tm
     expected, actual = [], []
     for step in range(STEPS):
         inputs = {"item_id": clicks[:, step, None, None], "candidate_ids": candidates[:, None], **states}
-        outputs = session.run(Path(document["artifact"]), inputs).outputs
-        states = {given: outputs[name] for name, given in document["state"].items()}
+        outputs = session.run(Path(result.place), inputs).outputs
+        states = {given: outputs[name] for name, given in result.manifest.state.items()}
         actual.append(outputs["scores"][:, 0])
         with torch.no_grad():  # as a whole history, which knows no states
             expected.append(network(torch.from_numpy(clicks[:, : step + 1]), torch.from_numpy(candidates)).numpy())

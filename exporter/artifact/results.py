@@ -1,0 +1,57 @@
+"""What a command says of an artifact: its manifest and where it lies, with what only this command knows."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from exporter.artifact.manifest import Manifest
+from exporter.core.sections import Comparison
+
+_VERDICT_CODES = {"pass": 0, "fail": 1, "unverified": 3}
+_BUDGET_CODES = {True: 0, False: 1, None: 3}
+
+
+@dataclass(frozen=True)
+class Result:
+    """An artifact as a command leaves it: `place` is its folder as the user named it.
+
+    `samples_us` are the raw times and `comparison` is with another artifact, where they were asked for.
+    """
+
+    manifest: Manifest
+    place: str
+    samples_us: tuple[float, ...] | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 for pass, 1 for fail or over budget, 3 for unverified; a failure outweighs what is unverified.
+
+        A budget that could not be measured is no more kept than an artifact that could not be run is verified.
+        """
+        codes = {_VERDICT_CODES[self.manifest.parity.verdict]}
+        codes |= {_BUDGET_CODES[budget.within] for budget in self.manifest.budgets or ()}
+        return 1 if 1 in codes else max(codes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints: the manifest, `artifact`, and what was asked for."""
+        document = {**self.manifest.to_json(), "artifact": self.place}
+        if self.samples_us is not None:
+            document["samples_us"] = list(self.samples_us)
+        if self.comparison is not None:
+            document["comparison"] = asdict(self.comparison)
+        return document
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A program that a target's converter refused, with its words."""
+
+    model: str
+    program: str
+    target: str
+    error: str
+    exit_code: ClassVar[int] = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints in an artifact's place."""
+        return asdict(self)

@@ -1,0 +1,355 @@
+"""The sections of a manifest as frozen values: what is judged, counted and measured of an artifact.
+
+The types say what each field may be, and `artifact.manifest` holds what it reads to them. None stands for what could
+not be measured; the section's `reason` says why.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from exporter.core.types import BudgetName, DataFile, TensorSpec, Verdict
+
+MAX_NUMBER = 2**63 - 1
+
+Count = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+Difference = Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Number = Difference | Annotated[float, Field(ge=-1e300, le=1e300)]  # which infinity and NaN are not
+Rate = Annotated[int | float, Field(ge=1, le=1e15)]
+Extent = Annotated[int, Field(gt=0, lt=1 << 31)]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a program: its shape without a cases axis."""
+
+    name: str
+    shape: tuple[Extent, ...]
+    dtype: Literal["int32", "float32"]
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Return it as what a runtime is asked for."""
+        return TensorSpec(self.name, self.shape, self.dtype)
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The file beside a program that holds its external weights: byte offset and dtype of each tensor, by name."""
+
+    name: str
+    tensors: Mapping[str, tuple[Count, Literal["float32", "float16"]]]
+
+    @property
+    def layout(self) -> DataFile:
+        """Return it as what a runtime is told of it."""
+        return DataFile(self.name, self.tensors)
+
+
+@dataclass(frozen=True)
+class External:
+    """Weights outside the program: `metadata` is that of their weights package; without a data file they are inputs."""
+
+    metadata: Mapping[str, str]
+    tensors: tuple[Tensor, ...]
+    data_file: WeightsFile | None = None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each tensor by name, in the order of the program's inputs."""
+        return {tensor.name: tensor.shape for tensor in self.tensors}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Names of the tensors that cross the network with each call: up to the cloud, down to the device."""
+
+    up: tuple[str, ...]
+    down: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A network link of the device profile: bytes per second each way, the round trip in milliseconds."""
+
+    name: str
+    up_bytes_per_s: Rate
+    down_bytes_per_s: Rate
+    round_trip_ms: Annotated[int | float, Field(ge=0, le=1e9)] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an artifact comes from: the checkpoint's SHA-256 (None: weights were drawn), its architecture, versions."""
+
+    checkpoint_sha256: str | None = None
+    untrained: bool = False
+    architecture: Mapping[str, int | str] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What was asked for: for each output, by name, the largest absolute error that any of its cases was allowed, and
+    the mean top-10 overlap.
+    """
+
+    max_abs_error: Mapping[str, Number]
+    top10_overlap: Number | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """The verdict, why, and the figures that it rests on: those of `parity.compare`, None where nothing was compared.
+
+    `unsettled` has a line for each choice behind the outputs that only another machine could settle.
+    """
+
+    verdict: Verdict
+    reason: str | None = None
+    executed_on: str | None = None
+    cases: Count | None = None
+    max_abs_error: Number | None = None
+    max_rel_error: Number | None = None
+    output_errors: Mapping[str, Number | None] | None = None
+    top10_overlap: Number | None = None
+    kendall_tau: Number | None = None
+    flip_margin: Number | None = None
+    twice_max_error: Number | None = None
+    could_flip: Count | None = None
+    unsettled: tuple[str, ...] | None = ()
+    ranking_reason: str | None = None
+    tolerance: Tolerance | None = None
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """How often an operation without a formula stands in the graph."""
+
+    operation: str
+    count: Count
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """What one delegate took, operations by their native names, and their FLOPs; None is the runtime itself."""
+
+    delegate: str | None
+    operations: Mapping[str, Count]
+    flops: Count
+
+
+@dataclass(frozen=True)
+class OperationCost:
+    """The cost of one operation of the lowered graph; `operation` is its native name, `kind` that of core.kinds."""
+
+    name: str
+    operation: str
+    kind: str
+    delegate: str | None
+    flops: Count
+    macs: Count
+    moved_bytes: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerToken:
+    """The FLOPs of one more click of history, how they were found, or why they are not known."""
+
+    per_token: Number | None
+    per_token_method: str | None
+    per_token_reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flops(PerToken):
+    """Counts of the artifact's own file, in `unit`, for one call."""
+
+    unit: str
+    total: Count
+    macs: Count
+    moved_bytes: Count
+    uncounted: tuple[Uncounted, ...]
+    by_kind: Mapping[str, Count]
+    delegates: tuple[Delegate, ...]
+    by_operation: tuple[OperationCost, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredTwice:
+    """Two constants of at least two axes with the same bytes in different places of the artifact."""
+
+    names: tuple[str, str]
+    bytes: Count
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """Stored tables that every run computes another form of: `operation` writes `bytes`; at most 16 are named."""
+
+    constants: tuple[str, ...]
+    operation: str
+    bytes: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of constants by their use, of the planned activations, and of the process that ran the artifact."""
+
+    constant_bytes: Count | None = None
+    embedding_bytes: Count | None = None
+    body_bytes: Count | None = None
+    head_bytes: Count | None = None
+    stored_twice: tuple[StoredTwice, ...] = ()
+    expanded: tuple[Expanded, ...] = ()
+    planned_activation_bytes: Count | None = None
+    plan_method: str | None = None
+    peak_rss_bytes: Count | None = None
+    baseline_rss_bytes: Count | None = None
+    artifact_rss_bytes: Difference | None = None
+    rss_method: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Times of single calls of case 0, in the units of their names; `conditions` are what the device said of itself."""
+
+    connection: str | None = None
+    threads: Count | None = None
+    warmup: Count | None = None
+    iterations: Count | None = None
+    load_ms: Number | None = None
+    first_us: Number | None = None
+    p50_us: Number | None = None
+    p90_us: Number | None = None
+    p99_us: Number | None = None
+    instructions: Count | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit of the device profile and what the artifact needs of it; `within` is None where that is not known."""
+
+    budget: BudgetName
+    limit: Number
+    value: Number | None
+    within: bool | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far a smaller sub-network ranks the candidates as the chosen one does."""
+
+    cases: Count | None = None
+    top10_overlap: Number | None
+    kendall_tau: Number | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which blocks run, a digit each, what the controller chose and said, and which were left out to fit."""
+
+    structure: Annotated[str, Field(max_length=64)]
+    chosen: str | None
+    logits: tuple[Number, ...]
+    left_out: tuple[Count, ...]
+    agreement_with_chosen: Agreement | None
+
+
+@dataclass(frozen=True)
+class GrowthPoint:
+    """The figures of the program lowered for a history of `tokens` clicks."""
+
+    tokens: Count
+    flops: Count
+    macs: Count
+    planned_activation_bytes: Count | None
+    artifact_rss_bytes: Difference | None
+    p50_us: Number | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class GrowthLine:
+    """The least-squares line of one figure over the lengths (`measure.growth.Line`), and the growth between them."""
+
+    per_token: Number
+    at_zero: Number
+    r_squared: Number | None
+    largest_residual: Number
+    steps: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class GrowthLines:
+    """A line for each figure that all lengths have."""
+
+    flops: GrowthLine
+    macs: GrowthLine
+    planned_activation_bytes: GrowthLine | None
+    artifact_rss_bytes: GrowthLine | None
+    p50_us: GrowthLine | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What one more click costs: figures at several lengths and the lines through them, or why there are none."""
+
+    method: str | None = None
+    points: tuple[GrowthPoint, ...] = ()
+    lines: GrowthLines | None = None
+    module_hook_macs_per_token: Number | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One exchange over one link, in milliseconds; `total_ms` counts a round trip that is not known as 0.
+
+    `device_calls_meanwhile` is how often the device could call the program in that time.
+    """
+
+    link: str
+    up_ms: Number
+    down_ms: Number
+    round_trip_ms: Number | None
+    total_ms: Number
+    device_calls_meanwhile: Number | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The bytes of a program's exchange by tensor, and its time over each link beside the device's own."""
+
+    method: str
+    up: Mapping[str, Count]
+    down: Mapping[str, Count]
+    up_bytes: Count
+    down_bytes: Count
+    device_us: Number | None
+    links: tuple[Transfer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Which of two artifacts is faster, if the samples allow it; `ratio` is the second's time to the first's."""
+
+    method: str | None = None
+    first: str
+    second: str
+    executed_on: tuple[str, str] | None = None
+    threads: tuple[int | None, int | None] | None = None
+    p50_us: tuple[float, float] | None = None
+    ratio: float | None
+    low: float | None = None
+    high: float | None = None
+    pairs: int | None = None
+    faster: str | None = None
+    reason: str | None

@@ -1,0 +1,33 @@
+"""An artifact that somebody names: opened only where its target and options are known here."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.core.errors import ArtifactError
+from exporter.targets import TARGETS
+
+if TYPE_CHECKING:
+    from exporter.artifact.store import Opened
+
+
+def open_known(folder: Path) -> "Opened":
+    """Open an artifact; raises ArtifactError, also where its target or options are not known here."""
+    from exporter import profiles
+    from exporter.artifact import store
+
+    opened = store.open_artifact(folder)
+    target, options = opened.manifest.target, opened.manifest.options
+    if target not in TARGETS:
+        raise ArtifactError(f"{folder}: made for the target {target!r}, which is not known here")
+    if profiles.known_options(target, options) != options:
+        raise ArtifactError(f"{folder}: made with options for {target} that are not known here; export it again")
+    return opened
+
+
+def require_unchanged(opened: "Opened") -> None:
+    """Raise ArtifactError where a file of an artifact is not as its manifest lists it."""
+    from exporter.artifact import store
+
+    changed = store.changed_file(opened.folder, opened.manifest.files)
+    if changed:
+        raise ArtifactError(f"{opened.folder}: {changed}; export the artifact again")

@@ -1,0 +1,74 @@
+"""`cocorr-export parity`: an artifact judged again from its folder alone, without the checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.pipeline.export import Report
+from exporter.pipeline.opening import open_known
+from exporter.pipeline.reach import reach
+
+if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.results import Result
+    from exporter.core.protocols import Connection
+    from exporter.core.sections import Parity
+
+
+def parity(folder: Path, report: Report, connection: str = "host") -> "Result":
+    """Judge an artifact again from its folder alone; return it with the new verdict.
+
+    `connection` is one that needs no more than its name, or a profile whose device shall run it: an artifact may come
+    from anywhere, so it does not choose. Raises ArtifactError.
+    """
+    from exporter.artifact import store
+    from exporter.artifact.results import Result
+    from exporter.core.sections import Parity
+
+    way = reach(connection)
+    opened = open_known(folder)
+    report("comparing the files with the manifest")
+    changed = store.changed_file(opened.folder, opened.manifest.files)
+    failed = Parity(verdict="fail", reason=changed)
+    judged = failed if changed else judge_golden(opened.folder, opened.manifest, report, way)
+    store.require_same(opened)
+    return Result(replace(opened.manifest, parity=judged), str(folder))
+
+
+def judge_golden(
+    folder: Path, manifest: "Manifest", report: Report, connection: "Connection | None" = None
+) -> "Parity":
+    """Run the golden cases and return the parity section.
+
+    Where golden cases carry weights of their own, those that ship run too: nothing is known of what they should give,
+    but numbers they must be.
+    """
+    import numpy as np
+
+    from exporter.artifact import store, weights
+    from exporter.connections import running
+    from exporter.core.sections import Parity
+    from exporter.pipeline.subjects import fed, golden_problem, parity_of, subject_of
+
+    inputs, outputs = store.read_golden(folder)
+    wrong = golden_problem(manifest, inputs, outputs)
+    if wrong is not None:
+        return Parity(verdict="fail", reason=wrong)
+    report("running the golden cases")
+    subject, external = subject_of(folder, manifest, connection), manifest.external
+    ordered = {spec.name: inputs[spec.name] for spec in fed(manifest)}
+    if external is None:
+        return parity_of(running.run(subject, ordered, 0, 0), outputs, manifest.ranking, manifest.precision)
+    shipped = weights.beside(folder, subject.data, external.shapes, external.metadata)
+    cases = len(next(iter(ordered.values())))
+    with_shipped = {
+        name: np.broadcast_to(shipped[name], array.shape) if name in shipped else array
+        for name, array in ordered.items()
+    }
+    both = {name: np.concatenate([array, with_shipped[name]]) for name, array in ordered.items()}
+    ran, given = running.run(subject, both, 0, 0).split(cases)
+    strange = [name for name, array in given.items() if not np.isfinite(array).all()]
+    if strange:
+        reason = f"the weights that ship give values of {strange[0]!r} that are not finite"
+        return Parity(verdict="fail", reason=reason)
+    return parity_of(ran, outputs, manifest.ranking, manifest.precision)

@@ -1,0 +1,57 @@
+"""`cocorr-export swap`: another user's weights in an artifact; nothing is lowered again."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.core.errors import BadInputError
+from exporter.core.types import ExternalWeights
+from exporter.pipeline.export import Report
+from exporter.pipeline.opening import open_known, require_unchanged
+from exporter.pipeline.parity import judge_golden
+
+if TYPE_CHECKING:
+    from exporter.artifact.results import Result
+    from exporter.core.sections import External
+
+
+def swap(folder: Path, package_file: Path, output: Path, report: Report) -> "Result":
+    """Write at `output` the artifact in `folder` with a weights package in place of its own weights, and judge it.
+
+    Nothing is lowered again. Raises BadInputError where the artifact takes no weights from outside, where it is not as
+    it was exported, and where the package is damaged or for another sub-network.
+    """
+    from exporter.artifact import store, weights
+    from exporter.artifact.results import Result
+
+    opened = open_known(folder)
+    external = opened.manifest.external
+    if external is None:
+        program = opened.manifest.program
+        raise BadInputError(f"{folder}: {program} has its weights inside; export its form subnet_external")
+    report("comparing the files with the manifest")
+    require_unchanged(opened)
+    package = ExternalWeights(weights.read(package_file, external.shapes, external.metadata), external.metadata)
+    with store.staging(output) as new:
+        report("writing the weights")
+        store.copy_listed(opened, new)
+        _replace_weights(new, external, package)
+        manifest = replace(opened.manifest, files=store.list_files(new))
+        manifest = replace(manifest, parity=judge_golden(new, manifest, report))
+        store.write_manifest(new, manifest)
+    return Result(manifest, str(output))
+
+
+def _replace_weights(folder: Path, external: "External", package: ExternalWeights) -> None:
+    """Write a user's weights where an artifact's own lie: as a weights package, or into the file that it reads."""
+    from exporter.artifact import weights
+    from safeio import files
+
+    data = external.data_file
+    own = folder / (weights.FILE if data is None else data.name)
+    if data is None:
+        content = weights.to_bytes(package)
+    else:
+        content = weights.patch(own.read_bytes(), data.layout, package.tensors)
+    own.unlink(missing_ok=True)
+    files.write_new(own, content)
