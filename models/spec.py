@@ -47,7 +47,7 @@ class BuildProgram(Protocol):
     """Wrap a model in a module whose forward takes a program's inputs in order."""
 
     def __call__(self, model: "nn.Module", selection: Selection | None = None, /) -> "nn.Module":
-        """Return the module; raises ValueError where the program needs a selection and gets none."""
+        """Return the module; raises ValueError for `needs_selection` without one, and for a part that a model lacks."""
         ...
 
 
@@ -81,6 +81,8 @@ class ProgramSpec:
     """One deployable graph: `build` makes its module, `cases` the inputs on which its artifacts are judged.
 
     `ranking` names the output that holds candidate scores, whose order parity must keep; None where there is none.
+    With `needs_selection` it is built for one user's Selection, and `build` and `cases` raise ValueError without; any
+    other program is the same for all users.
     `sends` are outputs that go to the other side, device or cloud, and `receives` inputs that come from there.
     `state` names for an output the input that takes it with the next click; all such inputs are zero at the start.
     """
@@ -93,6 +95,7 @@ class ProgramSpec:
     ranking: str | None
     build: BuildProgram
     cases: Cases = golden_ids
+    needs_selection: bool = False
     external: External | None = None
     sends: tuple[str, ...] = ()
     receives: tuple[str, ...] = ()

@@ -263,12 +263,8 @@ def _selection(
     """Return the selection that the program is built for, or None where it is the same for all users."""
     if spec.select is None:
         return None
-    try:
-        program.build(model, None)
-    except ValueError:  # it needs one
-        selection = spec.select(model, checkpoint.golden, history, choice.structure)
-        program.build(model, selection)
-        return selection
+    if program.needs_selection:
+        return spec.select(model, checkpoint.golden, history, choice.structure)
     if history is not None or choice.structure is not None:
         option = "--history" if history is not None else "--structure"
         raise BadInputError(f"{option} chooses a sub-network, and {program.name} is the same for all users")

@@ -1,10 +1,11 @@
-"""What every model promises: `encode` computes all that each click costs, as the published Table 4 counts it."""
+"""What every model promises: what `encode` computes for each click, as Table 4 counts it, and what programs need."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.zoo import load_spec
+from models.untrained import untrained
+from models.zoo import MODELS, load_spec
 
 # Table 4 of CoCorrRec before its batch of 1,024: multiply-accumulates that hooks on modules see, per token
 PER_TOKEN = {
@@ -52,3 +53,19 @@ def test_encode_of_forward_ofa_runs_both_grus_and_all_blocks():
     gru = 3 * (2 * 16 * 16 + 3 * 16) + 4 * 16
     once = 3 * 16 + 16 * 3 * 5 * (16 * 16 + 16)  # the controller's head and the mapper, whatever the length
     assert seen_by_hooks(model, "ofa", 6) == once + 6 * (2 * gru + 3 * 2 * 4 * 16)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_built_without_a_selection_is_what_says_that_it_needs_none(name):
+    spec = load_spec(name)
+    model, checkpoint = untrained(spec, None, 3)
+    for program in spec.programs.values():
+        if program.needs_selection:
+            assert spec.select is not None
+            with pytest.raises(ValueError, match="built for a selection"):
+                program.build(model, None)
+            with pytest.raises(ValueError, match="built for a selection"):
+                program.cases(model, checkpoint.golden, None)
+        else:
+            assert isinstance(program.build(model, None), nn.Module)
+            assert list(program.cases(model, checkpoint.golden, None)) == [spec.name for spec in program.inputs]
