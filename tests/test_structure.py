@@ -89,3 +89,15 @@ def test_vendors_are_imported_inside_functions_only() -> None:
             for node in top:
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 assert not {name.split(".")[0] for name in names} & vendors, f"{path}: import inside the function"
+
+
+def test_every_tolerance_stands_in_the_verdict() -> None:
+    comparing = {"allclose", "isclose", "assert_allclose", "assert_close", "approx"}
+    bounds = {"atol", "rtol", "abs_tol", "rel_tol"}
+    for path in FILES:
+        if not path.is_relative_to(ROOT / "exporter") or path == ROOT / "exporter" / "parity" / "verdict.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(node, "attr", getattr(node, "id", None))
+            assert name not in comparing, f"{path}: compare in parity/verdict.py, where the tolerances are"
+            assert not (isinstance(node, ast.keyword) and node.arg in bounds), f"{path}: a tolerance of its own"

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from models.checkpoint import Checkpoint
 
-_STALE = 1e-4  # golden scores may be from another machine, whose torch rounds differently
 _BATCH = 16
 
 
@@ -42,15 +41,17 @@ def cut(checkpoint: "Checkpoint", history_length: int | None, candidates: int | 
 
 def check_scores(model: "nn.Module", checkpoint: "Checkpoint") -> None:
     """Compute the golden scores with the whole model; raises CheckpointError where those of the file are stale."""
-    import numpy as np
     import torch
+
+    from exporter.parity.verdict import golden_scores_off
 
     golden = checkpoint.golden
     with torch.no_grad():
         pairs = (torch.from_numpy(golden[name]).split(_BATCH) for name in ("item_ids", "candidate_ids"))
         scores = torch.cat([model(*pair) for pair in zip(*pairs, strict=True)]).numpy()
-    if not np.allclose(golden["scores"], scores, rtol=0, atol=_STALE):
+    off = golden_scores_off(golden["scores"], scores)
+    if off is not None:
         raise CheckpointError(
             f"{checkpoint.folder}: golden.npz is stale: its 'scores' differ from what the weights give by up to"
-            f" {np.abs(golden['scores'] - scores).max():.3g}; write the checkpoint again"
+            f" {off:.3g}; write the checkpoint again"
         )

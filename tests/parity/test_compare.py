@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from exporter.parity.compare import REL_FLOOR, compare
-from exporter.parity.verdict import FP16_UNIT_ROUNDOFF, FP32_MAX_ABS_ERROR, FP32_UNIT_ROUNDOFF, judge, unverified
+from exporter.parity.verdict import (
+    FP16_UNIT_ROUNDOFF,
+    FP32_MAX_ABS_ERROR,
+    FP32_UNIT_ROUNDOFF,
+    golden_scores_off,
+    judge,
+)
 
 unhurried = settings(deadline=None)  # two cores are shared with others
 SCORES = st.tuples(st.integers(1, 5), st.just(1), st.integers(11, 30)).flatmap(
@@ -240,13 +246,11 @@ def test_whole_numbers_must_be_exact(precision):
     assert judge(compare({"blocks": chosen}, {"blocks": chosen + 1}, None), precision).verdict == "fail"
 
 
-def test_unverified_is_not_a_pass():
-    judgement = unverified("Core ML runs on macOS only")
-    assert (judgement.verdict, judgement.reason, judgement.tolerance) == (
-        "unverified",
-        "Core ML runs on macOS only",
-        None,
-    )
+def test_golden_scores_of_other_weights_are_told():
+    stored = scores().astype(np.float32)
+    assert golden_scores_off(stored, stored + np.float32(0.9e-4)) is None
+    assert golden_scores_off(stored, stored + np.float32(1.1e-4)) == pytest.approx(1.1e-4, rel=0.01)
+    assert golden_scores_off(stored, np.full_like(stored, np.nan)) is not None
 
 
 def test_what_rests_on_unsettled_choices_is_no_pass():
