@@ -89,7 +89,7 @@ def child(folder: Path, seed: int) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     from mil_fuzzing import Mutator, attempt
 
-    from exporter.connections.agent import resident_bytes
+    from exporter.connections.agent.conditions import resident_bytes
 
     model, weights = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"
     packages = sorted(folder.glob("*.mlpackage"))

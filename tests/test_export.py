@@ -16,10 +16,10 @@ from exporter import mil
 from exporter.artifact import store
 from exporter.connections.host import HostConnection
 from exporter.core.types import RunRequest, TensorSpec
+from exporter.targets import TARGETS
 from models import checkpoint
 from models.zoo import load_spec
 
-TARGETS = ("executorch", "coreml", "onnx", "tflite")
 SHIPPED = Path(checkpoint.__file__).parent / "pretrained" / "scn"
 MODEL_FILES = {"executorch": "model.pte", "coreml": "model.mlpackage", "onnx": "model.onnx", "tflite": "model.tflite"}
 
@@ -196,7 +196,7 @@ def test_ids_out_of_range_are_unknown_items_everywhere(target: str, artifacts: d
         actual = np.stack([program.run({k: v[i] for k, v in inputs.items()})["scores"] for i in range(4)])
     else:
         outputs = (TensorSpec("scores", (1, 100), "float32"),)
-        request = RunRequest(target, model_file, inputs, outputs, warmup=0, iterations=0)
+        request = RunRequest(TARGETS[target], model_file, inputs, outputs, warmup=0, iterations=0)
         actual = HostConnection().run(request).outputs["scores"]
     np.testing.assert_allclose(actual[:, 0], expected, atol=1e-4, rtol=0)
     # the same score as the padding row, whose embedding is zero

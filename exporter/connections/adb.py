@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from exporter.connections.exchange import printable
 from exporter.connections.remote import RemoteConnection
+from exporter.connections.run_folder import printable
 from exporter.core.errors import DeviceError
 
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.connections.agent import MARKER
+from exporter.connections.agent.marker import MARKER
 
 _PAGE = 4096
 _CHUNK = 1024  # bytes of memory in one answer of the stub

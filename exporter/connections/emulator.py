@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from exporter.connections import agent, bundle
+from exporter.connections import bundle
+from exporter.connections.agent_archive import write_agent
 from exporter.connections.counting import CountingError, count
-from exporter.connections.exchange import read_response, require_models, write_request
 from exporter.connections.host import death, run_agent
+from exporter.connections.run_folder import read_response, require_models, write_request
 from exporter.core.errors import RuntimeMissingError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
 from safeio.staging import scratch
@@ -37,7 +38,7 @@ class EmulatorConnection:
         request = replace(request, warmup=0, iterations=0)
         with scratch("run") as folder:
             write_request(folder, request, str(request.model_file.resolve()), None, watch_stdin=True)
-            command = self._command(installed, folder)
+            command = self._command(installed, folder, request)
             status = run_agent(command, bundle.environment(str(installed.root), request.threads), folder, request)
             if not (folder / "response.json").exists() or status not in (0, 1):
                 raise death(status, request, folder)
@@ -69,11 +70,13 @@ class EmulatorConnection:
             write_request(folder, request, str(request.model_file.resolve()), None, watch_stdin=False, mark=True)
             variables = bundle.environment(str(installed.root), request.threads)
             try:
-                return count(self._command(installed, folder), variables, folder), None
+                return count(self._command(installed, folder, request), variables, folder), None
             except CountingError as error:
                 return None, f"instructions were not counted: {error}"
 
-    def _command(self, installed: bundle.Bundle, folder: Path) -> list[str]:
+    def _command(self, installed: bundle.Bundle, folder: Path, request: RunRequest) -> list[str]:
+        """Put the agent into `folder`; return the words that start it there."""
+        agent = write_agent(folder, (request.target,))
         # The seed fixes the random bytes that a process is given at its start, and so the addresses that hang on them.
         emulate = [str(installed.qemu), "-cpu", self._cpu, "-seed", "1"]
-        return [*emulate, *bundle.launch(str(installed.root), [str(Path(agent.__file__)), str(folder)])]
+        return [*emulate, *bundle.launch(str(installed.root), [str(agent), str(folder)])]

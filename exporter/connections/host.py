@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from exporter.connections import agent
-from exporter.connections.exchange import log_tail, read_comparison, read_response, require_models, write_request
+from exporter.connections.agent.contract import OUT_OF_MEMORY
+from exporter.connections.agent_archive import write_agent
+from exporter.connections.run_folder import log_tail, read_comparison, read_response, require_models, write_request
 from exporter.core.errors import CocorrError, OutputError, RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
 from exporter.core.types import PairedTimes, RunRequest, RunResult
 from safeio.staging import ROOM, scratch
@@ -60,8 +61,9 @@ class HostConnection:
             files = [str(one.model_file.resolve()) for one in requests]
             other = None if rival is None else (rival, files[1])
             write_request(folder, request, files[0], self._memory_limit_bytes, watch_stdin=True, rival=other)
-            # -P: the folder of agent.py must not shadow packages.
-            command = [sys.executable, "-P", str(Path(agent.__file__)), str(folder)]
+            agent = write_agent(folder, (one.target for one in requests))
+            # -P: the folder of the agent must not shadow packages.
+            command = [sys.executable, "-P", str(agent), str(folder)]
             status = run_agent(command, environment(request.threads), folder, request)
             if (folder / "response.json").exists() and status in (0, 1):
                 return read(folder, request)
@@ -112,7 +114,7 @@ def settings(threads: int) -> dict[str, str]:
 
 def death(status: int, request: RunRequest, folder: Path) -> CocorrError:
     """The error for an agent that ended with `status` and without an answer in `folder`."""
-    name, tail = request.target, log_tail(folder)
+    name, tail = request.target.name, log_tail(folder)
     if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:  # runtimes say nothing of it, and crash
         return OutputError(f"the {name} runtime ended early, and {folder.parent} is full; {ROOM}")
     if status == -signal.SIGALRM:
@@ -122,7 +124,7 @@ def death(status: int, request: RunRequest, folder: Path) -> CocorrError:
         )
     if status < 0:
         dead = SIGNALS.get(-status, f"signal {-status}")
-        if agent.OUT_OF_MEMORY.search(tail):
+        if OUT_OF_MEMORY.search(tail):
             return RuntimeMemoryError(f"the {name} runtime ran out of memory and died ({dead}){tail}")
         if status == -signal.SIGKILL:
             return RuntimeMemoryError(f"the {name} runtime was killed (SIGKILL), most likely for want of memory{tail}")

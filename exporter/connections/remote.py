@@ -22,17 +22,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
-from exporter.connections import agent, bundle
-from exporter.connections.exchange import (
+from exporter.connections import bundle
+from exporter.connections.agent.folder import AGENT
+from exporter.connections.agent_archive import write_agent
+from exporter.connections.host import death, settings
+from exporter.connections.run_folder import (
     printable,
     read_comparison,
     read_response,
     require_models,
     write_request,
 )
-from exporter.connections.host import death, settings
 from exporter.core.errors import DeviceError, RuntimeCrashError
-from exporter.core.types import PairedTimes, RunRequest, RunResult
+from exporter.core.types import DeviceRuntime, PairedTimes, RunRequest, RunResult
 from safeio.staging import scratch
 
 Answer = TypeVar("Answer")
@@ -42,14 +44,6 @@ _PUSH_LIMIT_S = 600.0
 _GRACE_S = 30.0
 _ANSWERS = ("status", "response.json", "outputs.npz", "log.txt")
 _MAX_ANSWER_BYTES = 1 << 30
-# What must be importable for a target where the device's own Python runs the agent.
-_MODULES = {
-    "onnx": "numpy, onnxruntime",
-    "tflite": "numpy, ai_edge_litert.interpreter",
-    "executorch": "numpy, torch, executorch",
-    "coreml": "numpy, coremltools",
-}
-_PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "executorch": "executorch", "coreml": "coremltools"}
 
 
 @dataclass(frozen=True)
@@ -97,13 +91,13 @@ class RemoteConnection(ABC):
 
         Raises DeviceError where the device cannot be reached or used, and what HostConnection.run raises.
         """
-        device = self._probe(request.target)
+        device = self._probe(request.target.runtime)
         result = self._serve(device, request, None, read_response)
         return replace(result, executed_on=self._place(result.executed_on, device), connection=self.name)
 
     def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
         """Call two artifacts in turn in one process on the device, with the counts, threads and limits of `first`."""
-        device = self._probe(first.target)
+        device = self._probe(first.target.runtime)
         times = self._serve(device, first, second, read_comparison)
         first_on, second_on = (self._place(one, device) for one in times.executed_on)
         return replace(times, executed_on=(first_on, second_on))
@@ -119,13 +113,14 @@ class RemoteConnection(ABC):
     def _place(self, executed_on: str, device: Device) -> str:
         return f"{executed_on}, {device.model or self.where()} over {self.name}"
 
-    def _probe(self, target: str) -> Device:
+    def _probe(self, runtime: DeviceRuntime) -> Device:
         """Ask the device what it is, and whether its own Python has the runtime."""
+        modules = ", ".join(("numpy", *runtime.modules))
         script = (
             "uname -s; uname -m; "
             "{ getprop ro.product.model || tr -d '\\000' </sys/firmware/devicetree/base/model || "
             "sysctl -n machdep.cpu.brand_string || echo; } 2>/dev/null | head -n 1; "
-            f"{shlex.join(['python3', '-c', f'import {_MODULES[target]}'])} >/dev/null 2>&1 && echo yes || echo no"
+            f"{shlex.join(['python3', '-c', f'import {modules}'])} >/dev/null 2>&1 && echo yes || echo no"
         )
         lines = self._call(script).decode("utf-8", "replace").splitlines()
         if len(lines) < 4:
@@ -146,6 +141,7 @@ class RemoteConnection(ABC):
             other = None if rival is None else (rival, files[1])
             lock = "../cocorr.lock"
             write_request(folder, request, files[0], None, watch_stdin=True, rival=other, pin=True, lock=lock)
+            write_agent(folder, (one.target for one in requests))
             self._push(folder, remote, list(zip(requests, files, strict=True)))
             status = self._execute(folder, remote, start, request)
             if (folder / "response.json").exists() and status in (0, 1):
@@ -156,22 +152,24 @@ class RemoteConnection(ABC):
         """Return the shell words that start the agent in the run's folder, with the bundle on the device if need be."""
         if device.has_runtime:
             variables = settings(request.threads)
-            return shlex.join(["env", *(f"{k}={v}" for k, v in variables.items()), "python3", "agent.py", "."])
-        if request.target == "coreml":
+            return shlex.join(["env", *(f"{k}={v}" for k, v in variables.items()), "python3", AGENT, "."])
+        needed = request.target.runtime
+        if not needed.bundled:
+            mac = request.target.system == "darwin"
             raise DeviceError(
-                f"{self.where()} ({device.system}) has no Core ML for python3; on a Mac: pip install coremltools there"
+                f"{self.where()} ({device.system}) has no {needed.name} for python3; "
+                + (f"on a Mac: pip install {needed.distribution} there" if mac else _install(needed))
             )
         fits = device.system == "Linux" and device.machine in ("aarch64", "arm64")
         if not fits and not self._launcher:
-            package = _PACKAGES[request.target]
             raise DeviceError(
-                f"{self.where()} ({device.machine} {device.system}) has no {package} for python3, and the bundle is for"
-                f" ARM64 Linux; install it there: python3 -m pip install numpy {package}"
+                f"{self.where()} ({device.machine} {device.system}) has no {needed.distribution} for python3, and the"
+                f" bundle is for ARM64 Linux; {_install(needed)}"
             )
         root = self._push_bundle(bundle.find())
         variables = bundle.environment(root, request.threads)
         words = ["env", "-i", *(f"{k}={v}" for k, v in variables.items())]
-        return shlex.join([*words, *self._launcher, *bundle.launch(root, ["agent.py", "."])])
+        return shlex.join([*words, *self._launcher, *bundle.launch(root, [AGENT, "."])])
 
     def _push_bundle(self, installed: bundle.Bundle) -> str:
         """Return the bundle's folder on the device, pushed there unless it is whole there already."""
@@ -193,7 +191,6 @@ class RemoteConnection(ABC):
         """Make the run's folder on the device, with agent, request, inputs and models in it."""
         with tempfile.TemporaryFile() as content:
             with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as file:
-                file.add(agent.__file__, "agent.py")
                 for path in sorted(folder.iterdir()):
                     file.add(path, path.name)
                 for request, name in models:
@@ -267,6 +264,10 @@ class RemoteConnection(ABC):
             )
         except FileNotFoundError as error:
             raise DeviceError(f"{error.filename} is not installed on this machine; {self.name} needs it") from error
+
+
+def _install(runtime: DeviceRuntime) -> str:
+    return f"install it there: python3 -m pip install numpy {runtime.distribution}"
 
 
 def _communicate(process: "subprocess.Popen[bytes]", limit_s: float) -> tuple[bytes, bytes]:

@@ -79,7 +79,7 @@ def compare_times(
 
 def _request(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> RunRequest:
     return RunRequest(
-        target=subject.target.name,
+        target=subject.target,
         model_file=subject.model_file,
         inputs=inputs,
         outputs=subject.outputs,

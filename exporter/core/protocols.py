@@ -2,25 +2,41 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from exporter.core.types import Captured, GraphForm, Lowered, PairedTimes, Precision, RunRequest, RunResult
+from exporter.core.types import (
+    Captured,
+    DeviceRuntime,
+    GraphForm,
+    Lowered,
+    PairedTimes,
+    Precision,
+    RunRequest,
+    RunResult,
+)
+
+if TYPE_CHECKING:  # the command line imports this module when it starts
+    from pydantic import BaseModel
 
 
 class Target(Protocol):
     """A file format and its runtime; vendor packages are imported inside the methods only.
 
-    `options` are the target's part of a validated profile; `packages` are what `extra` installs and lowering imports;
-    `external_weights` is the form in which `lower` wants weights that stay outside the program; `system` is the only
-    one that has the runtime, as sys.platform names it, or None.
+    `options` are the target's part of a validated profile; `packages` are what `extra` installs and lowering imports,
+    each with the name of its distribution; `external_weights` is the form in which `lower` wants weights that stay
+    outside the program; `system` is the only one that has the runtime, as sys.platform names it, or None.
     """
 
     name: str
     extra: str
-    packages: tuple[str, ...]
+    packages: Mapping[str, str]
     precisions: tuple[Precision, ...]
     external_weights: Literal["inputs", "parameters"]
     system: str | None
+    runtime: DeviceRuntime
+
+    def options_model(self) -> "type[BaseModel]":
+        """Return the schema of its options in a profile; its module imports pydantic, so it is imported here."""
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """Say which form fp16 is lowered from; for all but "half" the target's own converter changes the precision."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:  # the command line imports this module when it starts
     import numpy as np
 
+    from exporter.core.protocols import Target
+
 Arrays = Mapping[str, "np.ndarray"]
 Precision = Literal["fp32", "fp16"]
 Verdict = Literal["pass", "fail", "unverified"]
@@ -142,6 +144,26 @@ class Lowered:
 
 
 @dataclass(frozen=True)
+class DeviceRuntime:
+    """What runs a target's files, on this host and on a device: `name` in messages, `distribution` for pip.
+
+    `modules` must be importable besides numpy, where a Python that is not ours runs the agent; `loader` is the source
+    file that the agent loads the runtime by; `bundled` says whether the ARM64 bundle has it.
+    """
+
+    name: str
+    distribution: str
+    modules: tuple[str, ...]
+    loader: Path
+    bundled: bool = False
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the top-level packages of `modules`."""
+        return tuple(module.partition(".")[0] for module in self.modules)
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """What a connection shall run: every input has the cases on its first axis, [cases, *input shape].
 
@@ -151,7 +173,7 @@ class RunRequest:
     `options` are those of the target that lowered it.
     """
 
-    target: str
+    target: "Target"
     model_file: Path
     inputs: Arrays
     outputs: tuple[TensorSpec, ...]

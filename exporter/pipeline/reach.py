@@ -38,9 +38,11 @@ def clean_device(profile: str) -> str:
 def install_emulator(report: "Callable[[str], None]") -> str:
     """Install what the emulator needs; return what is there then, in words."""
     from exporter.connections.bundle.install import install
+    from exporter.connections.bundle.pins import WHEELS
+    from exporter.targets import TARGETS
 
-    bundle = install(report)
-    names = ("qemu-user", "numpy", "onnxruntime", "ai-edge-litert", "executorch")
+    bundle = install([target for target in TARGETS.values() if target.runtime.bundled], report)
+    names = ("qemu-user", *WHEELS)
     return f"{bundle.folder}: " + ", ".join(f"{name} {bundle.versions[name]}" for name in names)
 
 

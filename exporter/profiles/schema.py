@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
 from exporter.core.errors import ProfileError
+from exporter.core.strict import Strict
 from exporter.core.types import BudgetName, Precision
+from exporter.targets import TARGETS
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # What is handed to ssh and adb: no word of a profile can be an option of theirs, or several words.
@@ -31,48 +33,24 @@ Cpu = (
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ExecuTorchOptions(_Strict):
-    """Who computes a .pte: XNNPACK, the portable kernels, or a delegate that only the device has."""
-
-    delegate: Literal["xnnpack", "portable", "coreml", "vulkan"] = "xnnpack"
-
-
-class CoreMLOptions(_Strict):
-    """The oldest system that must run the package, and the processors that Core ML may use for it."""
-
-    deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18"] = "iOS17"
-    compute_units: Literal["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"] = "ALL"
-
-
-class OnnxOptions(_Strict):
-    """The ONNX operator set."""
-
-    opset: int = Field(default=20, ge=18, le=23)
-
-
-class TFLiteOptions(_Strict):
-    """TFLite has no options yet."""
-
-
-class TargetOptions(_Strict):
-    """Options of each target that the device runs; a target that is absent is not allowed on it."""
-
-    executorch: ExecuTorchOptions | None = None
-    coreml: CoreMLOptions | None = None
-    onnx: OnnxOptions | None = None
-    tflite: TFLiteOptions | None = None
-
+class _TargetOptionsBase(Strict):
     @field_validator("*", mode="before")
     @classmethod
     def _named_without_options(cls, value: Any) -> Any:
         return {} if value is None else value
 
 
-class Budgets(_Strict):
+_target_fields: dict[str, Any] = {name: (target.options_model() | None, None) for name, target in TARGETS.items()}
+TargetOptions = create_model(
+    "TargetOptions",
+    __base__=_TargetOptionsBase,
+    __doc__="Options of each target that the device runs; a target that is absent is not allowed on it.",
+    __module__=__name__,
+    **_target_fields,
+)
+
+
+class Budgets(Strict):
     """The most that one program may cost on the device.
 
     `flops_per_token` per click of history; `parameters` in weights; `size_bytes` of its files; `memory_bytes` of
@@ -86,7 +64,7 @@ class Budgets(_Strict):
     latency_us: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
-class Link(_Strict):
+class Link(Strict):
     """A network link of the device: bytes per second each way, the round trip in milliseconds, null if not known."""
 
     name: str = Field(min_length=1, max_length=64, pattern=_PRINTABLE)
@@ -95,17 +73,17 @@ class Link(_Strict):
     round_trip_ms: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
 
 
-class HostOptions(_Strict):
+class HostOptions(Strict):
     """This machine; nothing to choose."""
 
 
-class EmulatorOptions(_Strict):
+class EmulatorOptions(Strict):
     """An emulated ARM64 processor on this machine."""
 
     cpu: Cpu = "cortex-a76"
 
 
-class SshOptions(_Strict):
+class SshOptions(Strict):
     """A host that the system's ssh reaches; keys and everything else come from its own configuration.
 
     `config` is an ssh configuration file in place of the user's; `folder` is where things go there, below the user's
@@ -119,7 +97,7 @@ class SshOptions(_Strict):
     folder: str = Field(default=".cache/cocorr-export", pattern=_FOLDER)
 
 
-class AdbOptions(_Strict):
+class AdbOptions(Strict):
     """An Android device that adb knows; without a serial number it must be the only one.
 
     `folder` is where things go there; its files must be allowed to run.
@@ -129,7 +107,7 @@ class AdbOptions(_Strict):
     folder: str = Field(default="/data/local/tmp", pattern=_FOLDER)
 
 
-class Connection(_Strict):
+class Connection(Strict):
     """How the device is reached: exactly one of these."""
 
     host: HostOptions | None = None
@@ -161,7 +139,7 @@ def _unique(links: tuple[Link, ...]) -> tuple[Link, ...]:
     return links
 
 
-class DeviceProfile(_Strict):
+class DeviceProfile(Strict):
     """One device: `threads` is what latency is measured with, `targets` what may be lowered for it.
 
     A sub-network that exceeds a budget of `budgets` loses blocks until it fits. `history_length` and `candidates` are
@@ -176,7 +154,7 @@ class DeviceProfile(_Strict):
     history_length: int | None = Field(default=None, ge=1, le=MAX_HISTORY)
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     threads: int = Field(default=1, ge=1, le=256)
-    targets: TargetOptions
+    targets: TargetOptions  # type: ignore[valid-type]  # made above, out of the targets
     budgets: Budgets = Budgets()
     links: Annotated[tuple[Link, ...], Field(strict=False), AfterValidator(_unique)] = ()
     connection: Connection = Connection(host=HostOptions())

@@ -1,14 +1,13 @@
-"""The targets: one file each, one line here."""
+"""The targets: one folder each, one line here."""
+
+from importlib import import_module
 
 from exporter.core.protocols import Target
-from exporter.targets.coreml import CoreMLTarget
-from exporter.targets.executorch import ExecuTorchTarget
-from exporter.targets.onnx import OnnxTarget
-from exporter.targets.tflite import TFLiteTarget
 
-TARGETS: dict[str, Target] = {
-    "executorch": ExecuTorchTarget(),
-    "coreml": CoreMLTarget(),
-    "onnx": OnnxTarget(),
-    "tflite": TFLiteTarget(),
-}
+_FOLDERS = (
+    "executorch",
+    "coreml",
+    "onnx",
+    "tflite",
+)
+TARGETS: dict[str, Target] = {folder: import_module(f"{__name__}.{folder}").TARGET for folder in _FOLDERS}

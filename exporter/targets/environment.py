@@ -8,12 +8,6 @@ from typing import Any
 from exporter.core.errors import MissingExtraError
 from exporter.core.protocols import Target
 
-_DISTRIBUTIONS = {
-    "litert_torch": "litert-torch",
-    "ai_edge_litert": "ai-edge-litert",
-    "ai_edge_quantizer": "ai-edge-quantizer",
-}
-
 
 def require_packages(target: Target) -> None:
     """Raise MissingExtraError where a package that lowering needs is not installed; imports nothing."""
@@ -24,7 +18,7 @@ def require_packages(target: Target) -> None:
 
 def versions(target: Target) -> dict[str, str]:
     """Return the versions of this tool, Python, torch, numpy and the target's packages."""
-    names = ("cocorr-export", "torch", "numpy", *(_DISTRIBUTIONS.get(name, name) for name in target.packages))
+    names = ("cocorr-export", "torch", "numpy", *target.packages.values())
     found = {name: version for name in names if (version := version_of(name)) is not None}
     return {"python": platform.python_version(), **found}
 
@@ -41,7 +35,7 @@ def survey(targets: dict[str, Target]) -> list[dict[str, Any]]:
     """Return one row per target: its packages with versions, and what is missing with the command that installs it."""
     rows = []
     for name, target in targets.items():
-        packages = {p: version_of(_DISTRIBUTIONS.get(p, p)) for p in target.packages}
+        packages = {package: version_of(distribution) for package, distribution in target.packages.items()}
         missing = [package for package, version in packages.items() if version is None]
         rows.append(
             {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from exporter.core.types import RunRequest, TensorSpec
+from exporter.targets import TARGETS
 
 CASES, ITEMS, CANDIDATES, VOCABULARY = 3, 10, 20, 50
 SCORES = (TensorSpec("scores", (1, CANDIDATES), "float32"),)
@@ -24,7 +25,7 @@ def tiny_inputs() -> dict[str, np.ndarray]:
 
 def request_for(target: str, model_file: Path, **changes: object) -> RunRequest:
     values: dict[str, object] = {
-        "target": target,
+        "target": TARGETS[target],
         "model_file": model_file,
         "inputs": tiny_inputs(),
         "outputs": SCORES,

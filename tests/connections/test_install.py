@@ -63,7 +63,7 @@ def test_the_debian_archives_of_both_notations(tmp_path: Path, monkeypatch: pyte
 
 def test_a_whole_download_is_kept_and_a_broken_one_fetched_again(tmp_path: Path, monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(install, "_call", lambda command, failure, environment=None: asked.append(command))
+    monkeypatch.setattr(install, "call", lambda command, failure, environment=None: asked.append(command))
     content = b"a wheel"
     wheel = pins.Wheel("1.0", (hashlib.sha256(content).hexdigest(),))
     (tmp_path / "some-1.0.whl").write_bytes(content)

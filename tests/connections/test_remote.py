@@ -197,7 +197,7 @@ def test_a_hang_is_ended_there(device, make_request, tiny_onnx, own_temporary_fo
 
 def running(server) -> bool:
     """Say whether the agent is at work on the device."""
-    return any("agent.py" in servers.name_of(pid) for pid in servers.descendants(server.process.pid))
+    return any("agent.pyz" in servers.name_of(pid) for pid in servers.descendants(server.process.pid))
 
 
 def test_two_runs_at_once(device, make_request, tiny_onnx, expected):

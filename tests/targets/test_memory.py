@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from exporter.connections.host import HostConnection
 from exporter.core.types import RunRequest, TensorSpec
+from exporter.targets import TARGETS
 
 ROWS, COLUMNS = 8192, 2048
 TABLE_BYTES = 4 * ROWS * COLUMNS
@@ -43,7 +44,7 @@ def test_a_known_table_is_measured_to_ten_percent(
     file = lower(target, Product(), {"x": np.ones((1, ROWS), np.float32)}, tmp_path, **options)
     outputs = (TensorSpec("y", (1, COLUMNS), "float32"),)
     inputs = {"x": np.ones((1, 1, ROWS), np.float32)}
-    result = HostConnection().run(RunRequest(target, file, inputs, outputs, warmup=1, iterations=1))
+    result = HostConnection().run(RunRequest(TARGETS[target], file, inputs, outputs, warmup=1, iterations=1))
     assert (result.outputs["y"] == ROWS).all()
     assert result.peak_rss_bytes is not None and result.baseline_rss_bytes is not None
     assert result.peak_rss_bytes - result.baseline_rss_bytes == pytest.approx(copies * TABLE_BYTES, rel=0.1)

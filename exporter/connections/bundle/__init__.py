@@ -121,6 +121,6 @@ def environment(root: str, threads: int) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "ORT_DISABLE_TELEMETRY": "1",
-        "COCORR_EXECUTORCH": pins.WHEELS["executorch"].version,
+        "COCORR_EXECUTORCH": pins.WHEELS[pins.RUNNER].version,
         **dict.fromkeys(pools, str(threads)),
     }

@@ -50,6 +50,8 @@ WHEELS = {
     ),
     "executorch": Wheel("1.4.1", ("1e75cd3efb0ee7e804e29e50a0139a1f985ea7ff55e173f2cd332f3e1fbfdeb2",)),
 }
+# The wheel that is not unpacked into the bundle: it wants torch, so a runner of ours is compiled against its library.
+RUNNER = "executorch"
 # zig compiles the runner: a cross compiler in one wheel, here for x86_64 and ARM64 Linux.
 COMPILER = Wheel(
     "0.17.1",

@@ -3,14 +3,16 @@
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core import kinds
 from exporter.core.extras import converting, require
 from exporter.core.liveness import Lifetime, memory_plan, planned_bytes
+from exporter.core.protocols import Target
 from exporter.core.types import (
     Captured,
     Constant,
+    DeviceRuntime,
     GraphForm,
     Lowered,
     MemoryPlan,
@@ -18,17 +20,11 @@ from exporter.core.types import (
     Precision,
     stored_bytes,
 )
+from exporter.targets import noise
 from safeio import files
 
-NOISE = (
-    r"Failed to load _ML\w+: No module named 'coremltools\.libcoremlpython'",
-    r"Torch version .* has not been tested with coremltools",
-    r"scikit-learn version .* is not supported",
-    r"Saving value type of int64 into a builtin type of int32",  # ids and shapes: they fit
-    r"gather\) layer does not support any inputs besides the weights and indices",  # padding_idx is for training
-    r"torchao/_C\w*\..*\.so: Could not load this library",
-    r"KernelPreference.* is an Enum subclass",
-)
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _KINDS = {
     "matmul": kinds.MATMUL,
@@ -116,10 +112,17 @@ class CoreMLTarget:
 
     name = "coreml"
     extra = "coreml"
-    packages: tuple[str, ...] = ("coremltools",)
+    packages: Mapping[str, str] = {"coremltools": "coremltools"}
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = "darwin"
+    runtime = DeviceRuntime("Core ML", "coremltools", ("coremltools",), Path(__file__).with_name("loader.py"))
+
+    def options_model(self) -> "type[BaseModel]":
+        """Return CoreMLOptions."""
+        from exporter.targets.coreml.options import CoreMLOptions
+
+        return CoreMLOptions
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """Core ML computes in 16 bits."""
@@ -131,7 +134,7 @@ class CoreMLTarget:
 
     def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
         """Write model.mlpackage; inputs and outputs stay int32 and float32 at every precision."""
-        with converting(f"coremltools refused {captured.model}/{captured.program}", *NOISE):
+        with converting(f"coremltools refused {captured.model}/{captured.program}", *noise.SHARED):
             np = require("numpy", self.extra)
             ct = require("coremltools", self.extra)
             converted = ct.convert(
@@ -204,3 +207,6 @@ def _plan(function: Any, constant_bytes: int) -> MemoryPlan:
         return MemoryPlan(constant_bytes, None, "", f"the size of {unknown[0]!r} is only known in a run")
     lifetimes = [Lifetime(value.bytes or 0, value.first, value.last) for value in function.values]
     return memory_plan(constant_bytes, lifetimes, planned_bytes, _PLAN)
+
+
+TARGET: Target = CoreMLTarget()

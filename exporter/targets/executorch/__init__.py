@@ -4,16 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core.extras import converting, require
-from exporter.core.types import Captured, DataFile, ExternalWeights, GraphForm, Lowered, Precision
-from exporter.targets.coreml import NOISE as COREML_NOISE
+from exporter.core.protocols import Target
+from exporter.core.types import Captured, DataFile, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Precision
+from exporter.targets import noise
 from safeio.files import write_new
 from safeio.staging import scratch
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 _NOISE = (
-    *COREML_NOISE,
+    *noise.SHARED,
     r"was exported with CoreML specification version",  # the artifact's profile states the deployment target
 )
 _UNVERIFIABLE = {
@@ -34,10 +38,19 @@ class ExecuTorchTarget:
 
     name = "executorch"
     extra = "executorch"
-    packages: tuple[str, ...] = ("executorch",)
+    packages: Mapping[str, str] = {"executorch": "executorch"}
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "parameters"
     system: str | None = None
+    runtime = DeviceRuntime(
+        "ExecuTorch", "executorch", ("torch", "executorch"), Path(__file__).with_name("loader.py"), bundled=True
+    )
+
+    def options_model(self) -> "type[BaseModel]":
+        """Return ExecuTorchOptions."""
+        from exporter.targets.executorch.options import ExecuTorchOptions
+
+        return ExecuTorchOptions
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """The Core ML delegate has a precision of its own; every other one takes the graph as it is."""
@@ -153,3 +166,6 @@ def _data(program: Any, stand_ins: Mapping[str, Any], external: ExternalWeights)
         raise ValueError(f"it did not put the weights {missing[0]} into its data file as they are")
     patched = weights.patch(data, DataFile(DATA_FILE, places), external.tensors)
     return {DATA_FILE: patched, LAYOUT_FILE: json.dumps(places).encode()}
+
+
+TARGET: Target = ExecuTorchTarget()

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core.extras import converting, require
-from exporter.core.types import Captured, ExternalWeights, GraphForm, Lowered, Precision
+from exporter.core.protocols import Target
+from exporter.core.types import Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Precision
 from exporter.targets.onnx import file as onnx_file
 from safeio.files import write_new
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _NOISE = (
     r"^\[torch\.onnx\]",
@@ -22,10 +26,19 @@ class OnnxTarget:
 
     name = "onnx"
     extra = "onnx"
-    packages: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime")
+    packages: Mapping[str, str] = {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"}
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = None
+    runtime = DeviceRuntime(
+        "ONNX Runtime", "onnxruntime", ("onnxruntime",), Path(__file__).with_name("loader.py"), bundled=True
+    )
+
+    def options_model(self) -> "type[BaseModel]":
+        """Return OnnxOptions."""
+        from exporter.targets.onnx.options import OnnxOptions
+
+        return OnnxOptions
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """Its runtimes compute in 16 bits where they have kernels for that."""
@@ -101,3 +114,6 @@ def _move_out(graph: Any, external: ExternalWeights, folder: Path) -> None:
         entry.data_location = onnx.TensorProto.EXTERNAL
         for key, value in (("location", onnx_file.PACKAGE), ("offset", offset), ("length", tensor.nbytes)):
             entry.external_data.add(key=key, value=str(value))
+
+
+TARGET: Target = OnnxTarget()

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core.extras import converting, require
-from exporter.core.types import Captured, GraphForm, Lowered, Precision
-from exporter.targets.coreml import NOISE as TORCHAO_NOISE
+from exporter.core.protocols import Target
+from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Precision
+from exporter.targets import noise
 from exporter.targets.tflite import file as tflite_file
 from safeio.files import write_new
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 _NOISE = (
-    *TORCHAO_NOISE,
+    *noise.SHARED,
     r"Your model is converted in training mode",  # a captured graph has no mode; it was captured in eval mode
     r"^WARNING: All log messages before absl",
     r"^(Model name|Original model size|Quantized model size|Quantization Ratio|Total time): ",
@@ -24,10 +28,23 @@ class TFLiteTarget:
 
     name = "tflite"
     extra = "tflite"
-    packages: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+    packages: Mapping[str, str] = {
+        "litert_torch": "litert-torch",
+        "ai_edge_litert": "ai-edge-litert",
+        "ai_edge_quantizer": "ai-edge-quantizer",
+    }
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = None
+    runtime = DeviceRuntime(
+        "LiteRT", "ai-edge-litert", ("ai_edge_litert.interpreter",), Path(__file__).with_name("loader.py"), bundled=True
+    )
+
+    def options_model(self) -> "type[BaseModel]":
+        """Return TFLiteOptions."""
+        from exporter.targets.tflite.options import TFLiteOptions
+
+        return TFLiteOptions
 
     def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
         """Only the weights are stored in 16 bits."""
@@ -73,3 +90,6 @@ def _cast_weights(content: bytes) -> bytes:
         algorithm_key=manager.AlgorithmName.FLOAT_CASTING,
     )
     return bytes(quantizer.quantize().quantized_model)
+
+
+TARGET: Target = TFLiteTarget()

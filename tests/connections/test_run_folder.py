@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from exporter.connections.agent import PROTOCOL
-from exporter.connections.exchange import parse_response, read_comparison, read_response, write_request
+from exporter.connections.agent.folder import PROTOCOL
+from exporter.connections.run_folder import parse_response, read_comparison, read_response, write_request
 from exporter.core.errors import BadInputError, RuntimeCrashError
 
 GOOD = {

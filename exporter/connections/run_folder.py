@@ -1,4 +1,4 @@
-"""The folder that a connection and the agent exchange: the request goes in, the response is read with distrust.
+"""The folder of a run: the request for the agent goes in, its response is read with distrust.
 
 The agent may have crashed half-way, run on a machine of somebody else or be of another version, so nothing of what it
 wrote is used before its type, size and finiteness are checked.
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from exporter.connections.agent import PROTOCOL, RUNTIMES
+from exporter.connections.agent.folder import PROTOCOL
 from exporter.core.errors import (
     ArtifactError,
     BadInputError,
@@ -77,7 +77,7 @@ def _artifact(request: RunRequest, model_file: str, inputs: Path) -> dict[str, A
     with inputs.open("wb") as file:
         np.savez(file, *request.inputs.values())
     return {
-        "target": request.target,
+        "target": request.target.name,
         "options": dict(request.options),
         "model_file": model_file,
         "inputs": list(request.inputs),
@@ -94,8 +94,6 @@ def require_models(*requests: RunRequest) -> None:
 
 def check_request(request: RunRequest) -> None:
     """Raise BadInputError where counts are out of range or the inputs are not numbers with a common cases axis."""
-    if request.target not in RUNTIMES:
-        raise BadInputError(f"no runtime is known for target {request.target!r}; known: {', '.join(sorted(RUNTIMES))}")
     if request.warmup < 0 or request.iterations < 0 or request.threads < 1:
         raise BadInputError("warmup and iterations must be 0 or more, threads 1 or more")
     if not 0 < request.time_limit_s < math.inf:
@@ -204,9 +202,9 @@ def parse_response(folder: Path) -> dict[str, Any]:
 def raise_reported(response: Mapping[str, Any], request: RunRequest, tail: str) -> NoReturn:
     """Raise the error of our tree for an error that the agent reports; `tail` is what the runtime said last."""
     kind, words = text(response, "kind"), text(response, "message")
-    name = request.target
+    name = request.target.name
     if kind == "missing_package":
-        raise MissingExtraError(words, name)
+        raise MissingExtraError(words, request.target.extra)
     errors: dict[str, CocorrError] = {
         "no_runtime": RuntimeMissingError(words),
         "request": BadInputError(words),
