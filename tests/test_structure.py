@@ -1,9 +1,13 @@
 """The directions of imports, as the house is planned: who may import whom, and no circles."""
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from exporter.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,6 +22,7 @@ MAY_IMPORT = {
     "exporter.measure": {"exporter.core"},
     "exporter.parity": {"exporter.core"},
     "exporter.profiles": {"exporter.core"},
+    "exporter.profiles.schema": {"exporter.core", "exporter.targets"},
     "exporter.artifact": {"exporter.core"},
     "exporter.report": {"exporter.core", "exporter.artifact"},
     "exporter.pipeline": {
@@ -38,6 +43,7 @@ MAY_IMPORT = {
 """Every room but the agent may import `safeio`. `pipeline` is the only way from the exporter to the models, which know
 nothing of the exporter."""
 
+LOADERS = sorted((ROOT / "exporter" / "targets").glob("*/loader.py"))
 FILES = sorted(path for top in ("exporter", "models", "safeio") for path in (ROOT / top).rglob("*.py"))
 
 
@@ -71,14 +77,25 @@ def test_imports_follow_the_plan(path: Path) -> None:
         assert not imported(path)
         return
     for name in imported(path):
-        if room_of(name) in {room, "safeio"}:
+        if room_of(name) in {room, "safeio"} or path in LOADERS:
             continue
         allowed = MAY_IMPORT.get(module, MAY_IMPORT[room])
         assert name in allowed or room_of(name) in allowed, f"{module} must not import {name}"
 
 
-def test_the_agent_needs_nothing_of_the_project() -> None:
-    assert imported(ROOT / "exporter" / "connections" / "agent.py") == set()
+def test_the_agent_and_the_loaders_need_nothing_of_the_project() -> None:
+    """They are shipped together: modules of the agent know each other, loaders know the agent's contract."""
+    modules = sorted((ROOT / "exporter" / "connections" / "agent").glob("*.py"))
+    own = {f"exporter.connections.agent.{path.stem}" for path in modules}
+    for path in modules:
+        assert imported(path) <= own, path
+    for path in LOADERS:
+        assert imported(path) <= {"exporter.connections.agent.contract"}, path
+
+
+def test_profiles_take_only_the_table_of_targets() -> None:
+    taken = {name for name in imported(ROOT / "exporter" / "profiles" / "schema.py") if name.startswith("exporter.t")}
+    assert taken == {"exporter.targets"}
 
 
 def test_vendors_are_imported_inside_functions_only() -> None:
@@ -101,3 +118,61 @@ def test_every_tolerance_stands_in_the_verdict() -> None:
             name = getattr(node, "attr", getattr(node, "id", None))
             assert name not in comparing, f"{path}: compare in parity/verdict.py, where the tolerances are"
             assert not (isinstance(node, ast.keyword) and node.arg in bounds), f"{path}: a tolerance of its own"
+
+
+# file -> how many places in it name a target that is not its own folder's; every other file has none.
+NAMES_A_TARGET = {
+    # The bundle is one pinned set of runtimes, and ExecuTorch's needs a runner that is compiled for it.
+    "exporter/connections/bundle/__init__.py": 1,
+    "exporter/connections/bundle/install.py": 1,
+    "exporter/connections/bundle/pins.py": 2,
+    "exporter/connections/bundle/runner.py": 4,
+    # The one line of each target.
+    "exporter/targets/__init__.py": 4,
+    # ExecuTorch has a delegate for Core ML.
+    "exporter/targets/executorch/__init__.py": 8,
+    "exporter/targets/executorch/delegates.py": 3,
+    "exporter/targets/executorch/options.py": 1,
+}
+
+
+def named_targets(path: Path) -> Iterator[str]:
+    """Give `line: text` for each place in a file that names a target: see the test below."""
+    own = path.relative_to(ROOT).parts[2] if path.is_relative_to(ROOT / "exporter" / "targets") else ""
+    names = "|".join(sorted(TARGETS.keys() - {own}))
+    word = re.compile(rf"(?<![^\W_])({names})(?![^\W_])", re.I)
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in docstrings and word.search(node.value):
+                yield f"{node.lineno}: {node.value!r}"
+            continue
+        for field in ("id", "attr", "arg", "name", "asname", "module"):
+            text = getattr(node, field, None)
+            if isinstance(text, str) and re.search(names, text, re.I):
+                yield f"{getattr(node, 'lineno', 0)}: {text}"
+
+
+def test_only_its_folder_names_a_target() -> None:
+    """Count the places outside a target's folder that name it, and hold the number in each file.
+
+    A place is an identifier (variable, attribute, argument, keyword, function, class, imported module or name) that
+    contains a target's name, in any case, or a string constant in which it is a word of its own. Comments and
+    docstrings may name targets, and `mil` may name Core ML, which it interprets.
+    """
+    found = {}
+    for path in FILES:
+        if not path.is_relative_to(ROOT / "exporter" / "mil"):
+            places = list(named_targets(path))
+            file = str(path.relative_to(ROOT))
+            if places:
+                found[file] = len(places)
+            words = "move what is special to a target into its folder; if it must be here, change the number"
+            assert len(places) <= NAMES_A_TARGET.get(file, 0), f"{file} names targets: {places}; {words}"
+    assert found == NAMES_A_TARGET, "there are fewer places now: lower the numbers"

@@ -38,7 +38,7 @@ _NOT_NEEDED = ("usr/share", "etc", "usr/lib/aarch64-linux-gnu/gconv", "usr/lib/p
 
 
 def install(targets: Iterable[Target], report: Report) -> bundle.Bundle:
-    """Make the bundle, with the runtimes of `targets`, unless it is there; raises SetupError and leaves no half of it."""
+    """Make the bundle, with the runtimes of `targets`, unless it is there; raises SetupError and leaves no half."""
     place = bundle.place()
     place.parent.mkdir(parents=True, exist_ok=True)
     with (place.parent / "lock").open("w") as lock:
