@@ -157,10 +157,10 @@ def read_comparison(folder: Path, request: RunRequest) -> PairedTimes:
 
 def conditions_of(response: Mapping[str, Any]) -> dict[str, str]:
     """What the device told of itself, a few short words by name."""
-    told = response.get("conditions")
-    if not isinstance(told, dict) or len(told) > MAX_CONDITIONS:
+    conditions = response.get("conditions")
+    if not isinstance(conditions, dict) or len(conditions) > MAX_CONDITIONS:
         unusable(f"conditions must be at most {MAX_CONDITIONS} strings by name")
-    return {printable(str(name)): text(told, name) for name in told}
+    return {printable(str(name)): text(conditions, name) for name in conditions}
 
 
 def answer(folder: Path, request: RunRequest) -> dict[str, Any]:
