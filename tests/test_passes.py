@@ -9,8 +9,8 @@ from torch import nn
 
 from exporter import pipeline
 from exporter.core.types import Captured
+from exporter.graph import half, ranges
 from exporter.graph.capture import capture
-from exporter.graph.half import half, within_half
 from exporter.graph.ranges import widest
 from exporter.pipeline import source as sources
 from models.layers import LayerNorm, RMSNorm
@@ -37,8 +37,8 @@ def captured_of(module: nn.Module, outputs: tuple[str, ...]) -> Captured:
 @pytest.fixture(scope="module")
 def forms() -> dict[str, nn.Module]:
     plain = captured_of(Wide(), ("normal", "product"))
-    fitting = within_half(plain)
-    forms = {"captured": plain, "within_half": fitting, "half": half(fitting)}
+    fitting = ranges.PASS.apply(plain)
+    forms = {"captured": plain, "within_half": fitting, "half": half.PASS.apply(fitting)}
     return {name: form.exported.module() for name, form in forms.items()}
 
 
@@ -102,4 +102,4 @@ def test_other_forms_stay_as_they_are() -> None:
     def operations(captured: Captured) -> list[str]:
         return [str(node.target) for node in captured.exported.graph.nodes if node.op == "call_function"]
 
-    assert operations(within_half(plain)) == operations(plain)
+    assert operations(ranges.PASS.apply(plain)) == operations(plain)

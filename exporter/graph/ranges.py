@@ -1,9 +1,10 @@
-"""Rewrite what leaves the range of 16-bit floats on its way to a value that does not."""
+"""The pass `ranges`: rewrite what leaves the range of 16-bit floats on its way to a value that does not."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.types import Arrays
+from exporter.graph.rewriting import Pass
 
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule, Node
@@ -13,7 +14,7 @@ SAFE = 4_094.0
 
 
 def widest(graph_module: "GraphModule", cases: Arrays) -> float:
-    """Return the largest size of a value that `narrow` would make smaller, over inputs [cases, ...]; 0 for none."""
+    """Return the largest size of a value that `ranges` would make smaller, over inputs [cases, ...]; 0 for none."""
     import torch
     from torch.fx import Interpreter
 
@@ -38,13 +39,19 @@ def widest(graph_module: "GraphModule", cases: Arrays) -> float:
     return max(sizes)
 
 
-def narrow(graph_module: "GraphModule") -> None:
-    """Keep the squares of normalisations and the products of attention within fp16; the graph is changed in place."""
+def _outgrows_half(graph_module: "GraphModule", cases: Arrays) -> bool:
+    """Say whether golden cases reach values that this pass keeps smaller; what does not need that is faster."""
+    return widest(graph_module, cases) > SAFE
+
+
+def _narrow(graph_module: "GraphModule") -> "GraphModule":
+    """Keep the squares of normalisations and the products of attention within fp16."""
     graph = graph_module.graph
     _scale_products(graph)
     _scale_norms(graph)
     graph.eliminate_dead_code()
     graph_module.recompile()
+    return graph_module
 
 
 def _scale_products(graph: "Graph") -> None:
@@ -111,3 +118,6 @@ def _norms(graph: "Graph") -> Iterator[tuple["Node", "Node", "Node", float]]:
         square, _, *keeps = reduced.args
         if keeps == [True] and getattr(square, "target", None) == aten.mul.Tensor and len({*square.args}) == 1:
             yield root, square.args[0], reduced, eps
+
+
+PASS = Pass("ranges", frozenset({"within_half", "half"}), _narrow, _outgrows_half)

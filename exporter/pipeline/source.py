@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from exporter.graph.rewriting import Pass
     from models.checkpoint import Checkpoint
     from models.spec import ModelSpec, ProgramSpec, Selection
 
@@ -104,29 +105,38 @@ class Source:
         return {}
 
     def _capture(self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None) -> Captured:
-        from exporter.graph.capture import capture
-        from exporter.graph.half import half, within_half
+        from exporter import graph
 
-        if form == "half":
-            return half(self.captured(weights, "within_half", history))
-        if form == "within_half":
-            plain = self.captured(weights, "captured", history)
-            return within_half(plain) if self._outgrows_half else plain
-        examples = self._examples(history or self.checkpoint.history_length)
-        module = self.module
-        if weights == "parameters" and self.external is not None:
-            module = self._with_own_weights
-            examples = {name: array for name, array in examples.items() if name not in self.external.tensors}
-        names = self.checkpoint.model, self.program.name
-        return replace(capture(*names, module, examples, self.program.outputs), external=self.external)
+        if form not in self._passes:  # golden cases have one length, and external weights as inputs
+            self._passes[form] = graph.needed(self._plain("inputs", None), form, self.inputs)
+        captured = self._plain(weights, history)
+        for step in self._passes[form]:
+            captured = step.apply(captured)
+        return captured
 
     @cached_property
-    def _outgrows_half(self) -> bool:
-        """Say whether golden cases reach values that passes.ranges keeps smaller; what does not need that is faster."""
-        from exporter.graph import ranges
+    def _passes(self) -> "dict[GraphForm, tuple[Pass, ...]]":
+        return {}
 
-        graph_module = self.captured("inputs", "captured").exported.module()
-        return ranges.widest(graph_module, self.inputs) > ranges.SAFE
+    def _plain(self, weights: Literal["inputs", "parameters"], history: int | None) -> Captured:
+        """Return the program as torch.export captures it, before any pass."""
+        from exporter.graph.capture import capture
+
+        key = weights, history
+        if key not in self._plain_captures:
+            examples = self._examples(history or self.checkpoint.history_length)
+            module = self.module
+            if weights == "parameters" and self.external is not None:
+                module = self._with_own_weights
+                examples = {name: array for name, array in examples.items() if name not in self.external.tensors}
+            names = self.checkpoint.model, self.program.name
+            captured = capture(*names, module, examples, self.program.outputs)
+            self._plain_captures[key] = replace(captured, external=self.external)
+        return self._plain_captures[key]
+
+    @cached_property
+    def _plain_captures(self) -> dict[tuple[str, int | None], Captured]:
+        return {}
 
     @cached_property
     def _with_own_weights(self) -> "nn.Module":
