@@ -1,6 +1,6 @@
 """The names and types in the manifests of the shipped model: people's scripts rely on each of them.
 
-`python tests/test_manifest_keys.py ARTIFACT...` writes them anew, for a change that is meant and told.
+`python tests/artifact/test_manifest.py ARTIFACT...` writes them anew, for a change that is meant and told.
 """
 
 import json
