@@ -28,10 +28,9 @@ import torch
 from torch._dynamo import config as compiler
 
 from models.baselines.mamba4rec import Mixer
-from models.training.data import Filters
-from models.training.loop import SELECTION, Settings
-from models.training.run import Request
+from models.training.resume import SELECTION
 from models.training.run import run as train_and_write
+from models.training.settings import Filters, Request, Settings
 
 RATES = (1e-3, 2e-3, 5e-3, 1e-2)  # the paper's, in this order
 FIRST = 2  # of RATES, where the search begins

@@ -19,8 +19,9 @@ import torch
 from models.forward_ofa.supernet import Supernet
 from models.training.cli import BLOCKS, DEFAULTS, Progress
 from models.training.data import Interactions, read_interactions
-from models.training.loop import Settings, Trained
-from models.training.next_item import NextItem, train
+from models.training.loop import Trained
+from models.training.next_item import train
+from models.training.settings import NextItem, Settings
 
 LEAST = 20
 USERS, ITEMS, INTERACTIONS = 6_040, 3_011, 994_852

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from exporter.pipeline.source import PRETRAINED
 from models import checkpoint as checkpoints
-from models.forward_ofa import assembler, package
+from models.forward_ofa import assembler, weights_package
 from models.forward_ofa.programs import SPEC, ControllerProgram, MapperProgram
 from models.forward_ofa.supernet import Supernet
 from models.layers import last_position
@@ -33,7 +33,7 @@ def adapt(model: Supernet, item_ids: torch.Tensor) -> bytes:
         _, structure, latent = ControllerProgram(model)(item_ids)
         weights = MapperProgram(model)(structure, latent)
     chosen = structure[0].int().tolist()
-    return package.to_bytes(model.backbone, chosen, assembler.package(model.backbone, weights, chosen))
+    return weights_package.to_bytes(model.backbone, chosen, assembler.block_weights(model.backbone, weights, chosen))
 
 
 def prefixes(item_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +50,9 @@ def fine_tune(model: Supernet, item_ids: torch.Tensor, steps: int) -> None:
     blocks = [1] * len(model.backbone.blocks)
     with torch.no_grad():
         start = model.generate(item_ids, torch.ones(1, len(blocks)))
-    network = assembler.assemble(model.items, model.backbone, blocks, assembler.package(model.backbone, start, blocks))
+    network = assembler.assemble(
+        model.items, model.backbone, blocks, assembler.block_weights(model.backbone, start, blocks)
+    )
     tuned = [getattr(network, name) for name in network.names]
     optimizer = torch.optim.Adam(tuned, lr=1e-3)
     histories, targets = prefixes(item_ids)

@@ -21,7 +21,7 @@ from exporter.pipeline import session
 from exporter.pipeline.source import PRETRAINED
 from exporter.targets import TARGETS
 from models import checkpoint as checkpoints
-from models.forward_ofa import assembler, package
+from models.forward_ofa import assembler, weights_package
 from models.forward_ofa.backbones.backbone import count
 from models.forward_ofa.programs import SPEC
 from models.forward_ofa.supernet import Supernet
@@ -35,8 +35,8 @@ def packer(model: Supernet) -> session.Pack:
 
     def pack(structure: np.ndarray, weights: np.ndarray) -> bytes:
         chosen = structure[0].astype(int).tolist()
-        tensors = assembler.package(model.backbone, torch.from_numpy(weights), chosen)
-        return package.to_bytes(model.backbone, chosen, tensors)
+        tensors = assembler.block_weights(model.backbone, torch.from_numpy(weights), chosen)
+        return weights_package.to_bytes(model.backbone, chosen, tensors)
 
     return pack
 

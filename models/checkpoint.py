@@ -1,7 +1,8 @@
 """Read and write checkpoints: folders of model.safetensors, config.json and golden.npz, all treated as untrusted.
 
-Nothing is unpickled, no link is followed, every declared size is bounded before memory is taken for it, and whatever
-is wrong is a CheckpointError.
+A checkpoint's golden.npz has ids and scores of a whole model; an artifact's, another file of that name, has the inputs
+and outputs of one program. Nothing is unpickled, no link is followed, every declared size is bounded before
+memory is taken for it, and whatever is wrong is a CheckpointError.
 """
 
 import hashlib
@@ -102,13 +103,13 @@ def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: the architecture in {CONFIG} does not fit {spec.name}: {error}") from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.state.items()}
-    problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} is not part of {spec.name}" for name in found if name not in expected]
+    actual = {name: tuple(tensor.shape) for name, tensor in checkpoint.state.items()}
+    problems = [f"{name} is missing" for name in expected if name not in actual]
+    problems += [f"{name} is not part of {spec.name}" for name in actual if name not in expected]
     problems += [
-        f"{name} has shape {list(found[name])} where {list(shape)} is expected"
+        f"{name} has shape {list(actual[name])} where {list(shape)} is expected"
         for name, shape in expected.items()
-        if found.get(name, shape) != shape
+        if actual.get(name, shape) != shape
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -250,7 +251,7 @@ def _parse_weights(folder: Path, data: bytes) -> dict[str, Tensor]:
 
 
 def _parse_golden(folder: Path, data: bytes, vocabulary: int, history: int) -> dict[str, np.ndarray]:
-    """Return the arrays of golden.npz: item_ids [cases, N], candidate_ids and scores [cases, C]."""
+    """Return the arrays of a checkpoint's golden.npz: item_ids [cases, N], candidate_ids and scores [cases, C]."""
     path = folder / GOLDEN
 
     def refuse(why: str) -> NoReturn:
@@ -264,8 +265,8 @@ def _parse_golden(folder: Path, data: bytes, vocabulary: int, history: int) -> d
         refuse(f"must hold {', '.join(GOLDEN_DTYPES)} and nothing else")
     for name, array in arrays.items():
         if array.dtype != GOLDEN_DTYPES[name] or array.ndim != 2 or min(array.shape) < 1:
-            wanted = f"{np.dtype(GOLDEN_DTYPES[name])} of shape [cases, n]"
-            refuse(f"{name} must be {wanted}, not {array.dtype} of {list(array.shape)}")
+            kind = f"{np.dtype(GOLDEN_DTYPES[name])} of shape [cases, n]"
+            refuse(f"{name} must be {kind}, not {array.dtype} of {list(array.shape)}")
     items, candidates, scores = arrays["item_ids"], arrays["candidate_ids"], arrays["scores"]
     if items.shape[1] != history:
         refuse(f"item_ids has {items.shape[1]} ids per case, but history_length is {history}")

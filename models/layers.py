@@ -31,8 +31,8 @@ class ItemEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Map ids [...] to embeddings [..., D]."""
         # Runtimes disagree about ids out of range: some fail, some read past the table. So none may get that far.
-        known = torch.logical_and(ids >= 0, ids < self.vocabulary)
-        return functional.embedding(torch.where(known, ids, torch.zeros_like(ids)), self.weight, padding_idx=0)
+        in_table = torch.logical_and(ids >= 0, ids < self.vocabulary)
+        return functional.embedding(torch.where(in_table, ids, torch.zeros_like(ids)), self.weight, padding_idx=0)
 
 
 class RMSNorm(nn.Module):
@@ -123,7 +123,7 @@ def last_of(count: Tensor, length: int) -> Tensor:
     return (positions == torch.relu(count - 1)).to(count.dtype)
 
 
-def read(states: Tensor, last: Tensor) -> Tensor:
+def states_at(states: Tensor, last: Tensor) -> Tensor:
     """Return the states [B, D] at the positions that `last` [B, N] marks in [B, N, D]."""
     return (states * last[:, :, None]).sum(1)
 
@@ -142,17 +142,17 @@ def tower_product(user: Tensor, candidates: Tensor, hidden: nn.Linear, output: n
     return torch.matmul(inner, projected[:, :, None]).squeeze(-1) + constant
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, known: Tensor | None = None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, clicked: Tensor | None = None) -> Tensor:
     """Return softmax(Q K^T / sqrt(d)) V, head by head, as [B, M, D] for Q [B, M, D], K and V [B, N, D].
 
-    Nothing attends to where `known` [B, N] is false; where it is false for all N, all are attended to alike.
+    Nothing attends to where `clicked` [B, N] is false; where it is false for all N, all are attended to alike.
     """
     width = query.shape[2] // heads
     query, key, value = (_heads_apart(x, heads, width) for x in (query, key, value))  # [B * h, M or N, d]
     scores = torch.bmm(query, key.transpose(1, 2)) * width**-0.5  # [B * h, M, N]
-    if known is not None:
+    if clicked is not None:
         wide = scores.reshape(-1, heads, *scores.shape[1:])
-        seen = known.to(scores.dtype)[:, None, None]  # a product and a sum, which all targets take, in place of where
+        seen = clicked.to(scores.dtype)[:, None, None]  # a product and a sum, which all targets take, in place of where
         scores = (wide * seen + (1 - seen) * HIDDEN).flatten(0, 1)
     mixed = torch.bmm(torch.softmax(scores, -1), value)  # [B * h, M, d]
     return mixed.reshape(-1, heads, *mixed.shape[1:]).transpose(1, 2).flatten(2)

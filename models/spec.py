@@ -52,7 +52,7 @@ class BuildProgram(Protocol):
 
 
 class Cases(Protocol):
-    """Make a program's inputs from a checkpoint's golden arrays."""
+    """Make a program's inputs, those of an artifact's golden.npz, from a checkpoint's golden arrays."""
 
     def __call__(self, model: "nn.Module", golden: Arrays, selection: Selection | None = None, /) -> Arrays:
         """Return every input by name and in forward's order, with the cases on a first axis of its own."""
@@ -111,12 +111,12 @@ def table_weights(architecture: Mapping[str, Any]) -> int:
 class ModelSpec:
     """A model: `build` takes the `architecture` part of a checkpoint's config.json and returns it untrained.
 
-    Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of golden.npz. `architecture` has
-    the default sizes, all but the vocabulary's; a history_length in it stands for that of the data. `optional` adds the
-    parts that a checkpoint may lack. `weights` is a lower bound on the number of its weights, known before memory is
-    taken; `select` is None for a model that has only one network. `encode` computes all that the model computes for
-    each click of histories [B, N] and nothing else: what module hooks see of it is the per-token cost that Table 4 of
-    the CoCorrRec paper states.
+    Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of a checkpoint's golden.npz.
+    `architecture` has the default sizes, all but the vocabulary's; a history_length in it stands for that of the data.
+    `optional` adds the parts that a checkpoint may lack. `weights` is a lower bound on the number of its weights, known
+    before memory is taken; `select` is None for a model that has only one network. `encode` computes all that the model
+    computes for each click of histories [B, N] and nothing else: what module hooks see of it is the per-token cost that
+    Table 4 of the CoCorrRec paper states.
     """
 
     name: str

@@ -184,17 +184,17 @@ def write_failure(error: BaseException) -> str | None:
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
+        cause = waiting.pop()
+        if id(cause) in seen:
             continue
-        seen.add(id(one))
-        if isinstance(one, BaseException):
-            if isinstance(one, OSError) and one.errno in DISK:
-                return os.strerror(one.errno)
-            waiting += [one.__cause__, one.__context__, *one.args]
-        elif isinstance(one, list | tuple):
-            waiting += one
-        elif isinstance(one, str) and (said := next((word for word in words if word in one), None)):
+        seen.add(id(cause))
+        if isinstance(cause, BaseException):
+            if isinstance(cause, OSError) and cause.errno in DISK:
+                return os.strerror(cause.errno)
+            waiting += [cause.__cause__, cause.__context__, *cause.args]
+        elif isinstance(cause, list | tuple):
+            waiting += cause
+        elif isinstance(cause, str) and (said := next((word for word in words if word in cause), None)):
             return said
     return None
 

@@ -85,8 +85,8 @@ def _array(member: IO[bytes], stated: int, name: str, expected: Expected | None)
     if dtype.kind not in _NUMBERS or dtype.hasobject:
         raise NpzError(f"has the array {name!r} of {dtype}, and no numbers")
     if expected is not None and (shape, dtype) != expected:
-        wanted = f"{expected[1]} {list(expected[0])}"
-        raise NpzError(f"has the array {name!r} as {dtype} {list(shape)}, not {wanted}")
+        kind = f"{expected[1]} {list(expected[0])}"
+        raise NpzError(f"has the array {name!r} as {dtype} {list(shape)}, not {kind}")
     if len(shape) > MAX_AXES:
         raise NpzError(f"has the array {name!r} with {len(shape)} axes")
     size = math.prod(shape) * dtype.itemsize

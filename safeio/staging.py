@@ -116,16 +116,16 @@ def _put(folder: Path, real: Path, place: Path, foreign: Foreign, advice: str) -
             aside.rename(folder)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, second: Path) -> bool:
     """Exchange two folders in one step of the file system; return False where it cannot, raise OSError if it failed."""
     import ctypes  # the command line imports this module when it starts
 
     libc = ctypes.CDLL(None, use_errno=True)
     if sys.platform == "darwin":  # renamex_np(2), RENAME_SWAP
-        failed = libc.renamex_np(os.fsencode(one), os.fsencode(other), 2)
+        failed = libc.renamex_np(os.fsencode(first), os.fsencode(second), 2)
     else:  # renameat2(2), AT_FDCWD and RENAME_EXCHANGE
-        failed = libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2)
+        failed = libc.renameat2(-100, os.fsencode(first), -100, os.fsencode(second), 2)
     number = ctypes.get_errno()
     if failed and number not in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
-        raise OSError(number, os.strerror(number), str(other))
+        raise OSError(number, os.strerror(number), str(second))
     return not failed

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import tiny_ofa
 import torch
 from commands import run_here
@@ -13,9 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from exporter.artifact import store, weights
 from exporter.pipeline import session
-from models.forward_ofa import assembler
-from models.forward_ofa.package import from_bytes, to_bytes, write_package
-from models.forward_ofa.programs import select, selected_package
+from models.forward_ofa import assembler, weights_package
+from models.forward_ofa.programs import select, selected_weights
 from models.forward_ofa.supernet import Supernet
 
 TARGETS = ("executorch", "coreml", "onnx", "tflite")
@@ -80,10 +80,11 @@ def test_the_data_file_of_onnx_is_the_package_of_the_cloud(
 ) -> None:
     document = externals["onnx"]
     structure = [int(digit) for digit in document["selection"]["structure"]]
-    data = (Path(document["artifact"]) / "weights.safetensors").read_bytes()
-    assert from_bytes(data, small_ofa_model.backbone, structure).keys() == {
-        entry["name"] for entry in document["external"]["tensors"]
-    }
+    file = Path(document["artifact"]) / "weights.safetensors"
+    assert load_file(file).keys() == {entry["name"] for entry in document["external"]["tensors"]}
+    again = weights_package.to_bytes(small_ofa_model.backbone, structure, safetensors.torch.load_file(file))
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in document["external"]["tensors"]}
+    assert weights.from_bytes(again, shapes, document["external"]["metadata"], "it").keys() == shapes.keys()
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -103,7 +104,8 @@ def test_each_package_gives_its_own_users_scores(
         row = users["item_ids"][user]
         selection = select(small_ofa_model, users, row[row != 0].tolist(), None)
         file = tmp_path / f"{user}.safetensors"
-        write_package(file, small_ofa_model.backbone, selection.structure, selected_package(small_ofa_model, selection))
+        own = selected_weights(small_ofa_model, selection)
+        weights_package.write(file, small_ofa_model.backbone, selection.structure, own)
         ended = run_here(capfd, "swap", artifact, file, "--output", tmp_path / f"{user}", "--json")
         assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
         assert store.changed_file(tmp_path / f"{user}", store.read_manifest(tmp_path / f"{user}").files) is None
@@ -149,10 +151,10 @@ def test_a_session_on_every_target(
 def _pack(small_ofa_model: Supernet) -> session.Pack:
     def pack(structure: np.ndarray, weights: np.ndarray) -> bytes:
         chosen = structure[0].astype(int).tolist()
-        return to_bytes(
+        return weights_package.to_bytes(
             small_ofa_model.backbone,
             chosen,
-            assembler.package(small_ofa_model.backbone, torch.from_numpy(weights), chosen),
+            assembler.block_weights(small_ofa_model.backbone, torch.from_numpy(weights), chosen),
         )
 
     return pack

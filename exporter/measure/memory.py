@@ -90,7 +90,7 @@ def _written(operation: Operation) -> int:
 
 def _twice(constants: Sequence[Constant]) -> Iterator[StoredTwice]:
     """Yield each table that is there once more, with the first of its like; those of the largest tables first."""
-    tables = {one.place: one for one in constants if len(one.shape) > 1 and one.sha256 is not None}
+    tables = {table.place: table for table in constants if len(table.shape) > 1 and table.sha256 is not None}
     alike: dict[str | None, list[Constant]] = {}
     for table in tables.values():
         alike.setdefault(table.sha256, []).append(table)

@@ -13,10 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from torch import nn
 
-METHOD: Final = (
-    "MACs seen by hooks on torch modules while every click is encoded once; products inside forward are not in it"
-)
-
 
 @dataclass(frozen=True)
 class HookCount:

@@ -40,7 +40,6 @@ class Trace:
     peak_live_bytes: int = 0
     unsettled: dict[str, None] = field(default_factory=dict)
     values: dict[str, Any] | None = None
-    _tainted: set[str] = field(default_factory=set)
 
 
 def prepare(plan: Plan, env: Env) -> None:

@@ -106,14 +106,14 @@ def find_mismatch(expected: Arrays, actual: Arrays) -> str | None:
         return f"unexpected output: {', '.join(extra)}"
     if len({array.shape[:1] for array in expected.values()}) != 1:
         return "the expected outputs differ in their number of cases"
-    for name, wanted in expected.items():
-        got = actual[name]
-        if wanted.size == 0:
+    for name, reference in expected.items():
+        array = actual[name]
+        if reference.size == 0:
             return f"output {name!r} holds no values"
-        if got.shape != wanted.shape:
-            return f"output {name!r} has shape {list(got.shape)}, expected {list(wanted.shape)}"
-        if got.dtype != wanted.dtype:
-            return f"output {name!r} is {got.dtype}, expected {wanted.dtype}"
+        if array.shape != reference.shape:
+            return f"output {name!r} has shape {list(array.shape)}, expected {list(reference.shape)}"
+        if array.dtype != reference.dtype:
+            return f"output {name!r} is {array.dtype}, expected {reference.dtype}"
     return non_finite("expected", expected) or non_finite("actual", actual)
 
 
@@ -131,9 +131,9 @@ def non_finite(which: str, arrays: Arrays) -> str | None:
 
 def output_error(name: str, expected: np.ndarray, actual: np.ndarray, is_ranking: bool) -> OutputError:
     """The errors of one output [cases, ...], in float64."""
-    wanted, got = expected.astype(np.float64), actual.astype(np.float64)
-    error = np.abs(got - wanted)
-    size = np.abs(wanted)
+    exact = expected.astype(np.float64)
+    error = np.abs(actual.astype(np.float64) - exact)
+    size = np.abs(exact)
     errors, scales = (values.reshape(len(values), -1).max(axis=1).tolist() for values in (error, size))
     floor = REL_FLOOR * max(scales) or 1.0
     relative = float((error / np.maximum(size, floor)).max())
@@ -145,13 +145,12 @@ def ranking_figures(name: str, expected: np.ndarray, actual: np.ndarray) -> Rank
     candidates = expected.shape[-1]
     if candidates < 2:
         return None
-    wanted = expected.astype(np.float64).reshape(-1, candidates)
-    got = actual.astype(np.float64).reshape(-1, candidates)
-    error = np.abs(got - wanted).max(axis=1)
-    tau = kendall_tau_b(wanted, got)
+    expected, actual = (scores.astype(np.float64).reshape(-1, candidates) for scores in (expected, actual))
+    error = np.abs(actual - expected).max(axis=1)
+    tau = kendall_tau_b(expected, actual)
     figures = RankingFigures(
         output=name,
-        rankings=len(wanted),
+        rankings=len(expected),
         kendall_tau=float(tau.mean()),
         kendall_tau_min=float(tau.min()),
         top10_overlap=None,
@@ -164,8 +163,8 @@ def ranking_figures(name: str, expected: np.ndarray, actual: np.ndarray) -> Rank
     )
     if candidates <= TOP:
         return figures
-    overlap = top_overlap(wanted, got, TOP)
-    gaps = top_set_gaps(wanted, TOP)
+    overlap = top_overlap(expected, actual, TOP)
+    gaps = top_set_gaps(expected, TOP)
     return replace(
         figures,
         top10_overlap=float(overlap.mean()),

@@ -28,9 +28,9 @@ class Drift:
 def drift(expected: np.ndarray, actual: np.ndarray) -> Drift:
     """Compare torch's scores with an artifact's, both [steps, sessions, candidates]; equal scores keep their order."""
     errors, ranks = [], []
-    for wanted, got in zip(expected.astype(np.float64), actual.astype(np.float64), strict=True):
-        errors.append(float(np.abs(got - wanted).max()))
-        candidates = wanted.shape[1]
-        differ = (top_sets(wanted, candidates) != top_sets(got, candidates)).any(axis=0)
+    for of_torch, of_artifact in zip(expected.astype(np.float64), actual.astype(np.float64), strict=True):
+        errors.append(float(np.abs(of_artifact - of_torch).max()))
+        candidates = of_torch.shape[1]
+        differ = (top_sets(of_torch, candidates) != top_sets(of_artifact, candidates)).any(axis=0)
         ranks.append(int(np.argmax(differ)) + 1 if differ.any() else None)
     return Drift(tuple(errors), float(np.abs(expected).max()), tuple(ranks))

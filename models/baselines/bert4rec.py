@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.inputs import RERANK
-from models.layers import EPS, ItemEmbedding, attend, cut, initialise, inner_product, last_position, read, redraw
+from models.layers import EPS, ItemEmbedding, attend, cut, initialise, inner_product, last_position, redraw, states_at
 from models.spec import ModelSpec
 
 DROPOUT = 0.1
@@ -49,14 +49,14 @@ class Block(nn.Module):
         self.outer = nn.Linear(4 * dimension, dimension)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, x: Tensor, known: Tensor, last: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, clicked: Tensor, last: Tensor | None = None) -> Tensor:
         """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks.
 
-        Where `known` [B, N] is false there is padding, which nothing attends to.
+        Where `clicked` [B, N] is false there is padding, which nothing attends to.
         """
         normal = self.attention_norm(x)
-        tokens, own = (x, normal) if last is None else (read(x, last)[:, None], read(normal, last)[:, None])
-        mixed = attend(self.query(own), self.key(normal), self.value(normal), self.heads, known)
+        tokens, own = (x, normal) if last is None else (states_at(x, last)[:, None], states_at(normal, last)[:, None])
+        mixed = attend(self.query(own), self.key(normal), self.value(normal), self.heads, clicked)
         tokens = tokens + self.dropout(self.output(mixed))
         inner = _gelu(self.inner(self.feed_forward_norm(tokens)))
         return tokens + self.dropout(self.outer(self.dropout(inner)))
@@ -89,10 +89,10 @@ class BERT4Rec(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
-        x, known = self.embed(item_ids), item_ids != 0
+        x, clicked = self.embed(item_ids), item_ids != 0
         for block in self.blocks[:-1]:
-            x = block(x, known)
-        user = self.blocks[-1](x, known, last_position(item_ids, x.dtype)).squeeze(1)
+            x = block(x, clicked)
+        user = self.blocks[-1](x, clicked, last_position(item_ids, x.dtype)).squeeze(1)
         return inner_product(user, self.items(candidate_ids))
 
     def embed(self, item_ids: Tensor) -> Tensor:

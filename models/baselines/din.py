@@ -38,7 +38,7 @@ class DIN(nn.Module):
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]; padding is never attended to."""
         target = torch.tanh(self.target(self.items(candidate_ids)))  # [B, C, D]
-        pooled = attend(self.query(target), *self.encode(item_ids), heads=1, known=item_ids != 0)  # [B, C, D]
+        pooled = attend(self.query(target), *self.encode(item_ids), heads=1, clicked=item_ids != 0)  # [B, C, D]
         hidden = torch.tanh(self.first(torch.cat([target, pooled], -1)))
         return self.logit(torch.tanh(self.second(hidden))).squeeze(-1)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.inputs import RERANK
-from models.layers import GRU, ItemEmbedding, initialise, last_position, read, redraw, tower_product
+from models.layers import GRU, ItemEmbedding, initialise, last_position, redraw, states_at, tower_product
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
 
@@ -34,7 +34,7 @@ class GRU4Rec(nn.Module):
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
         states = self.encode(item_ids)
-        return self.score(read(states, last_position(item_ids, states.dtype)), candidate_ids)
+        return self.score(states_at(states, last_position(item_ids, states.dtype)), candidate_ids)
 
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return the GRU's states [B, N, D] after each click of histories [B, N]."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.inputs import RERANK
-from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, read, redraw, until
+from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, redraw, states_at, until
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
 
@@ -89,8 +89,8 @@ class Mixer(nn.Module):
             y = torch.stack(outputs, 1)  # [B, N, I]
         else:
             # Tokens behind the last valid one leave the state as it is, so the final state is the one that is wanted.
-            x, u = read(x, last)[:, None], read(u, last)[:, None]
-            y = (state[:, None] * read(scanned.output, last)[:, None, None]).sum(-1)  # [B, 1, I]
+            x, u = states_at(x, last)[:, None], states_at(u, last)[:, None]
+            y = (state[:, None] * states_at(scanned.output, last)[:, None, None]).sum(-1)  # [B, 1, I]
         return self._gated(y + u * self.D, functional.linear(x, into_gate))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -148,7 +148,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
         """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks."""
         mixed = self.mixer(x, last)
-        return self._feed_forward(mixed, x if last is None else read(x, last)[:, None])
+        return self._feed_forward(mixed, x if last is None else states_at(x, last)[:, None])
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Map one token [B, D] and the state before it to [B, D] and the state after it."""
@@ -186,7 +186,7 @@ class Mamba4Rec(nn.Module):
             # Those of about one length together: nothing from behind a last click is read, so it is cut off.
             lengths, order = (item_ids != 0).sum(1).clamp(min=1).sort()
             chunks = zip(x[order].split(CHUNK), item_ids[order].split(CHUNK), lengths.split(CHUNK), strict=True)
-            users = [self._user(states[:, : known[-1]], ids[:, : known[-1]]) for states, ids, known in chunks]
+            users = [self._user(states[:, : clicks[-1]], ids[:, : clicks[-1]]) for states, ids, clicks in chunks]
             user = torch.cat(users)[order.argsort()]
         return inner_product(user, self.items(candidate_ids))
 

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.inputs import RERANK
-from models.layers import ItemEmbedding, LayerNorm, attend, cut, initialise, last_position, read, redraw, tower_product
+from models.layers import (
+    ItemEmbedding,
+    LayerNorm,
+    attend,
+    cut,
+    initialise,
+    last_position,
+    redraw,
+    states_at,
+    tower_product,
+)
 from models.spec import ModelSpec
 
 NORM_EPS = 1e-5
@@ -51,7 +61,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, x: Tensor) -> Tensor:
         """Return what tokens [B, M, D] see of x [B, N, D], as [B, M, D]."""
-        query, key, value = (self._project(given, part) for part, given in enumerate((tokens, x, x)))
+        query, key, value = (self._project(source, part) for part, source in enumerate((tokens, x, x)))
         # Functions and no modules, as torch's own attention: a counter with hooks on modules does not see them.
         mixed = attend(query, key, value, self.heads)
         return functional.linear(mixed, self.out_proj.weight, self.out_proj.bias)
@@ -97,7 +107,7 @@ class SASRec(nn.Module):
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N], N up to `history_length`."""
         x = self.embed(item_ids)
-        last = read(x, last_position(item_ids, x.dtype))
+        last = states_at(x, last_position(item_ids, x.dtype))
         state = self.layer(x, last[:, None]).squeeze(1)  # [B, D]; no other token's output is needed
         user = self.user_output(torch.tanh(self.user_hidden(state)))
         return tower_product(user, self.items(candidate_ids), self.candidate_hidden, self.candidate_output)

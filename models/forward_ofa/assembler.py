@@ -8,20 +8,20 @@ from typing import Literal
 from torch import Tensor, nn
 
 from models.forward_ofa.backbones.backbone import Backbone
-from models.layers import ItemEmbedding, inner_product, last_of, last_position, read
+from models.layers import ItemEmbedding, inner_product, last_of, last_position, states_at
 
 
-def package_shapes(backbone: Backbone, structure: Sequence[int]) -> dict[str, tuple[int, ...]]:
+def block_weight_shapes(backbone: Backbone, structure: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Return name -> shape of all tensors that a structure's blocks take from outside, such as block0_query_weight."""
     chosen = [index for index, runs in enumerate(structure) if runs]
     return {f"block{index}_{name}": shape for index in chosen for name, shape in backbone.shapes.items()}
 
 
-def package(backbone: Backbone, packed: Tensor, structure: Sequence[int]) -> dict[str, Tensor]:
+def block_weights(backbone: Backbone, packed: Tensor, structure: Sequence[int]) -> dict[str, Tensor]:
     """Cut a mapper's output [L, P] for one user into the named tensors of the chosen blocks."""
     blocks = backbone.split(packed.reshape(-1))
     named = {f"block{index}_{name}": tensor for index, block in enumerate(blocks) for name, tensor in block.items()}
-    return {name: named[name].contiguous() for name in package_shapes(backbone, structure)}
+    return {name: named[name].contiguous() for name in block_weight_shapes(backbone, structure)}
 
 
 class Assembled(nn.Module):
@@ -30,7 +30,7 @@ class Assembled(nn.Module):
     def __init__(self, backbone: Backbone, structure: Sequence[int], weights: Mapping[str, Tensor] | None) -> None:
         super().__init__()
         self.chosen = [index for index, runs in enumerate(structure) if runs]
-        self.names = tuple(package_shapes(backbone, structure))
+        self.names = tuple(block_weight_shapes(backbone, structure))
         self.layers = tuple(backbone.shapes)
         self.entry, self.exit = backbone.entry, backbone.exit
         self.blocks = nn.ModuleList([backbone.blocks[index] for index in self.chosen])
@@ -42,11 +42,11 @@ class Assembled(nn.Module):
     def user_state(self, x: Tensor, last: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Return u [B, D] of embeddings [B, N, D]; `weights` in the order of `names`, or nothing for parameters."""
         values = weights if self.external else [getattr(self, name) for name in self.names]
-        given = dict(zip(self.names, values, strict=True))
+        weight_of = dict(zip(self.names, values, strict=True))
         x = self.entry(x)
         for index, block in zip(self.chosen, self.blocks, strict=True):
-            x = block(x, {layer: given[f"block{index}_{layer}"] for layer in self.layers})
-        return self.exit(read(x, last))
+            x = block(x, {layer: weight_of[f"block{index}_{layer}"] for layer in self.layers})
+        return self.exit(states_at(x, last))
 
 
 class SubNetwork(Assembled):
@@ -86,5 +86,5 @@ def assemble(
     weights: Mapping[str, Tensor],
     external: Literal["inputs", "parameters"] = "parameters",
 ) -> SubNetwork:
-    """Return the sub-network of a package: its tensors as parameters of their names, or as inputs in their order."""
+    """Return the sub-network of a structure: its weights as parameters of their names, or as inputs in their order."""
     return SubNetwork(items, backbone, structure, weights if external == "parameters" else None)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import GRU, read
+from models.layers import GRU, states_at
 
 
 class Controller(nn.Module):
@@ -19,7 +19,7 @@ class Controller(nn.Module):
 
     def forward(self, x: Tensor, last: Tensor) -> Tensor:
         """Map embeddings [B, N, D] and the mask [B, N] of last valid positions to logits s [B, L]."""
-        return self.head(read(self.encoder(x), last))
+        return self.head(states_at(self.encoder(x), last))
 
 
 class Interest(nn.Module):
@@ -32,7 +32,7 @@ class Interest(nn.Module):
     def forward(self, x: Tensor, last: Tensor, structure: Tensor | None) -> Tensor:
         """Return h [B, D] for embeddings [B, N, D], last valid positions [B, N] and a structure [B, L] of 0 and 1."""
         initial = None if structure is None else structure_vector(structure, x.shape[2])
-        return read(self.encoder(x, initial), last)
+        return states_at(self.encoder(x, initial), last)
 
 
 def structure_vector(structure: Tensor, dimension: int) -> Tensor:

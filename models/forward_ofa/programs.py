@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.forward_ofa.assembler import CachedSubNetwork, assemble, package
+from models.forward_ofa.assembler import CachedSubNetwork, assemble, block_weights
 from models.forward_ofa.controller import choose
 from models.forward_ofa.supernet import Supernet, weight_count
 from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, cached_embeddings, histories_only
@@ -64,51 +64,54 @@ def select(model: nn.Module, golden: Arrays, history: Sequence[int] | None, stru
     whose own it is, or else the first of all.
     """
     supernet = _supernet(model)
-    wanted = None if structure is None else _parse_structure(structure, len(supernet.backbone.blocks))
+    requested = None if structure is None else _parse_structure(structure, len(supernet.backbone.blocks))
     if history is not None:
         clicks = _check_history(supernet, history)
     else:
         own = [tuple(row) for row in _structures(supernet, golden["item_ids"]).astype(int).tolist()]
-        sought = wanted or Counter(own).most_common(1)[0][0]
+        sought = requested or Counter(own).most_common(1)[0][0]
         row = golden["item_ids"][own.index(sought) if sought in own else 0]
         clicks = tuple(row[row != 0].tolist())
     item_ids = torch.tensor([_pad(clicks, supernet.history_length)], dtype=torch.int32)
     with torch.no_grad():
         logits: list[float] = []
         if supernet.controller is not None:
-            logits = supernet.controller(*supernet.read(item_ids))[0].tolist()
-        chosen = supernet.structure(item_ids)[0].int().tolist() if wanted is None else wanted
+            logits = supernet.controller(*supernet.embed_and_mark(item_ids))[0].tolist()
+        chosen = supernet.structure(item_ids)[0].int().tolist() if requested is None else requested
     return Selection(tuple(chosen), tuple(logits), clicks)
 
 
-def selected_package(model: nn.Module, selection: Selection) -> dict[str, Tensor]:
+def selected_weights(model: nn.Module, selection: Selection) -> dict[str, Tensor]:
     """Return the named tensors of a selection's blocks, as the mapper gives them for its history and structure."""
     supernet = _supernet(model)
-    return _packages(supernet, np.array([_pad(selection.history, supernet.history_length)], np.int32), selection)[0]
+    return _generated_weights(
+        supernet, np.array([_pad(selection.history, supernet.history_length)], np.int32), selection
+    )[0]
 
 
-def _packages(supernet: Supernet, item_ids: np.ndarray, selection: Selection) -> list[dict[str, Tensor]]:
+def _generated_weights(supernet: Supernet, item_ids: np.ndarray, selection: Selection) -> list[dict[str, Tensor]]:
     """Return what each of the histories [U, N] would be sent for the structure of `selection`."""
     with torch.no_grad():
         ids = torch.from_numpy(item_ids)
         structure = torch.tensor([selection.structure]).to(supernet.items.weight).expand(len(ids), -1)
-        return [package(supernet.backbone, one, selection.structure) for one in supernet.generate(ids, structure)]
+        generated = supernet.generate(ids, structure)
+        return [block_weights(supernet.backbone, packed, selection.structure) for packed in generated]
 
 
 def _subnet(model: nn.Module, selection: Selection | None = None) -> nn.Module:
     supernet, chosen = _supernet(model), _needed(selection)
-    return assemble(supernet.items, supernet.backbone, chosen.structure, selected_package(model, chosen))
+    return assemble(supernet.items, supernet.backbone, chosen.structure, selected_weights(model, chosen))
 
 
 def _subnet_with_inputs(model: nn.Module, selection: Selection | None = None) -> nn.Module:
     supernet, chosen = _supernet(model), _needed(selection)
-    weights = selected_package(model, chosen)
+    weights = selected_weights(model, chosen)
     return assemble(supernet.items, supernet.backbone, chosen.structure, weights, external="inputs")
 
 
 def _cached_subnet(model: nn.Module, selection: Selection | None = None) -> nn.Module:
     chosen = _needed(selection)
-    return CachedSubNetwork(_supernet(model).backbone, chosen.structure, selected_package(model, chosen))
+    return CachedSubNetwork(_supernet(model).backbone, chosen.structure, selected_weights(model, chosen))
 
 
 def _subnet_cases(model: nn.Module, golden: Arrays, selection: Selection | None = None) -> Arrays:
@@ -127,8 +130,8 @@ def _external_cases(model: nn.Module, golden: Arrays, selection: Selection | Non
     foreign[0] = False  # the selection's own history stays the first
     order = np.argsort(foreign, kind="stable")[:EXTERNAL_CASES]
     cases = {name: cases[name][order] for name in cases}
-    packages = _packages(supernet, cases["item_ids"], chosen)
-    weights = {name: np.stack([one[name].numpy() for one in packages]) for name in packages[0]}
+    by_user = _generated_weights(supernet, cases["item_ids"], chosen)
+    weights = {name: np.stack([weights[name].numpy() for weights in by_user]) for name in by_user[0]}
     return {**golden_ids(model, cases), **weights}
 
 
@@ -166,10 +169,10 @@ def _check_history(supernet: Supernet, history: Sequence[int]) -> tuple[int, ...
     """Return the latest clicks that the model sees; raises ValueError for none and for ids that are no items."""
     if not history:
         raise ValueError("the history is empty; give at least one item id")
-    known = supernet.items.vocabulary - 1
-    unknown = [item for item in history if not 1 <= item <= known]
+    largest = supernet.items.vocabulary - 1
+    unknown = [item for item in history if not 1 <= item <= largest]
     if unknown:
-        raise ValueError(f"the history holds unknown item ids, {unknown[0]} first; items have ids from 1 to {known}")
+        raise ValueError(f"the history holds unknown item ids, {unknown[0]} first; items have ids from 1 to {largest}")
     return tuple(history[-supernet.history_length :])
 
 
@@ -234,7 +237,7 @@ SPEC = ModelSpec(
             needs_selection=True,
             build=_subnet_with_inputs,
             cases=_external_cases,
-            external=External(weights=selected_package, with_parameters=_subnet),
+            external=External(weights=selected_weights, with_parameters=_subnet),
         ),
         "subnet_cached": ProgramSpec(
             name="subnet_cached",

@@ -1,13 +1,11 @@
 """The whole of Forward-OFA in one graph: all blocks for every sample, each weighed by whether it runs; for training.
 
-It also holds the methods that the paper compares with: each leaves one part of Forward-OFA out.
+`method` also makes of it a method that the paper compares with, one of compared/switches.py.
 """
 
 # mypy: allow-subclassing-any
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,33 +13,13 @@ from torch import Tensor, nn
 from models.forward_ofa import controller as control
 from models.forward_ofa.backbones import nextitnet, sasrec
 from models.forward_ofa.backbones.backbone import Backbone, Shapes, count, initial_weights
+from models.forward_ofa.compared.switches import METHODS
 from models.forward_ofa.mapper import Mapper
-from models.layers import ItemEmbedding, inner_product, last_position, read
+from models.layers import ItemEmbedding, inner_product, last_position, states_at
 
 MAX_HISTORY = 512
 BACKBONES: Mapping[str, Callable[[int, int, int], Backbone]] = {"sasrec": sasrec.build, "nextitnet": nextitnet.build}
 SHAPES: Mapping[str, Callable[[int], Shapes]] = {"sasrec": sasrec.shapes, "nextitnet": nextitnet.shapes}
-
-
-@dataclass(frozen=True)
-class Method:
-    """What decides the structure, whether a mapper generates the weights, and whether it knows the structure."""
-
-    structure: Literal["controller", "all", "random", "first", "last"]
-    mapper: bool
-    structure_vector: bool
-
-
-METHODS: Mapping[str, Method] = {
-    "forward_ofa": Method("controller", mapper=True, structure_vector=True),
-    "devicerec": Method("all", mapper=False, structure_vector=False),
-    "controller": Method("controller", mapper=False, structure_vector=False),
-    "duet": Method("all", mapper=True, structure_vector=False),
-    "no_structure_vector": Method("controller", mapper=True, structure_vector=False),
-    "random": Method("random", mapper=True, structure_vector=True),
-    "first": Method("first", mapper=True, structure_vector=True),
-    "last": Method("last", mapper=True, structure_vector=True),
-}
 
 
 class Supernet(nn.Module):
@@ -91,7 +69,7 @@ class Supernet(nn.Module):
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
         return inner_product(self.user_state(item_ids, self.structure(item_ids)), self.items(candidate_ids))
 
-    def read(self, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def embed_and_mark(self, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embeddings [B, N, D] and the mask [B, N] of last valid positions of histories [B, N]."""
         x = self.items(item_ids)
         return x, last_position(item_ids, x.dtype)
@@ -100,7 +78,7 @@ class Supernet(nn.Module):
         """Return which blocks run, [B, L] of 0 and 1, for histories [B, N]."""
         users, blocks = len(item_ids), len(self.backbone.blocks)
         if self.controller is not None:
-            return control.choose(self.controller(*self.read(item_ids)))
+            return control.choose(self.controller(*self.embed_and_mark(item_ids)))
         order = torch.arange(blocks).expand(users, -1)
         if self.method.structure == "random":
             order = _shuffled(item_ids, blocks)
@@ -116,8 +94,8 @@ class Supernet(nn.Module):
 
     def user_state(self, item_ids: Tensor, structure: Tensor) -> Tensor:
         """Return u [B, D] for histories [B, N]; a structure [B, L] between 0 and 1 lets gradients through."""
-        x, last = self.read(item_ids)
-        return self.backbone.exit(read(self.mix(x, last, structure), last))
+        x, last = self.embed_and_mark(item_ids)
+        return self.backbone.exit(states_at(self.mix(x, last, structure), last))
 
     def mix(self, x: Tensor, last: Tensor, structure: Tensor) -> Tensor:
         """Return what the blocks make of embeddings [B, N, D], at all positions, for a structure [B, L]."""
@@ -130,7 +108,7 @@ class Supernet(nn.Module):
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return what all blocks, the costliest structure, make of histories [B, N]: [B, N, D]; the controller runs."""
         structure = torch.ones_like(self.structure(item_ids))
-        return self.mix(*self.read(item_ids), structure)
+        return self.mix(*self.embed_and_mark(item_ids), structure)
 
     def sample_user_state(self, item_ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Return u [B, D] for structures drawn by Gumbel-softmax, and sum_l -log alpha_l1 averaged over the batch.
@@ -139,12 +117,12 @@ class Supernet(nn.Module):
         """
         if self.controller is None:
             return self.user_state(item_ids, self.structure(item_ids)), torch.zeros(())
-        structure, cost = control.sample(self.controller(*self.read(item_ids)), temperature)
+        structure, cost = control.sample(self.controller(*self.embed_and_mark(item_ids)), temperature)
         return self.user_state(item_ids, structure), cost.sum(-1).mean()
 
     def generate(self, item_ids: Tensor, structure: Tensor) -> Tensor:
         """Return the packed weights [B, L, P] of the blocks of given structures [B, L] for histories [B, N]."""
-        return self.weights(*self.read(item_ids), structure).expand(len(item_ids), -1, -1)
+        return self.weights(*self.embed_and_mark(item_ids), structure).expand(len(item_ids), -1, -1)
 
 
 def _check(
@@ -159,8 +137,7 @@ def _check(
         raise ValueError(f"{blocks} blocks need a dimension of {2 * blocks} or more for their structure vector")
     if history_length > MAX_HISTORY:
         raise ValueError(f"history_length {history_length} is more than {MAX_HISTORY}")
-    counted = METHODS[method].structure in ("random", "first", "last")
-    if counted != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
+    if METHODS[method].takes_kept_blocks != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
         raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import EPS, GRU, read
+from models.layers import EPS, GRU, states_at
 
 INITIAL_BIAS_WEIGHT = 0.25
 
@@ -39,7 +39,7 @@ class CorrectionNet(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map H [B, N, D] to [B, *shape]."""
-        state = read(self.gru(hidden), last_row(hidden))
+        state = states_at(self.gru(hidden), last_row(hidden))
         state = functional.leaky_relu(self.fc1(state))
         state = functional.leaky_relu(self.fc2(state))
         return self.fc3(state).reshape(-1, *self.shape)
@@ -62,9 +62,9 @@ class GCN(nn.Module):
 
 def last_row(hidden: Tensor) -> Tensor:
     """Return [B, N] with 1 at the last row of H [B, N, D] that is not zero, as padding is, and 0 elsewhere."""
-    known = (torch.abs(hidden).sum(-1) > 0).to(hidden.dtype)
+    clicked = (torch.abs(hidden).sum(-1) > 0).to(hidden.dtype)
     positions = torch.arange(hidden.shape[1], dtype=hidden.dtype, device=hidden.device)
-    return (positions == (known * positions).amax(-1, keepdim=True)).to(hidden.dtype)
+    return (positions == (clicked * positions).amax(-1, keepdim=True)).to(hidden.dtype)
 
 
 def fuse(own: Tensor, correction: Tensor, weight: Tensor) -> Tensor:

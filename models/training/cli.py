@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from models.forward_ofa.compared.switches import METHODS
 from models.training.__main__ import main
-from models.training.settings import Filters, NextItem, Settings, SettingsError
+from models.training.settings import Filters, NextItem, Request, Settings, SettingsError
 from models.zoo import MODELS
 from safeio.errors import BadInputError
 from safeio.places import parse_path
@@ -18,7 +19,6 @@ __all__ = ["app", "main"]
 BLOCKS = {"sasrec": 6, "nextitnet": 12}
 DEFAULTS = {"sasrec": (1e-3, 5.0, 0.005), "nextitnet": (2e-3, 12.0, 0.001)}
 """Learning rate, temperature and compactness that the paper gives for each backbone of Forward-OFA."""
-METHODS = ("forward_ofa", "devicerec", "controller", "duet", "no_structure_vector", "random", "first", "last")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -114,14 +114,11 @@ def train(
     if start_from is not None and model != "ofa" and not gcn:
         raise SettingsError("--start-from is for ofa, and for scn with --gcn")
     backbone, method = backbone or "sasrec", method or "forward_ofa"
-    if backbone not in BLOCKS:
-        raise SettingsError(f"unknown backbone {backbone!r}; known: {', '.join(BLOCKS)}")
-    if method not in METHODS:
-        raise SettingsError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    usual_rate, usual_temperature, usual_compactness = _usual(backbone, method)
     architecture: dict[str, int | str] = {"gcn": 1} if gcn else {}
     options, rate = None, 1e-3
     if model == "ofa":
-        rate, usual_temperature, usual_compactness = DEFAULTS[backbone]
+        rate = usual_rate
         options = NextItem(
             usual_temperature if temperature is None else temperature,
             usual_compactness if compactness is None else compactness,
@@ -133,18 +130,32 @@ def train(
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)
+    _run(Request(model, architecture, data, output, settings, filters, options, start_from))
+
+
+def _usual(backbone: str, method: str) -> tuple[float, float, float]:
+    """Return learning rate, temperature and compactness of a backbone; raises SettingsError for unknown names."""
+    if backbone not in BLOCKS:
+        raise SettingsError(f"unknown backbone {backbone!r}; known: {', '.join(BLOCKS)}")
+    if method not in METHODS:
+        raise SettingsError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    return DEFAULTS[backbone]
+
+
+def _run(request: Request) -> None:
+    """Train, with progress on stderr, and print the metrics."""
     from models.training.readers import open_data
 
-    open_data(data).close()  # torch takes seconds to import
+    open_data(request.data).close()  # torch takes seconds to import
     import torch
 
     # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.
     torch.set_num_threads(1)
-    from models.training.run import Request, run
+    from models.training.run import run
 
     progress = Progress()
     try:
-        checkpoint = run(Request(model, architecture, data, output, settings, filters, options, start_from), progress)
+        checkpoint = run(request, progress)
     except BadInputError:
         raise
     except ValueError as error:  # an architecture that is none
@@ -153,7 +164,7 @@ def train(
         progress.end_line()
     for part, values in checkpoint.config["metrics"].items():
         typer.echo(f"{part}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
-    typer.echo(f"wrote {output}")
+    typer.echo(f"wrote {request.output}")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,12 @@ def leave_one_out(interactions: Interactions) -> Split:
     return Split(train, stops[tested] - 2, stops[tested] - 1)
 
 
+def training_positions(interactions: Interactions, split: Split) -> np.ndarray:
+    """Return the positions of all clicks but those that are held out for validation and test, in their order."""
+    held_out = np.concatenate([split.validation, split.test])
+    return np.setdiff1d(np.arange(len(interactions.items)), held_out)
+
+
 def histories(interactions: Interactions, targets: np.ndarray, length: int) -> np.ndarray:
     """Return up to `length` latest clicks before each target, padded with 0 on the right, [targets, length] int32."""
     starts = interactions.starts[np.searchsorted(interactions.starts, targets, side="right") - 1]

@@ -1,4 +1,4 @@
-"""Golden cases of a checkpoint: real histories, candidates, and the scores that torch gives for them."""
+"""The golden.npz of a checkpoint: real histories, candidates, and the scores that torch gives for them."""
 
 import numpy as np
 import torch

@@ -127,18 +127,18 @@ def _headless(split: Split, first: Sequence[str]) -> Parser:
     return parse
 
 
-def _items_come_first(one: str, two: str) -> bool:
+def _items_come_first(first: str, second: str) -> bool:
     """Tell from Amazon's ids which of two columns has the items; raises ValueError where they do not tell.
 
     Products are 10 signs that begin with B or a digit; reviewers begin with A, some with `#`. Ids that are neither,
     such as MovieLens's numbers, are in the usual order.
     """
-    if _AMAZON_ITEM.fullmatch(one) and _AMAZON_USER.fullmatch(two):
+    if _AMAZON_ITEM.fullmatch(first) and _AMAZON_USER.fullmatch(second):
         return True
-    numbers = one.isdecimal() and two.isdecimal()
-    if not numbers and (_AMAZON_ITEM.fullmatch(one) or _AMAZON_USER.fullmatch(two)):
+    numbers = first.isdecimal() and second.isdecimal()
+    if not numbers and (_AMAZON_ITEM.fullmatch(first) or _AMAZON_USER.fullmatch(second)):
         raise ValueError(
-            f"which of {one[:40]!r} and {two[:40]!r} is the user and which the item cannot be told; {_NAME_IT}"
+            f"which of {first[:40]!r} and {second[:40]!r} is the user and which the item cannot be told; {_NAME_IT}"
         )
     return False
 
@@ -178,11 +178,11 @@ def _parse_object(line: str) -> dict[str, object]:
         raise ValueError("brackets are nested too deeply for a review") from None
     if not isinstance(review, _Object):
         raise ValueError("expected a JSON object")
-    found = dict(review)
-    if len(found) < len(review):
+    unique = dict(review)
+    if len(unique) < len(review):
         repeated = Counter(key for key, _ in review).most_common(1)[0][0]
         raise ValueError(f"the key {repeated[:40]!r} stands there more than once; keep one")
-    return found
+    return unique
 
 
 def _cell(cell: str, role: str) -> str:

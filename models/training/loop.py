@@ -1,8 +1,9 @@
 """Train a model by binary cross-entropy on one positive and sampled negatives, and measure it by leave-one-out."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.spec import ModelSpec
-from models.training.data import Interactions, Split, histories, leave_one_out
+from models.training.data import Interactions, Split, histories, leave_one_out, training_positions
 from models.training.metrics import ndcg, ranks, summary
 from models.training.readers import DataError
 from models.training.resume import SELECTION, Progress, Resume
@@ -52,6 +53,10 @@ class Trained:
 
 Report = Callable[[int, int, str], None]
 Score = Callable[[Tensor, Tensor], Tensor]
+LossOf = Callable[[np.ndarray], Tensor]
+"""Maps indices of samples to the mean loss of these."""
+StartEpoch = Callable[[], LossOf]
+"""Draws what an epoch draws anew, and returns the loss of its samples."""
 
 
 def train(
@@ -70,38 +75,21 @@ def train(
     DivergedError.
     """
     split = split_to_train_on(interactions)
-    everything = np.arange(len(interactions.items))
-    held_out = np.concatenate([split.validation, split.test])
-    trained_on = np.setdiff1d(everything, held_out)
+    trained_on = training_positions(interactions, split)
     # Each part has a generator of its own, so that the test does not depend on how long the training was.
     validation = ranking_cases(interactions, split.validation, settings.history, [settings.seed, 1])
     test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2])
     rng = np.random.default_rng([settings.seed, 3])
-    torch.manual_seed(settings.seed)
-    model = spec.build(architecture)
-    if settings.initial_std is not None:
-        model.reset(settings.initial_std)
-    if frozen is not None:
-        model.load_state_dict({**model.state_dict(), **frozen})
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name not in frozen)
+    model = _model_to_train(spec, architecture, settings, frozen)
     score: Score = model.corrected if architecture.get("gcn") else model
-    # Training must not know the held-out clicks, not even by sparing them as negatives.
-    known = clicked(interactions, trained_on)
-    users = interactions.owners[split.train]
-    item_ids = histories(interactions, split.train, settings.history)
-
-    def start_epoch() -> Callable[[np.ndarray], Tensor]:
-        negatives = sample_negatives(rng, known, users, TRAIN_NEGATIVES)
-        candidate_ids = np.concatenate([interactions.items[split.train][:, None], negatives], axis=1)
-        return lambda chosen: _loss(score(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
+    start_epoch = _sampled_epochs(score, interactions, split, settings.history, rng)
 
     def validate() -> float:
         scores = score_cases(score, validation)
         require_finite("the scores of the validation are", [torch.from_numpy(scores)])
         return ndcg(ranks(scores), 10)
 
-    fitted = fit(model, settings, rng, len(users), start_epoch, validate, report, resume)
+    fitted = fit(model, settings, rng, len(split.train), start_epoch, validate, report, resume)
     metrics = {"test": summary(score_cases(model, test)), "validation": summary(score_cases(model, validation))}
     if score is not model:
         metrics["test_corrected"] = summary(score_cases(score, test))
@@ -110,61 +98,109 @@ def train(
     return Trained(model, fitted.best_epoch, metrics, test, fitted.log)
 
 
+def _model_to_train(
+    spec: ModelSpec, architecture: Mapping[str, int | str], settings: Settings, frozen: Mapping[str, Tensor] | None
+) -> Any:
+    """Return the model with the seed's weights, of `initial_std` where that is stated, and with `frozen` ones fixed."""
+    torch.manual_seed(settings.seed)
+    model: Any = spec.build(architecture)
+    if settings.initial_std is not None:
+        model.reset(settings.initial_std)
+    if frozen is not None:
+        model.load_state_dict({**model.state_dict(), **frozen})
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+    return model
+
+
+def _sampled_epochs(
+    score: Score, interactions: Interactions, split: Split, history: int, rng: np.random.Generator
+) -> StartEpoch:
+    """Return what draws new negatives for all training targets, for `fit`."""
+    # Training must not know the held-out clicks, not even by sparing them as negatives.
+    excluded = clicked(interactions, training_positions(interactions, split))
+    users = interactions.owners[split.train]
+    item_ids = histories(interactions, split.train, history)
+
+    def start_epoch() -> LossOf:
+        negatives = sample_negatives(rng, excluded, users, TRAIN_NEGATIVES)
+        candidate_ids = np.concatenate([interactions.items[split.train][:, None], negatives], axis=1)
+        return lambda chosen: _loss(score(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
+
+    return start_epoch
+
+
 def fit(
     model: nn.Module,
     settings: Settings,
     rng: np.random.Generator,
     samples: int,
-    start_epoch: Callable[[], Callable[[np.ndarray], Tensor]],
+    start_epoch: StartEpoch,
     validate: Callable[[], float],
     report: Report,
     resume: Resume | None,
 ) -> Progress:
     """Train by AdamW, leave the model with the weights of its best epoch, in eval mode, and return how that went.
 
-    `start_epoch` returns what maps indices below `samples` to a loss; `validate` returns NDCG@10, more is better. Goes
-    on where `resume` has been saved, and saves it after every epoch. Raises DivergedError before anything is saved that
-    is not finite, so that what is saved can be gone on with.
+    An epoch is over `samples` samples in an order drawn anew; `validate` returns NDCG@10, more is better. Goes on where
+    `resume` has been saved, and saves it after every epoch. Raises DivergedError before anything is saved that is not
+    finite, so that what is saved can be gone on with.
     """
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # Fused, since embeddings and mappers have millions of weights: one pass over them per step in place of ten.
     optimiser = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     batches = -(-samples // settings.batch_size)
+    total = settings.epochs * batches
     progress = resume.load(model, optimiser, rng) if resume else None
     if progress is None:
-        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        progress = Progress(0, -1.0, 0, start, [])
+        progress = Progress(0, -1.0, 0, _weights(model), [])
     else:
-        report(progress.epoch * batches, settings.epochs * batches, f"going on after epoch {progress.epoch}")
+        report(progress.epoch * batches, total, f"going on after epoch {progress.epoch}")
     while progress.epoch < settings.epochs and not _patience_is_over(progress, settings.patience):
         started = time.monotonic()
         loss_of = start_epoch()
-        model.train()
         losses = []
-        for batch, chosen in enumerate(np.array_split(rng.permutation(samples), batches), start=1):
-            loss = loss_of(chosen)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.detach())
-            report(progress.epoch * batches + batch, settings.epochs * batches, "")
+        for batch_loss in _steps(model, optimiser, loss_of, np.array_split(rng.permutation(samples), batches)):
+            losses.append(batch_loss)
+            report(progress.epoch * batches + len(losses), total, "")
         loss = torch.stack(losses).mean()
         _require_sound(progress.epoch + 1, loss, model, optimiser)
         model.eval()
         reached = validate()
-        progress.epoch += 1
-        if reached > progress.best:
-            progress.best, progress.best_epoch = reached, progress.epoch
-            progress.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        seconds = round(time.monotonic() - started, 3)
-        progress.log.append({"epoch": progress.epoch, "loss": float(loss), SELECTION: reached, "seconds": seconds})
+        _record(progress, float(loss), reached, model, started)
         if resume:
             resume.save(progress, model, optimiser, rng)
         note = f"epoch {progress.epoch}: loss {loss:.4f}, validation {SELECTION} {reached:.4f}"
-        report(progress.epoch * batches, settings.epochs * batches, note)
+        report(progress.epoch * batches, total, note)
     model.load_state_dict(progress.best_state)
     model.eval()
     return progress
+
+
+def _steps(
+    model: nn.Module, optimiser: torch.optim.Optimizer, loss_of: LossOf, parts: Iterable[np.ndarray]
+) -> Iterator[Tensor]:
+    """Take one step for each part of the samples, and yield its loss."""
+    model.train()
+    for chosen in parts:
+        loss = loss_of(chosen)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        yield loss.detach()
+
+
+def _record(progress: Progress, loss: float, reached: float, model: nn.Module, started: float) -> None:
+    """Count an epoch that began at `started`, keep its weights where it is the best one, and add its row to the log."""
+    progress.epoch += 1
+    if reached > progress.best:
+        progress.best, progress.best_epoch, progress.best_state = reached, progress.epoch, _weights(model)
+    seconds = round(time.monotonic() - started, 3)
+    progress.log.append({"epoch": progress.epoch, "loss": loss, SELECTION: reached, "seconds": seconds})
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def _require_sound(epoch: int, loss: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -195,9 +231,9 @@ def split_to_train_on(interactions: Interactions) -> Split:
 
 def ranking_cases(interactions: Interactions, targets: np.ndarray, history: int, seed: Sequence[int]) -> Cases:
     """Return one case per target position, with 100 negatives from all that its user never clicked."""
-    known = clicked(interactions, np.arange(len(interactions.items)))
+    excluded = clicked(interactions, np.arange(len(interactions.items)))
     rng = np.random.default_rng(seed)
-    negatives = sample_negatives(rng, known, interactions.owners[targets], TEST_NEGATIVES)
+    negatives = sample_negatives(rng, excluded, interactions.owners[targets], TEST_NEGATIVES)
     positives = interactions.items[targets][:, None]
     return Cases(histories(interactions, targets, history), np.concatenate([positives, negatives], axis=1))
 

@@ -4,7 +4,8 @@ The loss is the cross-entropy over all items plus lambda times the compact const
 target and the clicks before it: a user's weights must not be generated from the click that they are to predict.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from torch.nn import functional
 
 from models.forward_ofa.backbones.backbone import count
 from models.forward_ofa.supernet import Supernet
-from models.training.data import Interactions, Split, histories
+from models.training.data import Interactions, Split, histories, training_positions
 from models.training.loop import (
     DivergedError,
+    LossOf,
     Report,
     Trained,
     fit,
@@ -53,30 +55,15 @@ def train(
     model.dropout.p = options.dropout
     owners = interactions.owners[split.train]
 
-    def start_epoch() -> Callable[[np.ndarray], Tensor]:
+    def start_epoch() -> LossOf:
         drawn = split.train[_some(rng, owners, options.targets_per_user)]
         item_ids = histories(interactions, drawn, settings.history)
         targets = torch.from_numpy(interactions.items[drawn].astype(np.int64))
         return lambda chosen: loss(model, torch.from_numpy(item_ids[chosen]), targets[chosen], options)
 
-    def validate() -> float:
-        require_finite("the weights, rounded to the 16 bits in which they ship, are", _rounded(model).values())
-        rank, finite = _full_ranks(model, interactions, validation)
-        if not finite:
-            raise DivergedError("the scores of the validation are")
-        return ndcg(rank, 10)
-
     samples = len(_some(rng, owners, options.targets_per_user))
-    fitted = fit(
-        model,
-        settings,
-        rng,
-        samples,
-        start_epoch,
-        validate,
-        report,
-        resume,
-    )
+    validate = partial(_validate, model, interactions, validation)
+    fitted = fit(model, settings, rng, samples, start_epoch, validate, report, resume)
     model.load_state_dict(_rounded(model))
     metrics = {
         "test": by_rank(full_ranks(model, interactions, split.test)),
@@ -85,6 +72,15 @@ def train(
         "sub_networks": sub_networks(model, histories(interactions, split.test, settings.history)),
     }
     return Trained(model, fitted.best_epoch, metrics, test, fitted.log)
+
+
+def _validate(model: Supernet, interactions: Interactions, targets: np.ndarray) -> float:
+    """Return NDCG@10 of the items at target positions among all items; raises DivergedError."""
+    require_finite("the weights, rounded to the 16 bits in which they ship, are", _rounded(model).values())
+    rank, finite = _full_ranks(model, interactions, targets)
+    if not finite:
+        raise DivergedError("the scores of the validation are")
+    return ndcg(rank, 10)
 
 
 def loss(model: Supernet, item_ids: Tensor, targets: Tensor, options: NextItem) -> Tensor:
@@ -151,8 +147,7 @@ def _batches(rows: np.ndarray) -> Sequence[np.ndarray]:
 
 def _popularity_ranks(interactions: Interactions, split: Split, seed: int) -> np.ndarray:
     """Return the ranks [U] of the test items where items are ordered by how often they were trained on."""
-    held_out = np.concatenate([split.validation, split.test])
-    clicks = popularity(interactions, np.setdiff1d(np.arange(len(interactions.items)), held_out))
+    clicks = popularity(interactions, training_positions(interactions, split))
     noise = np.random.default_rng([seed, 4]).random(len(clicks))  # breaks ties
     order = np.argsort(-(clicks + noise)[1:])
     rank = np.empty(len(order), np.int64)

@@ -174,10 +174,10 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         header = strict_json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         facts = strict_json.loads(header["__metadata__"]["facts"])
         checksum = facts.get("sha256")
-        found = _checksum({key: value for key, value in facts.items() if key != "sha256"}, tensors)
+        computed = _checksum({key: value for key, value in facts.items() if key != "sha256"}, tensors)
     except Exception as error:  # whatever bytes from elsewhere make of the libraries
         raise _DamagedError(f"it is no progress file ({type(error).__name__})") from error
-    if checksum != found:
+    if checksum != computed:
         _refuse("its checksum is another")
     if set(facts) != set(_FACTS):
         _refuse("it has other facts than a progress file")

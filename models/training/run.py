@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -19,44 +19,8 @@ from models.training.golden import CASES, SHORTENED, golden_cases
 from models.training.loop import TEST_NEGATIVES, TRAIN_NEGATIVES, DivergedError, Report, Trained, require_finite
 from models.training.readers import DataError
 from models.training.resume import SELECTION, Resume, check_place, describe
-from models.training.settings import ALL, Filters, NextItem, Settings, SettingsError
+from models.training.settings import Request, SettingsError
 from models.zoo import load_spec
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `cocorr-train MODEL` was asked for; `architecture` has the sizes and names that are not the default ones.
-
-    With `next_item` a model learns the next item among all, without it one positive among sampled negatives; the first
-    kind is for `ofa`, and its weights are written in fp16. `start_from` is a checkpoint that was trained on the same
-    data with the same seed: of an `ofa` without a mapper, which lends its embeddings and blocks, or of an SCN, which
-    stays as it is while its GCN learns.
-    """
-
-    model: str
-    architecture: Mapping[str, int | str]
-    data: Path
-    output: Path
-    settings: Settings
-    filters: Filters
-    next_item: NextItem | None = None
-    start_from: Path | None = None
-
-    @property
-    def command(self) -> str:
-        """Return the command that repeats the run, with file names in place of paths."""
-        usual = asdict(ALL)
-        given: dict[str, object] = {
-            "data": self.data.name,
-            "output": Path(os.path.realpath(self.output)).name,  # it may be given as `..`
-            **asdict(self.settings),
-            **{name: value for name, value in asdict(self.filters).items() if value != usual[name]},
-            **{name: self.architecture.get(name) for name in ("backbone", "method", "kept_blocks")},
-            **(asdict(self.next_item) if self.next_item else {}),
-            "start_from": self.start_from and self.start_from.name,
-        }
-        options = "".join(f" --{name.replace('_', '-')} {v}" for name, v in given.items() if v is not None)
-        return f"cocorr-train {self.model}{options}{' --gcn' if self.architecture.get('gcn') else ''}"
 
 
 def run(request: Request, report: Report) -> Checkpoint:
@@ -70,8 +34,7 @@ def run(request: Request, report: Report) -> Checkpoint:
     if settings.initial_std is not None and (request.next_item or request.start_from):
         raise SettingsError("--initial-std is for runs that start from nothing, and not for ofa")
     checkpoint.check_destination(request.output)  # before the hours of training, not after
-    place = Path(os.path.realpath(request.output))
-    progress = place.with_name(f"{place.name}.resume")
+    progress = _progress_file(request.output)
     check_place(progress)
     interactions = read_interactions(request.data, settings.seed, request.filters)
     spec = load_spec(request.model)
@@ -92,18 +55,17 @@ def run(request: Request, report: Report) -> Checkpoint:
     if request.next_item is not None:
         state = {name: tensor.half() for name, tensor in state.items()}
     training = {**_training(request, interactions, trained), "left_out": notes, "start_from": start}
-    config = {
-        "schema_version": checkpoint.SCHEMA_VERSION,
-        "model": request.model,
-        "architecture": architecture,
-        "history_length": settings.history,
-        "training": training,
-        "metrics": trained.metrics,
-    }
+    config = _config(request, architecture, training, trained)
     metrics = {**trained.metrics, "command": request.command, "epochs": trained.log}
     written = checkpoint.write(request.output, config, state, golden, metrics)
     resume.remove()
     return written
+
+
+def _progress_file(output: Path) -> Path:
+    """Return where the progress of a run to a checkpoint folder is saved: beside it."""
+    place = Path(os.path.realpath(output))
+    return place.with_name(f"{place.name}.resume")
 
 
 def _notes(interactions: Interactions) -> list[str]:
@@ -150,6 +112,20 @@ def _train(
     if lender is not None:
         _lend(lender, spec, supernet)
     return next_item.train(supernet, interactions, settings, options, report, resume)
+
+
+def _config(
+    request: Request, architecture: Mapping[str, int | str], training: Mapping[str, object], trained: Trained
+) -> dict[str, object]:
+    """Return what config.json holds."""
+    return {
+        "schema_version": checkpoint.SCHEMA_VERSION,
+        "model": request.model,
+        "architecture": architecture,
+        "history_length": request.settings.history,
+        "training": training,
+        "metrics": trained.metrics,
+    }
 
 
 def _training(request: Request, interactions: Interactions, trained: Trained) -> dict[str, object]:
@@ -228,7 +204,7 @@ def _lend(lender: Checkpoint, spec: ModelSpec, supernet: Supernet) -> None:
 def _frozen(lender: Checkpoint, spec: ModelSpec, architecture: Mapping[str, object]) -> dict[str, torch.Tensor]:
     """Return the weights of an SCN that stay as they are; raises CheckpointError for one of other sizes."""
     checkpoint.build(lender, spec)
-    theirs, ours = ({k: v for k, v in one.items() if k != "gcn"} for one in (lender.architecture, architecture))
+    theirs, ours = ({k: v for k, v in sizes.items() if k != "gcn"} for sizes in (lender.architecture, architecture))
     if theirs != ours:
         raise CheckpointError(f"{lender.folder} has other sizes than this run: {theirs}, not {ours}")
     return {name: tensor for name, tensor in lender.state.items() if not name.startswith("gcn.")}

@@ -17,9 +17,9 @@ class Clicked:
 
     def among(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return for users [R] and items [R, n] whether each was clicked, [R, n]."""
-        wanted = users[:, None] * self.vocabulary + items
-        found = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return np.asarray(self.keys[found] == wanted)
+        pairs = users[:, None] * self.vocabulary + items
+        nearest = np.minimum(np.searchsorted(self.keys, pairs), len(self.keys) - 1)
+        return np.asarray(self.keys[nearest] == pairs)
 
 
 def clicked(interactions: Interactions, positions: np.ndarray) -> Clicked:
@@ -28,28 +28,28 @@ def clicked(interactions: Interactions, positions: np.ndarray) -> Clicked:
     return Clicked(np.unique(keys), interactions.vocabulary)
 
 
-def sample_negatives(rng: np.random.Generator, known: Clicked, users: np.ndarray, count: int) -> np.ndarray:
-    """Draw `count` distinct items of 1..V-1 that each user [R] has not clicked, uniformly, as [R, count] int32.
+def sample_negatives(rng: np.random.Generator, excluded: Clicked, users: np.ndarray, count: int) -> np.ndarray:
+    """Draw `count` distinct items of 1..V-1 for each user [R] that are not `excluded`, uniformly, as [R, count] int32.
 
     Raises DataError where a user has clicked so much that fewer than `count` items are left.
     """
-    most = int(np.bincount(known.keys // known.vocabulary).max())
-    if known.vocabulary - 1 - most < count:
-        items = known.vocabulary - 1
+    most = int(np.bincount(excluded.keys // excluded.vocabulary).max())
+    if excluded.vocabulary - 1 - most < count:
+        items = excluded.vocabulary - 1
         raise DataError(
             f"{count} negatives per user cannot be drawn: of {items} items one user has clicked {most}; take data with"
             f" {count + most} items or more"
         )
-    drawn = rng.integers(1, known.vocabulary, (len(users), count), dtype=np.int32)
+    drawn = rng.integers(1, excluded.vocabulary, (len(users), count), dtype=np.int32)
     rows = np.arange(len(users))
     while len(rows):
-        wrong = known.among(users[rows], drawn[rows])
+        wrong = excluded.among(users[rows], drawn[rows])
         order = np.argsort(drawn[rows], axis=1, kind="stable")
         ordered = np.take_along_axis(drawn[rows], order, axis=1)
         repeated = np.zeros_like(wrong)
         np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
         wrong |= repeated
         row, column = np.nonzero(wrong)
-        drawn[rows[row], column] = rng.integers(1, known.vocabulary, len(row), dtype=np.int32)
+        drawn[rows[row], column] = rng.integers(1, excluded.vocabulary, len(row), dtype=np.int32)
         rows = rows[wrong.any(axis=1)]
     return drawn

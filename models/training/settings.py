@@ -1,6 +1,9 @@
 """What a training may be asked for, with the bounds of every number: all are checked before any work begins."""
 
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import get_args
 
 from safeio.errors import BadInputError
@@ -91,3 +94,39 @@ class NextItem(_Bounded):
     compactness: float
     dropout: float
     targets_per_user: int | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `cocorr-train MODEL` was asked for; `architecture` has the sizes and names that are not the default ones.
+
+    With `next_item` a model learns the next item among all, without it one positive among sampled negatives; the first
+    kind is for `ofa`, and its weights are written in fp16. `start_from` is a checkpoint that was trained on the same
+    data with the same seed: of an `ofa` without a mapper, which lends its embeddings and blocks, or of an SCN, which
+    stays as it is while its GCN learns.
+    """
+
+    model: str
+    architecture: Mapping[str, int | str]
+    data: Path
+    output: Path
+    settings: Settings
+    filters: Filters
+    next_item: NextItem | None = None
+    start_from: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """Return the command that repeats the run, with file names in place of paths."""
+        usual = asdict(ALL)
+        chosen: dict[str, object] = {
+            "data": self.data.name,
+            "output": Path(os.path.realpath(self.output)).name,  # it may be given as `..`
+            **asdict(self.settings),
+            **{name: value for name, value in asdict(self.filters).items() if value != usual[name]},
+            **{name: self.architecture.get(name) for name in ("backbone", "method", "kept_blocks")},
+            **(asdict(self.next_item) if self.next_item else {}),
+            "start_from": self.start_from and self.start_from.name,
+        }
+        options = "".join(f" --{name.replace('_', '-')} {v}" for name, v in chosen.items() if v is not None)
+        return f"cocorr-train {self.model}{options}{' --gcn' if self.architecture.get('gcn') else ''}"

@@ -11,12 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from models.forward_ofa import controller as control
-from models.forward_ofa.assembler import assemble, package, package_shapes
+from models.forward_ofa import weights_package
+from models.forward_ofa.assembler import assemble, block_weight_shapes, block_weights
 from models.forward_ofa.backbones import nextitnet, sasrec
 from models.forward_ofa.backbones.backbone import count
-from models.forward_ofa.package import PackageError, from_bytes, read_package, to_bytes, write_package
-from models.forward_ofa.programs import SPEC, build, select, selected_package
-from models.forward_ofa.supernet import METHODS, Supernet
+from models.forward_ofa.compared.switches import METHODS
+from models.forward_ofa.programs import SPEC, build, select, selected_weights
+from models.forward_ofa.supernet import Supernet
 
 BACKBONES = {"sasrec": (sasrec, 6), "nextitnet": (nextitnet, 12)}
 V, N, C = 40, 6, 5
@@ -92,7 +93,7 @@ def test_every_structure_of_a_small_supernet_assembles_to_the_same_scores(backbo
             together = forced(model, item_ids, candidate_ids, structure)
             packed = model.generate(item_ids, torch.tensor([structure]).float().expand(len(item_ids), -1))
             for user in range(len(item_ids)):
-                weights = package(model.backbone, packed[user], structure)
+                weights = block_weights(model.backbone, packed[user], structure)
                 row = item_ids[user : user + 1], candidate_ids[user : user + 1]
                 inside = assemble(model.items, model.backbone, structure, weights).eval()
                 outside = assemble(model.items, model.backbone, structure, weights, external="inputs").eval()
@@ -167,7 +168,7 @@ def test_the_gumbel_sample_is_a_softmax_over_run_and_skip():
 
 def test_the_latent_interest_starts_from_the_structure():
     model = random_supernet()
-    x, last = model.read(ids(golden())[0])
+    x, last = model.embed_and_mark(ids(golden())[0])
     reference = nn.GRU(16, 16, batch_first=True)
     reference.load_state_dict(model.interest.encoder.state_dict())
     structure = torch.tensor([[1.0, 0.0, 0.0, 1.0]]).expand(len(x), -1)
@@ -206,7 +207,7 @@ def test_a_selection_is_the_users_own_or_what_was_asked_for():
     long = list(range(1, 15))
     assert select(model, arrays, long, None).history == tuple(long[-N:])
     asked = select(model, arrays, [3, 5], "0000")
-    assert (asked.structure, asked.history, selected_package(model, asked)) == ((0, 0, 0, 0), (3, 5), {})
+    assert (asked.structure, asked.history, selected_weights(model, asked)) == ((0, 0, 0, 0), (3, 5), {})
     for history, structure, message in (
         (None, "101", "structure '101' must be 4 digits of 0 and 1"),
         (None, "10a1", "structure '10a1' must be 4 digits"),
@@ -263,51 +264,41 @@ def test_the_device_and_the_cloud_together_are_the_supernet():
             packed = SPEC.programs["mapper"].build(model)(structure, latent)[0]
             chosen = structure[0].int().tolist()
             assert (packed.abs().sum(1) > 0).int().tolist() == chosen
-            sent = from_bytes(
-                to_bytes(model.backbone, chosen, package(model.backbone, packed, chosen)), model.backbone, chosen
-            )
-            network = assemble(model.items, model.backbone, chosen, sent)
+            sent = weights_package.to_bytes(model.backbone, chosen, block_weights(model.backbone, packed, chosen))
+            network = assemble(model.items, model.backbone, chosen, safetensors.torch.load(sent))
             torch.testing.assert_close(network(item_ids, candidate_ids)[0], scores[user], rtol=1e-5, atol=1e-5)
 
 
-def test_a_package_is_read_back_and_nothing_else_is_accepted(tmp_path):
+def test_a_weights_package_holds_the_chosen_blocks_and_says_for_whom_it_is(tmp_path):
     model, arrays = random_supernet(), golden()
     selection = select(model, arrays, None, "1010")
-    tensors, backbone, path = selected_package(model, selection), model.backbone, tmp_path / "user.safetensors"
-    write_package(path, backbone, selection.structure, tensors)
-    again = read_package(path, backbone, selection.structure)
-    assert list(again) == list(tensors) == list(package_shapes(backbone, (1, 0, 1, 0)))
-    assert all(torch.equal(again[name], tensors[name]) for name in tensors)
-    assert from_bytes(to_bytes(backbone, (0, 0, 0, 0), {}), backbone, (0, 0, 0, 0)) == {}
-    data, metadata = path.read_bytes(), {"format": "cocorr-ofa-package-1", "backbone": "sasrec", "structure": "1010"}
+    tensors, backbone, path = selected_weights(model, selection), model.backbone, tmp_path / "user.safetensors"
+    weights_package.write(path, backbone, selection.structure, tensors)
+    with safetensors.safe_open(path, "pt") as file:
+        assert file.metadata() == {"format": "cocorr-ofa-package-1", "backbone": "sasrec", "structure": "1010"}
+    saved = safetensors.torch.load_file(path)
+    assert saved.keys() == tensors.keys() == block_weight_shapes(backbone, (1, 0, 1, 0)).keys()
+    assert all(torch.equal(saved[name], tensors[name]) for name in tensors)
+    assert safetensors.torch.load(weights_package.to_bytes(backbone, (0, 0, 0, 0), {})) == {}
 
-    def saved(changes, **other):
-        kept = {name: tensor for name, tensor in {**tensors, **changes}.items() if tensor is not None}
-        return safetensors.torch.save(kept, {**metadata, **other})
 
-    name = "block2_query_weight"
-    for wrong, message in (
-        (data[: len(data) // 2], "truncated or damaged"),
-        (b"", "truncated or damaged"),
-        (safetensors.torch.save(tensors), "is for format 'None'"),
-        (saved({}, structure="1001"), "is for structure '1001', not '1010'"),
-        (saved({}, backbone="nextitnet"), "is for backbone 'nextitnet', not 'sasrec'"),
-        (saved({name: None}), f"{name} is missing"),
-        (saved({"block1_query_weight": torch.ones(16, 16)}), "block1_query_weight is not part of it"),
-        (saved({name: torch.ones(16, 15)}), rf"{name} is torch.float32 \[16, 15\] where float32 \[16, 16\]"),
-        (saved({name: torch.ones(16, 16).half()}), f"{name} is torch.float16"),
-        (saved({name: torch.full((16, 16), torch.nan)}), f"{name} has NaN or infinite"),
-        (saved({"more": torch.ones(1_000_000)}), "is larger than"),
+def test_tensors_that_do_not_fit_are_no_weights_package(tmp_path):
+    model = random_supernet()
+    selection = select(model, golden(), None, "1010")
+    tensors, name = selected_weights(model, selection), "block2_query_weight"
+    for changes, message in (
+        ({name: None}, f"does not fit sasrec 1010: {name} is missing"),
+        ({"block1_query_weight": torch.ones(16, 16)}, "block1_query_weight is not part of it"),
+        ({name: torch.ones(16, 15)}, rf"{name} is torch.float32 \[16, 15\] where float32 \[16, 16\]"),
+        ({name: torch.ones(16, 16).half()}, f"{name} is torch.float16"),
+        ({name: torch.full((16, 16), torch.nan)}, f"{name} has NaN or infinite"),
+        (dict.fromkeys(tensors), "and 17 more; ask the mapper again"),
     ):
-        path.write_bytes(wrong)
-        with pytest.raises(PackageError, match=message) as caught:
-            read_package(path, backbone, selection.structure)
+        changed = {name: tensor for name, tensor in {**tensors, **changes}.items() if tensor is not None}
+        with pytest.raises(weights_package.WeightsPackageError, match=message) as caught:
+            weights_package.write(tmp_path / "new", model.backbone, selection.structure, changed)
         assert "\n" not in str(caught.value)
-    with pytest.raises(PackageError, match="does not exist"):
-        read_package(tmp_path / "none", backbone, selection.structure)
-    with pytest.raises(PackageError, match="does not fit sasrec 1010: block0_query_weight is missing"):
-        write_package(tmp_path / "new", backbone, selection.structure, {})
-    assert not (tmp_path / "new").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 ARCHITECTURE = {"vocabulary": V, "dimension": 16, "blocks": 4, "history_length": N, "backbone": "sasrec"}

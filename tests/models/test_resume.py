@@ -12,8 +12,8 @@ from models import checkpoint
 from models.training import loop
 from models.training import resume as resumes
 from models.training.resume import Progress, Resume
-from models.training.run import Request, run
-from models.training.settings import Filters, NextItem, Settings
+from models.training.run import run
+from models.training.settings import Filters, NextItem, Request, Settings
 from models.zoo import load_spec
 from safeio.errors import OutputError
 from safeio.files import writing

@@ -9,14 +9,14 @@ import torch
 from sklearn.metrics import ndcg_score, roc_auc_score, top_k_accuracy_score
 
 from models import checkpoint
-from models.forward_ofa.supernet import BACKBONES, METHODS, Supernet
+from models.forward_ofa.supernet import BACKBONES, Supernet
 from models.scn.programs import SPEC
 from models.training import cli, metrics, next_item
 from models.training.data import Interactions, histories, leave_one_out, read_interactions
 from models.training.readers import DataError
-from models.training.run import Request, run
+from models.training.run import run
 from models.training.sampling import clicked, sample_negatives
-from models.training.settings import BOUNDS, Filters, NextItem, Settings, SettingsError
+from models.training.settings import BOUNDS, Filters, NextItem, Request, Settings, SettingsError
 from models.zoo import load_spec
 
 SETTINGS = Settings(seed=3, epochs=2, learning_rate=1e-2, weight_decay=0.01, batch_size=256, history=6)
@@ -204,8 +204,7 @@ def test_no_more_items_are_trained_on_than_a_checkpoint_holds(clicks, tmp_path, 
     assert "items, more than a checkpoint of scn holds; leave rare ones out with --min-item-clicks" in refusal
 
 
-def test_the_command_line_knows_the_methods_and_backbones_without_importing_torch():
-    assert tuple(METHODS) == cli.METHODS
+def test_the_command_line_knows_the_backbones_without_importing_torch():
     assert set(BACKBONES) == set(cli.BLOCKS) == set(cli.DEFAULTS)
 
 

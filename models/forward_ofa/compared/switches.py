@@ -1,0 +1,37 @@
+"""Methods that are Forward-OFA with one part left out or replaced: what each decides otherwise; knows no torch.
+
+Name here -> name in the paper: devicerec DeviceRec, controller the controller without a mapper, duet DUET,
+no_structure_vector w.o. structural vector; random, first and last run a fixed number of blocks in place of the
+controller's choice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Method:
+    """What decides the structure, whether a mapper generates the weights, and whether it knows the structure."""
+
+    structure: Literal["controller", "all", "random", "first", "last"]
+    mapper: bool
+    structure_vector: bool
+
+    @property
+    def takes_kept_blocks(self) -> bool:
+        """Say whether the number of blocks that run is given with the architecture."""
+        return self.structure in ("random", "first", "last")
+
+
+METHODS: Mapping[str, Method] = {
+    "forward_ofa": Method("controller", mapper=True, structure_vector=True),
+    "devicerec": Method("all", mapper=False, structure_vector=False),
+    "controller": Method("controller", mapper=False, structure_vector=False),
+    "duet": Method("all", mapper=True, structure_vector=False),
+    "no_structure_vector": Method("controller", mapper=True, structure_vector=False),
+    "random": Method("random", mapper=True, structure_vector=True),
+    "first": Method("first", mapper=True, structure_vector=True),
+    "last": Method("last", mapper=True, structure_vector=True),
+}
+"""Forward-OFA itself, and the methods that it is compared with."""

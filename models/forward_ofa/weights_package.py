@@ -1,0 +1,62 @@
+"""A weights package: the blocks' weights that the cloud sends for one user, as a safetensors file.
+
+This is the sender's side. What a device receives is read, as untrusted, by `exporter.artifact.weights`: the format is
+the contract of two sides that share no code.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from models.forward_ofa.assembler import block_weight_shapes
+from models.forward_ofa.backbones.backbone import Backbone
+from safeio import files
+from safeio.errors import BadInputError
+
+FORMAT = "cocorr-ofa-package-1"
+
+
+class WeightsPackageError(BadInputError, ValueError):
+    """Tensors that are no weights package for a sub-network; the message is one line."""
+
+
+def write_structure(structure: Sequence[int]) -> str:
+    """Return a structure as text, one digit per block."""
+    return "".join(str(int(runs)) for runs in structure)
+
+
+def to_bytes(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the bytes that go over the network; raises WeightsPackageError where tensors do not fit the structure."""
+    _check(backbone, structure, tensors)
+    metadata = {"format": FORMAT, "backbone": backbone.name, "structure": write_structure(structure)}
+    plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    return bytes(safetensors.torch.save(plain, metadata))
+
+
+def write(path: Path, backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+    """Write a whole weights package or nothing; raises WeightsPackageError as `to_bytes` does, and OutputError."""
+    files.replace_file(path, to_bytes(backbone, structure, tensors), "choose another file")
+
+
+def _check(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+    """Raise WeightsPackageError unless these are finite fp32 tensors of just the names and shapes of the structure."""
+    expected = block_weight_shapes(backbone, structure)
+    problems = [f"{name} is missing" for name in expected if name not in tensors]
+    problems += [f"{name} is not part of it" for name in tensors if name not in expected]
+    for name, shape in expected.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            continue
+        if tensor.dtype != torch.float32 or tuple(tensor.shape) != shape:
+            problems.append(f"{name} is {tensor.dtype} {list(tensor.shape)} where float32 {list(shape)} is expected")
+        elif not bool(torch.isfinite(tensor).all()):
+            problems.append(f"{name} has NaN or infinite values")
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        what = f"{backbone.name} {write_structure(structure)}"
+        raise WeightsPackageError(
+            f"this weights package does not fit {what}: {'; '.join(problems[:3])}{more}; ask the mapper again"
+        )
