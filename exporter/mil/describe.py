@@ -124,20 +124,20 @@ def constant_operation_infos(plan: Plan) -> tuple[OperationInfo, ...]:
 
 def constant_infos(plan: Plan) -> tuple[ConstantInfo, ...]:
     """Return the named constants of a plan and its blocks, and the literals written into operations, each blob once."""
-    found: dict[int, ConstantInfo] = {}
+    infos: dict[int, ConstantInfo] = {}
     for literal, name in _literals(plan):
         if literal.type is not None and literal.type.dtype != "string" and isinstance(literal.value, np.ndarray):
             shape = literal.type.shape or ()
-            if id(literal.value) not in found:
+            if id(literal.value) not in infos:
                 sha256 = hashlib.sha256(literal.value.tobytes()).hexdigest()
                 size = literal_bytes(literal)
-                found[id(literal.value)] = ConstantInfo(name, literal.type.dtype, shape, size, sha256)
-    return tuple(found.values())
+                infos[id(literal.value)] = ConstantInfo(name, literal.type.dtype, shape, size, sha256)
+    return tuple(infos.values())
 
 
 def value_infos(plan: Plan) -> tuple[ValueInfo, ...]:
     """Return inputs and results of the outermost block with their lifetimes."""
-    first: dict[str, int] = {given.name: 0 for given in plan.inputs}
+    first: dict[str, int] = {parameter.name: 0 for parameter in plan.inputs}
     last: dict[str, int] = dict(first)
     for number, step in enumerate(plan.steps, 1):
         for name in step_reads(step):

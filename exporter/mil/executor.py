@@ -118,8 +118,8 @@ def _block(plan: Plan, env: Env, values: Mapping[str, Any], trace: Trace) -> Any
             raise RefusedError(f"a block takes {len(plan.inputs)} values but was given {len(arguments)}")
         inner = {name: values[name] for name in plan.outer if name in values}
         before = env.live
-        for given, value in zip(plan.inputs, arguments, strict=True):
-            inner[given.name] = value
+        for parameter, value in zip(plan.inputs, arguments, strict=True):
+            inner[parameter.name] = value
             env.live += _size(value)
         results = execute(plan, env, inner, trace)
         # What the block leaves alive is its outputs, and the step around it counts those.

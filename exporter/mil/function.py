@@ -188,9 +188,9 @@ class Function:
                 raise ProgramError(f"input {spec.name!r} is missing; it is {spec.dtype}{list(spec.shape)}")
             return np.full(spec.shape, described.fill, spec.dtype)
         array = np.asarray(value)
-        wanted = np.dtype(spec.dtype)
-        if array.dtype != wanted:
-            array = _converted(spec.name, array, wanted)
+        dtype = np.dtype(spec.dtype)
+        if array.dtype != dtype:
+            array = _converted(spec.name, array, dtype)
         flexibility = self.flexible.get(spec.name)
         declared = self._tensors[spec.name]
         if flexibility is not None:
@@ -226,15 +226,15 @@ def _spec(plan: Plan, name: str) -> TensorSpec:
     return declared.spec(name) if isinstance(declared, TensorType) else TensorSpec(name, (UNKNOWN,), "float32")
 
 
-def _converted(name: str, array: np.ndarray, wanted: np.dtype) -> np.ndarray:
-    if array.dtype.kind in "iu" and wanted.kind in "iu":
-        bounds = np.iinfo(wanted)
+def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if array.dtype.kind in "iu" and dtype.kind in "iu":
+        bounds = np.iinfo(dtype)
         if not array.size or (int(array.min()) >= bounds.min and int(array.max()) <= bounds.max):
-            return array.astype(wanted)
-        raise ProgramError(f"input {name!r} has values that {wanted.name} cannot hold")
-    if array.dtype.kind == "f" and wanted.kind == "f" and np.can_cast(array.dtype, wanted):
-        return array.astype(wanted)
-    raise ProgramError(f"input {name!r} is {array.dtype.name}; it must be {wanted.name}: convert it with astype first")
+            return array.astype(dtype)
+        raise ProgramError(f"input {name!r} has values that {dtype.name} cannot hold")
+    if array.dtype.kind == "f" and dtype.kind == "f" and np.can_cast(array.dtype, dtype):
+        return array.astype(dtype)
+    raise ProgramError(f"input {name!r} is {array.dtype.name}; it must be {dtype.name}: convert it with astype first")
 
 
 def _own(value: Any) -> Any:

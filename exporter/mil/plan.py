@@ -1,7 +1,7 @@
 """Binds a graph to its kernels once, at load: what each step reads, its constants, and what dies after it."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -60,11 +60,11 @@ def bind(graph: Graph, function: str) -> Plan:
 
 def unknown_operations(graph: Graph) -> dict[str, list[str]]:
     """Return the operations without a kernel: type -> names of the nodes, nested blocks included."""
-    found: dict[str, list[str]] = {}
+    unknown: dict[str, list[str]] = {}
     for node in nodes_of(graph):
         if node.type != "const" and node.type not in KERNELS:
-            found.setdefault(node.type, []).append(node.name)
-    return found
+            unknown.setdefault(node.type, []).append(node.name)
+    return unknown
 
 
 def nodes_of(graph: Graph) -> Iterator[Node]:
@@ -113,27 +113,22 @@ class _Binder:
             types[output.name] = output.type
             constants.pop(output.name, None)
 
-        for given in graph.inputs:
-            define(given)
+        for input_ in graph.inputs:
+            define(input_)
         steps: list[Step] = []
         prelude: list[Step] = []
         computed = set(outer_computed)
         for node in graph.nodes:
             if node.type == "const":
-                constants_of_node = self._constant(node)
+                value = self._constant(node)
                 define(node.outputs[0])
-                constants[node.outputs[0].name] = constants_of_node
+                constants[node.outputs[0].name] = value
                 continue
             step = self._step(node, types, constants, frozenset(computed))
             for output in node.outputs:
                 define(output)
             if node.type.startswith(CONSTANT_PREFIX):
-                varying = set(step_reads(step)) - computed
-                if varying:
-                    raise ProgramError(
-                        f"operation {node.name!r} ({node.type}) reads {min(varying)!r}, which is not constant;"
-                        " the package is damaged"
-                    )
+                _check_constant(node, step, computed)
                 prelude.append(step)
                 computed.update(output.name for output in node.outputs)
             else:
@@ -161,7 +156,6 @@ class _Binder:
         self, node: Node, types: Mapping[str, ValueType], constants: Mapping[str, Literal], computed: frozenset[str]
     ) -> Step:
         kernel = KERNELS[node.type]
-        accepted = parameters(kernel)
         # Up to iOS 17 the constexpr operations carry their inputs as attributes.
         arguments = {**{key: (value,) for key, value in node.attributes.items()}, **node.inputs}
         if len(arguments) != len(node.attributes) + len(node.inputs):
@@ -171,50 +165,70 @@ class _Binder:
         lists: list[tuple[str, tuple[Name | Literal, ...]]] = []
         half = False
         for key, bindings in arguments.items():
-            if key not in accepted:
-                raise UnsupportedOperationError(
-                    f"operation {node.name!r} ({node.type}) has an input {key!r} that the spec of iOS 15 to 18 does not"
-                    " know; convert for an earlier deployment target"
-                )
-            resolved: list[Name | Literal] = []
-            for binding in bindings:
-                if isinstance(binding, Literal):
-                    resolved.append(binding)
-                    half = half or _is_half(binding.type)
-                    continue
-                if binding.name not in types:
-                    raise ProgramError(
-                        f"operation {node.name!r} ({node.type}) reads {binding.name!r} before anything makes it"
-                    )
-                half = half or _is_half(types[binding.name])
-                constant = constants.get(binding.name)
-                resolved.append(binding if constant is None else constant)
+            _check_accepted(node, kernel, key)
+            resolved = tuple(_resolved(node, binding, types, constants) for binding in bindings)
+            half = half or any(_is_half(_type_of(binding, types)) for binding in bindings)
             if key in kernel.lists:
-                lists.append((key, tuple(resolved)))
+                lists.append((key, resolved))
             elif len(resolved) != 1:
                 raise ProgramError(
                     f"operation {node.name!r} ({node.type}) has {len(resolved)} values for input {key!r}"
                 )
+            elif isinstance(resolved[0], Literal):
+                fixed[key] = resolved[0].value
             else:
-                only = resolved[0]
-                if isinstance(only, Literal):
-                    fixed[key] = only.value
-                else:
-                    reads.append((key, only.name))
-        missing = [key for key, required in accepted.items() if required and key not in arguments]
-        if missing:
-            raise ProgramError(
-                f"operation {node.name!r} ({node.type}) lacks its input {missing[0]!r}; the package is damaged"
-            )
-        if bool(node.blocks) != kernel.blocks:
-            raise ProgramError(
-                f"operation {node.name!r} ({node.type}) has {len(node.blocks)} blocks; the package is damaged"
-            )
+                reads.append((key, resolved[0].name))
+        _check_complete(node, kernel, arguments)
         blocks = tuple(self.bind(block, types, constants, computed) for block in node.blocks)
-        half = half and kernel.arithmetic
         for key in kernel.mixes & fixed.keys():
             fixed[key] = _of_kind(fixed[key], node.outputs[0].type if node.outputs else None)
+        half = half and kernel.arithmetic
         return Step(node, kernel, fixed, tuple(reads), tuple(lists), node.outputs, blocks, half)
+
+
+def _check_constant(node: Node, step: Step, computed: set[str]) -> None:
+    varying = set(step_reads(step)) - computed
+    if varying:
+        raise ProgramError(
+            f"operation {node.name!r} ({node.type}) reads {min(varying)!r}, which is not constant;"
+            " the package is damaged"
+        )
+
+
+def _check_accepted(node: Node, kernel: Kernel, key: str) -> None:
+    if key not in parameters(kernel):
+        raise UnsupportedOperationError(
+            f"operation {node.name!r} ({node.type}) has an input {key!r} that the spec of iOS 15 to 18 does not"
+            " know; convert for an earlier deployment target"
+        )
+
+
+def _check_complete(node: Node, kernel: Kernel, arguments: Collection[str]) -> None:
+    """Raise ProgramError where an input of the spec is missing, or a nested block, or where there is one too many."""
+    missing = [key for key, required in parameters(kernel).items() if required and key not in arguments]
+    if missing:
+        raise ProgramError(
+            f"operation {node.name!r} ({node.type}) lacks its input {missing[0]!r}; the package is damaged"
+        )
+    if bool(node.blocks) != kernel.blocks:
+        raise ProgramError(
+            f"operation {node.name!r} ({node.type}) has {len(node.blocks)} blocks; the package is damaged"
+        )
+
+
+def _resolved(
+    node: Node, binding: Name | Literal, types: Mapping[str, ValueType], constants: Mapping[str, Literal]
+) -> Name | Literal:
+    """Return the constant that an operation's argument names, or the argument itself; raises ProgramError."""
+    if isinstance(binding, Literal):
+        return binding
+    if binding.name not in types:
+        raise ProgramError(f"operation {node.name!r} ({node.type}) reads {binding.name!r} before anything makes it")
+    return constants.get(binding.name, binding)
+
+
+def _type_of(binding: Name | Literal, types: Mapping[str, ValueType]) -> ValueType | None:
+    return binding.type if isinstance(binding, Literal) else types[binding.name]
 
 
 def _of_kind(value: Any, declared: ValueType | None) -> Any:
@@ -253,7 +267,7 @@ def _free(plan: Plan, mortal: set[str]) -> None:
         touched = set(step_reads(step)) | {output.name for output in step.outputs}
         step.frees = tuple(sorted((touched & mortal) - alive))
         alive |= touched
-    plan.unread = tuple(sorted({given.name for given in plan.inputs} - alive))
+    plan.unread = tuple(sorted({input_.name for input_ in plan.inputs} - alive))
 
 
 def nbytes(type_: ValueType) -> int | None:

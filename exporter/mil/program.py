@@ -67,9 +67,9 @@ class Program:
         and is updated in place; `seed` is for random operations that state none.
         """
         done = self.execute(inputs, intermediates, function=function, state=state, seed=seed)
-        for found in (done.first_infinity, done.first_nan):
-            if found is not None:
-                warnings.warn(str(found), NonFiniteWarning, stacklevel=2)
+        for first in (done.first_infinity, done.first_nan):
+            if first is not None:
+                warnings.warn(str(first), NonFiniteWarning, stacklevel=2)
         for line in done.unsettled:
             warnings.warn(f"unsettled: {line}", UnsettledWarning, stacklevel=2)
         return {**done.intermediates, **done.outputs}

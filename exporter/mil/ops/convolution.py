@@ -171,18 +171,18 @@ def _cropped(
     if len(custom) != 2 * rank or min(custom) < 0:
         raise RefusedError(f"padding must be {2 * rank} numbers that are not negative")
     if kind == "same":
-        wanted = [size * s for size, s in zip(sizes, steps, strict=True)]
-        starts = [max(0, f - w) // 2 for f, w in zip(full, wanted, strict=True)]
+        extents = [size * s for size, s in zip(sizes, steps, strict=True)]
+        starts = [max(0, f - w) // 2 for f, w in zip(full, extents, strict=True)]
     elif kind in ("valid", "custom"):
         starts = custom[::2]
-        wanted = [f - before - after for f, before, after in zip(full, starts, custom[1::2], strict=True)]
+        extents = [f - before - after for f, before, after in zip(full, starts, custom[1::2], strict=True)]
     else:
         raise RefusedError(f"pad_type {kind!r} is not known; the spec has valid, same and custom")
     if output_shape is not None:
-        wanted = integers(output_shape)[2:]
-    if len(wanted) != rank or min(wanted, default=1) < 1:
-        raise RefusedError(f"the output would have the spatial sizes {wanted}")
-    return starts, wanted
+        extents = integers(output_shape)[2:]
+    if len(extents) != rank or min(extents, default=1) < 1:
+        raise RefusedError(f"the output would have the spatial sizes {extents}")
+    return starts, extents
 
 
 CONVOLUTION: dict[str, Kernel] = {

@@ -54,8 +54,8 @@ def random_categorical(env: Env, x: np.ndarray, mode: str = "logits", size: Any 
     draws = _generator(env, seed).random((steps.shape[0], count)) * steps[:, -1:]
     # One sorted search for all rows: each row's steps are moved into an interval of their own.
     offset = np.arange(steps.shape[0])[:, None] * (float(steps.max(initial=1.0)) + 1.0)
-    found = np.searchsorted((steps + offset).reshape(-1), (draws + offset).reshape(-1), side="right")
-    classes = found.reshape(steps.shape[0], count) - np.arange(steps.shape[0])[:, None] * x.shape[-1]
+    places = np.searchsorted((steps + offset).reshape(-1), (draws + offset).reshape(-1), side="right")
+    classes = places.reshape(steps.shape[0], count) - np.arange(steps.shape[0])[:, None] * x.shape[-1]
     return np.minimum(classes, x.shape[-1] - 1).reshape(*x.shape[:-1], count).astype(x.dtype)
 
 

@@ -98,8 +98,8 @@ def rnn(
     act = _activation(activation)
     steps: list[np.ndarray] = []
     h = initial_h
-    for given in _projected(env, _order(x, direction), weight_ih, bias):
-        h = act(given + env.matmul(h, weight_hh.T))
+    for from_input in _projected(env, _order(x, direction), weight_ih, bias):
+        h = act(from_input + env.matmul(h, weight_hh.T))
         steps.append(h)
     return _sequence(steps, bool(output_sequence)), h
 
@@ -131,10 +131,10 @@ def gru(
     bias_o, bias_rz = recurrent[size : 2 * size], recurrent[update_and_reset]
     steps: list[np.ndarray] = []
     h = initial_h
-    for given in _projected(env, _order(x, direction), weight_ih, input_bias):
-        rz = gate(given[:, update_and_reset] + env.matmul(h, weight_rz) + bias_rz)
+    for from_input in _projected(env, _order(x, direction), weight_ih, input_bias):
+        rz = gate(from_input[:, update_and_reset] + env.matmul(h, weight_rz) + bias_rz)
         r, z = rz[:, :size], rz[:, size:]
-        candidate = given[:, size : 2 * size]
+        candidate = from_input[:, size : 2 * size]
         if reset_after:
             o = act(candidate + r * (env.matmul(h, weight_o) + bias_o))
         else:
@@ -203,8 +203,8 @@ def _lstm(
     gate, cell, out = acts
     peep_i, peep_f, peep_o = (None, None, None) if peephole is None else np.split(peephole, 3)
     steps: list[np.ndarray] = []
-    for given in _projected(env, x, weight_ih, bias):
-        i, f, o, z = np.split(given + env.matmul(h, weight_hh.T), [size, 2 * size, 3 * size], -1)
+    for from_input in _projected(env, x, weight_ih, bias):
+        i, f, o, z = np.split(from_input + env.matmul(h, weight_hh.T), [size, 2 * size, 3 * size], -1)
         if peep_i is not None:
             i, f = i + c * peep_i, f + c * peep_f
         c = gate(f) * c + gate(i) * cell(z)

@@ -94,11 +94,11 @@ def _arg(find: Callable[..., Any]) -> Callable[..., Any]:
         if output_dtype not in ("int32", "uint16"):
             raise RefusedError(f"indices cannot be of type {output_dtype!r}; the spec knows int32 and uint16")
         place = axis_of(axis, x.ndim)
-        found = find(x, place, keepdims=True)
+        index = find(x, place, keepdims=True)
         # "In case of ties, the identity of the return value is not guaranteed", the spec says.
-        if ((x == np.take_along_axis(x, found, place)).sum(place) > 1).any():
+        if ((x == np.take_along_axis(x, index, place)).sum(place) > 1).any():
             env.doubt("the extreme value stands more than once; here the first position is taken")
-        return (found if keep_dims else found.squeeze(place)).astype(output_dtype)
+        return (index if keep_dims else index.squeeze(place)).astype(output_dtype)
 
     return run
 

@@ -99,11 +99,11 @@ def resize(
     sampling_mode: str = "DEFAULT",
 ) -> Any:
     """Resize the last `resized_dims` axes to the end of `shape`, where 0 keeps the size of x."""
-    wanted, count = integers(shape), int(resized_dims)
-    if not 0 <= count <= min(len(wanted), x.ndim):
-        raise RefusedError(f"{count} sizes cannot be taken from shape {wanted} for rank {x.ndim}")
+    target, count = integers(shape), int(resized_dims)
+    if not 0 <= count <= min(len(target), x.ndim):
+        raise RefusedError(f"{count} sizes cannot be taken from shape {target} for rank {x.ndim}")
     kept = x.shape[x.ndim - count :]
-    sizes = [size or old for size, old in zip(wanted[len(wanted) - count :], kept, strict=True)]
+    sizes = [size or old for size, old in zip(target[len(target) - count :], kept, strict=True)]
     if interpolation_mode == "NEAREST_NEIGHBOR":
         # Unlike resize_nearest_neighbor this one rounds; a point halfway goes to the lower element.
         points = [axis_grid(sampling_mode, old, size) for old, size in zip(kept, sizes, strict=True)]

@@ -151,24 +151,11 @@ def crop_resize(
     """
     if (roi is None) == (boxes is None) or x.ndim != 4:
         raise RefusedError("crop_resize wants x of rank 4 and boxes (iOS 17) or roi (earlier)")
-    given = boxes if boxes is not None else np.asarray(roi).reshape(np.asarray(roi).shape[0], -1)
-    batch, channels = x.shape[:2]
-    count = given.shape[0]
-    if given.shape[1:] not in ((4,), (5,)) or (boxes is not None and given.shape[1] != 4):
-        raise RefusedError(f"boxes of shape {list(given.shape)} are not understood")
-    every = roi is not None and given.shape[1] == 4
-    if given.shape[1] == 5:
-        images = given[:, 0].astype(np.int64)
-    elif every:
-        images = np.tile(np.arange(batch), count)
-        given = np.repeat(given, batch, 0)
-    else:
-        images = np.arange(count) if box_indices is None else np.asarray(integers(box_indices), np.int64)
-    if images.shape[0] != given.shape[0] or (images.size and not 0 <= int(images.min()) <= int(images.max()) < batch):
-        raise RefusedError(f"the boxes name images outside of a batch of {batch}")
+    channels = x.shape[1]
+    corners, images, images_per_roi = _boxes_and_images(roi, boxes, box_indices, x.shape[0])
     height, width = int(target_height), int(target_width)
-    env.reserve([given.shape[0], channels, max(height, x.shape[2]), max(width, x.shape[3])], 8)
-    box = _corners(given[:, -4:].astype(np.float64), box_coordinate_mode) * float(spatial_scale)
+    env.reserve([len(images), channels, max(height, x.shape[2]), max(width, x.shape[3])], 8)
+    box = _corners(corners.astype(np.float64), box_coordinate_mode) * float(spatial_scale)
     if normalized_coordinates:
         box = box * np.array([x.shape[2] - 1, x.shape[3] - 1] * 2)
     # Apple's tests want the whole image for such a box, against the spec.
@@ -183,7 +170,32 @@ def crop_resize(
     result = _crops(x, images, rows, columns, x.dtype.type(pad_value))
     if roi is None:
         return result
-    return result.reshape(count, batch if every else 1, channels, height, width)
+    return result.reshape(np.asarray(roi).shape[0], images_per_roi, channels, height, width)
+
+
+def _boxes_and_images(
+    roi: np.ndarray | None, boxes: np.ndarray | None, box_indices: np.ndarray | None, batch: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return boxes [M, 4], the image [M] that each is cut from, and how many images a roi of crop_resize is cut from.
+
+    Raises RefusedError for other shapes, and for images that are not there.
+    """
+    rows = boxes if boxes is not None else np.asarray(roi).reshape(np.asarray(roi).shape[0], -1)
+    count = rows.shape[0]
+    if rows.shape[1:] not in ((4,), (5,)) or (boxes is not None and rows.shape[1] != 4):
+        raise RefusedError(f"boxes of shape {list(rows.shape)} are not understood")
+    images_per_roi = 1
+    if rows.shape[1] == 5:
+        images = rows[:, 0].astype(np.int64)
+    elif roi is not None:
+        images_per_roi = batch
+        images = np.tile(np.arange(batch), count)
+        rows = np.repeat(rows, batch, 0)
+    else:
+        images = np.arange(count) if box_indices is None else np.asarray(integers(box_indices), np.int64)
+    if images.shape[0] != rows.shape[0] or (images.size and not 0 <= int(images.min()) <= int(images.max()) < batch):
+        raise RefusedError(f"the boxes name images outside of a batch of {batch}")
+    return rows[:, -4:], images, images_per_roi
 
 
 def _corners(boxes: np.ndarray, mode: str) -> np.ndarray:
