@@ -5,9 +5,7 @@ come from artifacts travel inside the tar files and in JSON, never in a command;
 one. The shell removes the run's folder itself, also when the connection is lost.
 """
 
-import contextlib
 import io
-import os
 import re
 import secrets
 import shlex
@@ -15,7 +13,6 @@ import signal
 import subprocess
 import tarfile
 import tempfile
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +30,7 @@ from exporter.connections.run_folder import (
     require_models,
     write_request,
 )
+from exporter.connections.shell import GRACE_S, communicate, end, last_words
 from exporter.core.errors import DeviceError, RuntimeCrashError
 from exporter.core.types import DeviceRuntime, PairedTimes, RunRequest, RunResult
 from safeio.staging import scratch
@@ -41,9 +39,7 @@ Answer = TypeVar("Answer")
 
 _STEP_LIMIT_S = 60.0
 _PUSH_LIMIT_S = 600.0
-_GRACE_S = 30.0
 _ANSWERS = ("status", "response.json", "outputs.npz", "log.txt")
-_MAX_ANSWER_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -155,11 +151,9 @@ class RemoteConnection(ABC):
             return shlex.join(["env", *(f"{k}={v}" for k, v in variables.items()), "python3", AGENT, "."])
         needed = request.target.runtime
         if not needed.bundled:
-            mac = request.target.system == "darwin"
-            raise DeviceError(
-                f"{self.where()} ({device.system}) has no {needed.name} for python3; "
-                + (f"on a Mac: pip install {needed.distribution} there" if mac else _install(needed))
-            )
+            on_a_mac = f"on a Mac: pip install {needed.distribution} there"
+            advice = on_a_mac if request.target.system == "darwin" else _install(needed)
+            raise DeviceError(f"{self.where()} ({device.system}) has no {needed.name} for python3; {advice}")
         fits = device.system == "Linux" and device.machine in ("aarch64", "arm64")
         if not fits and not self._launcher:
             raise DeviceError(
@@ -221,36 +215,36 @@ class RemoteConnection(ABC):
         # The pipe stays open and silent: the agent ends when it closes, which it also does when this process is killed.
         process = self._open(script, subprocess.PIPE)
         try:
-            output, errors = _communicate(process, request.time_limit_s + _GRACE_S)
+            output, errors = communicate(process, request.time_limit_s + GRACE_S)
         except subprocess.TimeoutExpired:
             return -signal.SIGALRM
         finally:
-            _end(process)
-        lost = self.lost(process.returncode, printable(_last(errors)))
+            end(process)
+        lost = self.lost(process.returncode, printable(last_words(errors)))
         _, found, content = output.partition(f"\n{token}\n".encode())
         if lost is not None and not found:
             raise lost
         if not found:
-            raise DeviceError(f"{self.where()} broke off in the middle of a run: {printable(_last(errors))}")
+            raise DeviceError(f"{self.where()} broke off in the middle of a run: {printable(last_words(errors))}")
         return _unpack(content, folder)
 
     def _call(self, script: str, content: IO[bytes] | None = None, limit_s: float = _STEP_LIMIT_S) -> bytes:
         """Run a script to its end and return what it printed; raises DeviceError where it fails."""
         process = self._open(script, subprocess.DEVNULL if content is None else content)
         try:
-            output, errors = _communicate(process, limit_s)
+            output, errors = communicate(process, limit_s)
         except subprocess.TimeoutExpired as error:
             raise DeviceError(f"{self.where()} did not answer within {limit_s:g} s") from error
         finally:
-            _end(process)
-        lost = self.lost(process.returncode, printable(_last(errors)))
+            end(process)
+        lost = self.lost(process.returncode, printable(last_words(errors)))
         if lost is not None:
             raise lost
         if process.returncode != 0:
             if re.search(r"No space left|Wrote only|write error", errors.decode("utf-8", "replace")):
                 message = f"{self.where()} has no space left in {self._folder}; free some, or give another folder"
                 raise DeviceError(message)
-            raise DeviceError(f"{self.where()}: {printable(_last(errors)) or f'exit status {process.returncode}'}")
+            raise DeviceError(f"{self.where()}: {printable(last_words(errors)) or f'exit status {process.returncode}'}")
         return output
 
     def _open(self, script: str, content: int | IO[bytes]) -> "subprocess.Popen[bytes]":
@@ -268,42 +262,6 @@ class RemoteConnection(ABC):
 
 def _install(runtime: DeviceRuntime) -> str:
     return f"install it there: python3 -m pip install numpy {runtime.distribution}"
-
-
-def _communicate(process: "subprocess.Popen[bytes]", limit_s: float) -> tuple[bytes, bytes]:
-    """Read both streams to their ends without closing the process's input first."""
-    found: dict[int, bytes] = {}
-
-    def read(number: int, stream: IO[bytes]) -> None:
-        found[number] = stream.read(_MAX_ANSWER_BYTES)
-
-    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
-    readers = [threading.Thread(target=read, args=pair, daemon=True) for pair in enumerate(streams)]
-    for reader in readers:
-        reader.start()
-    process.wait(limit_s)
-    for reader in readers:
-        reader.join(_GRACE_S)
-    return found.get(0, b""), found.get(1, b"")
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Close the input, give the other side a moment to tidy up, and end what is left."""
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-    if process.poll() is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(2)
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _last(errors: bytes) -> str:
-    lines = [line for line in errors.decode("utf-8", "replace").splitlines() if line.strip()]
-    return " ".join(lines[-2:])
 
 
 def _unpack(content: bytes, folder: Path) -> int:
