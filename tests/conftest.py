@@ -3,8 +3,11 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import lowered_once
+import order
 import pytest
 import tiny_ofa
 from commands import Ended, cocorr_export
@@ -20,11 +23,29 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.signal(_number, _handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take long."""
+    order.longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
+    """Hand out the tests of some files one by one; see order.py."""
+    return order.LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A folder that all test processes of one session share."""
     folder = tmp_path_factory.getbasetemp()
     return folder if worker_id == "master" else folder.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lowered_programs(shared_folder: Path) -> Iterator[None]:
+    """What tests lower in their own process is lowered once in a session; see lowered_once.py."""
+    with lowered_once.kept_in(shared_folder / "lowered"):
+        yield
 
 
 @pytest.fixture(scope="session")
