@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from exporter.measure import figures
 from exporter.measure.growth import LENGTHS, line
-from exporter.pipeline import ExportRequest, ProgramChoice, export, growth
+from exporter.pipeline import ExportRequest, ProgramChoice, export, lengths
 from exporter.pipeline import source as sources
 from exporter.profiles import load
 from models.zoo import load_spec
@@ -49,8 +49,8 @@ def row(name: str, target: str) -> dict[str, Any]:
     """Return the figures of one model, all per token; those of the artifact from its own file."""
     quiet = lambda _message: None  # noqa: E731
     longest = sources.load(ProgramChoice(name, untrained=True), max(LENGTHS))
-    lowering = growth.Lowering(target, "fp32", load("generic").options_for(target))
-    lines = figures.growth(growth.points(longest, lowering, LENGTHS, None, 1, quiet)).lines
+    lowering = lengths.Lowering(target, "fp32", load("generic").options_for(target))
+    lines = figures.growth(lengths.points(longest, lowering, LENGTHS, None, 1, quiet)).lines
     return {
         "model": name,
         "published": PUBLISHED.get(name),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exporter.measure.flops import FlopCount, count
-from exporter.pipeline import ProgramChoice, growth
+from exporter.pipeline import ProgramChoice, lengths
 from exporter.pipeline import source as sources
 from exporter.profiles import load
 from exporter.targets import TARGETS
@@ -27,7 +27,7 @@ def counts(model: str, program: str) -> dict[str, FlopCount]:
     source = sources.load(ProgramChoice(model, program, untrained=True))
     found = {}
     for target in TARGETS:
-        lowering = growth.Lowering(target, "fp32", load("generic").options_for(target))
+        lowering = lengths.Lowering(target, "fp32", load("generic").options_for(target))
         with tempfile.TemporaryDirectory() as name:
             lowered = TARGETS[target].lower(lowering.captured(source), "fp32", lowering.options, Path(name))
             found[target] = count(TARGETS[target].read(lowered).operations)

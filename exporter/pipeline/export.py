@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
-from exporter.pipeline import budgets, growth
+from exporter.pipeline import budgets, lengths
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
 from models.zoo import MODELS
@@ -45,7 +45,7 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     profile = profiles.load(request.profile)
     chosen = profile.allowed() if request.target == "all" else [request.target]
     lowerings = [
-        growth.Lowering(name, request.precision or profile.precision, profile.options_for(name)) for name in chosen
+        lengths.Lowering(name, request.precision or profile.precision, profile.options_for(name)) for name in chosen
     ]
     for name in chosen:
         require_packages(TARGETS[name])
@@ -77,7 +77,7 @@ class _Job:
     output: Path
     source: "Source"
     profile: "DeviceProfile"
-    lowering: growth.Lowering
+    lowering: lengths.Lowering
     report: Report
 
     @property
@@ -214,10 +214,10 @@ class _Job:
         if source.program.state or "flops_per_token" not in self.profile.stated_budgets():
             reason = "lowering for other lengths takes its time: see `cocorr-export profile`, or state a budget for it"
         elif length < 2 or not source.reads_history:
-            reason = growth.NO_HISTORY
+            reason = lengths.NO_HISTORY
         per_click = Growth(reason=reason)
         if reason is None:
-            half = growth.points(source, self.lowering, (length // 2,), None, self.profile.threads, self.report)
+            half = lengths.points(source, self.lowering, (length // 2,), None, self.profile.threads, self.report)
             per_click = figures.growth([*half, figures.point(length, counted, Memory(), Latency())])
         return figures.flops(lowered, counted, figures.per_token(source.program.state, counted, per_click))
 

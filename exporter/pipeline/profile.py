@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.core.types import Arrays, Verdict
-from exporter.pipeline import budgets, growth
+from exporter.pipeline import budgets, lengths
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
 from exporter.pipeline.request import ProgramChoice
@@ -47,7 +47,7 @@ class ProfileRequest:
     connection: str = "host"
 
 
-def profile(request: ProfileRequest, report: growth.Report) -> "Result":
+def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
     """Measure an artifact, write the figures into its manifest and return it.
 
     The result has the raw samples and the comparison where they were asked for. Its verdict is the manifest's, or that
@@ -74,7 +74,9 @@ def profile(request: ProfileRequest, report: growth.Report) -> "Result":
     return Result(replace(manifest, parity=_shown(manifest.parity, ran)), str(request.artifact), samples, comparison)
 
 
-def _measured(request: ProfileRequest, opened: "Opened", case: "Case", report: growth.Report) -> "tuple[Manifest, Ran]":
+def _measured(
+    request: ProfileRequest, opened: "Opened", case: "Case", report: lengths.Report
+) -> "tuple[Manifest, Ran]":
     """Count, run and time an artifact; return its manifest with the figures, and the run."""
     from exporter.connections import running
     from exporter.measure import figures, flops
@@ -151,7 +153,7 @@ def _growth(
     request: ProfileRequest,
     manifest: "Manifest",
     own: "tuple[FlopCount, Memory, Latency]",
-    report: growth.Report,
+    report: lengths.Report,
     connection: "Connection",
 ) -> "Growth":
     """Return the figures at several lengths and the lines through them; null and the reason where there are none."""
@@ -165,13 +167,13 @@ def _growth(
         return Growth(reason=str(error))
     hooks = source.module_hook_macs()
     if not source.reads_history:
-        return Growth(module_hook_macs_per_token=hooks, reason=growth.NO_HISTORY)
+        return Growth(module_hook_macs_per_token=hooks, reason=lengths.NO_HISTORY)
     length = source.checkpoint.history_length
-    lowering = growth.Lowering(manifest.target, manifest.precision, manifest.options)
-    lengths = [other for other in LENGTHS if other != length]
-    longer = growth.lengthened(source, max(lengths))
+    lowering = lengths.Lowering(manifest.target, manifest.precision, manifest.options)
+    others = [other for other in LENGTHS if other != length]
+    longer = lengths.lengthened(source, max(others))
     timed = _WARMUP, request.iterations
-    points = growth.points(longer, lowering, lengths, timed, manifest.threads, report, connection)
+    points = lengths.points(longer, lowering, others, timed, manifest.threads, report, connection)
     return replace(figures.growth([figures.point(length, *own), *points]), module_hook_macs_per_token=hooks)
 
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from exporter.core import kinds
 from exporter.measure.flops import DIVISION, ELEMENTARY, count
-from exporter.pipeline import ExportRequest, growth
+from exporter.pipeline import ProgramChoice, lengths
 from exporter.pipeline import source as sources
 from exporter.targets import TARGETS
 from models.layers import GRU, LayerNorm
@@ -152,10 +152,9 @@ def test_delegates_that_cannot_run_here_are_counted(delegate: str, tmp_path: Pat
 
 @pytest.mark.parametrize("program", ["controller", "subnet", "mapper"])
 def test_products_of_forward_ofa_are_those_that_torch_counts(program: str, small_ofa: Path, tmp_path: Path) -> None:
-    request = ExportRequest("ofa", "onnx", program, "generic", small_ofa, "fp32", tmp_path)
-    source = sources.load(request)
+    source = sources.load(ProgramChoice("ofa", program, small_ofa))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         source.module(*(torch.from_numpy(array[0]) for array in source.inputs.values()))
-    captured = growth.Lowering("onnx", "fp32", OPTIONS["onnx"]).captured(source)
+    captured = lengths.Lowering("onnx", "fp32", OPTIONS["onnx"]).captured(source)
     counted = count(TARGETS["onnx"].read(TARGETS["onnx"].lower(captured, "fp32", OPTIONS["onnx"], tmp_path)).operations)
     assert (2 * counted.macs, dict(counted.uncounted)) == (counter.get_total_flops(), {})

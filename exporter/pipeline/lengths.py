@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.types import Captured, Precision, Setting
+from exporter.core.types import Captured, DataFile, Precision, Setting
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
+    from exporter.connections.running import Ran
     from exporter.core.protocols import Connection
     from exporter.core.sections import GrowthPoint
     from exporter.pipeline.source import Source
@@ -45,15 +47,14 @@ def points(
 
     They run over `connection`, or on this host.
     """
-    from exporter.connections import running
-    from exporter.connections.host import HostConnection
+    from exporter.connections.running import Ran
     from exporter.measure import figures, flops
     from exporter.targets import reading
     from safeio.files import writing
     from safeio.staging import ROOM, scratch
 
     target = TARGETS[lowering.target]
-    found = []
+    measured = []
     for length in lengths:
         report(f"{lowering.target}: lowering for {length} tokens")
         captured = lowering.captured(source, length)
@@ -61,30 +62,40 @@ def points(
             with writing(folder, ROOM):
                 model_file = target.lower(captured, lowering.precision, lowering.options, folder)
             lowered = reading.read(target, model_file)
-            ran = running.Ran(None, "unverified", "not run")
+            ran = Ran(None, "unverified", "not run")
             if timed is not None:
-                subject = running.Subject(
-                    connection=connection or HostConnection(),
-                    target=target,
-                    model_file=model_file,
-                    options=lowering.options,
-                    outputs=captured.outputs,
-                    threads=threads,
-                    data=lowered.data,
-                )
                 report(f"{lowering.target}: running for {length} tokens")
-                inputs = {spec.name: captured.examples[spec.name][None] for spec in captured.inputs}
-                ran = running.run(subject, inputs, *timed)
-            names = [spec.name for spec in captured.inputs]
-            found.append(
-                figures.point(
-                    length,
-                    flops.count(lowered.operations),
-                    figures.memory(lowered, names, ran.result, ran.reason),
-                    figures.latency(ran.result, ran.reason, timed[0] if timed else 0),
-                )
-            )
-    return found
+                ran = _timed(lowering, captured, model_file, lowered.data, timed, threads, connection)
+            memory = figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason)
+            latency = figures.latency(ran.result, ran.reason, timed[0] if timed else 0)
+            measured.append(figures.point(length, flops.count(lowered.operations), memory, latency))
+    return measured
+
+
+def _timed(
+    lowering: Lowering,
+    captured: Captured,
+    model_file: Path,
+    data: DataFile | None,
+    timed: tuple[int, int],
+    threads: int,
+    connection: "Connection | None",
+) -> "Ran":
+    """Run what was lowered on its example inputs."""
+    from exporter.connections import running
+    from exporter.connections.host import HostConnection
+
+    subject = running.Subject(
+        target=TARGETS[lowering.target],
+        model_file=model_file,
+        options=lowering.options,
+        outputs=captured.outputs,
+        threads=threads,
+        connection=connection or HostConnection(),
+        data=data,
+    )
+    inputs = {spec.name: captured.examples[spec.name][None] for spec in captured.inputs}
+    return running.run(subject, inputs, *timed)
 
 
 def lengthened(source: "Source", length: int) -> "Source":
