@@ -1,7 +1,6 @@
 """Activations (MIL activation)."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,13 +46,6 @@ def relu6(x: np.ndarray) -> np.ndarray:
     """min(max(x, 0), 6)."""
     result: np.ndarray = np.minimum(relu(x), x.dtype.type(6))
     return result
-
-
-def _plain(function: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Any]:
-    def run(x: np.ndarray) -> Any:
-        return function(x)
-
-    return run
 
 
 def clamped_relu(x: np.ndarray, alpha: Parameter, beta: Parameter) -> Any:
@@ -138,15 +130,15 @@ ACTIVATION: dict[str, Kernel] = {
     "leaky_relu": arithmetic(leaky_relu),
     "linear_activation": arithmetic(linear_activation),
     "prelu": arithmetic(prelu),
-    "relu": arithmetic(_plain(relu)),
-    "relu6": arithmetic(_plain(relu6)),
+    "relu": arithmetic(relu),
+    "relu6": arithmetic(relu6),
     "scaled_tanh": arithmetic(scaled_tanh),
-    "sigmoid": arithmetic(_plain(sigmoid)),
+    "sigmoid": arithmetic(sigmoid),
     "sigmoid_hard": arithmetic(sigmoid_hard),
-    "silu": arithmetic(_plain(silu)),
+    "silu": arithmetic(silu),
     "softmax": arithmetic(softmax),
-    "softplus": arithmetic(_plain(softplus)),
+    "softplus": arithmetic(softplus),
     "softplus_parametric": arithmetic(softplus_parametric),
-    "softsign": arithmetic(_plain(softsign)),
+    "softsign": arithmetic(softsign),
     "thresholded_relu": arithmetic(thresholded_relu),
 }
