@@ -164,8 +164,8 @@ class PerToken:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flops(PerToken):
-    """Counts of the artifact's own file, in `unit`, for one call."""
+class Flops:
+    """Counts of the artifact's own file, in `unit`, for one call; the last three are those of PerToken."""
 
     unit: str
     total: Count
@@ -175,6 +175,9 @@ class Flops(PerToken):
     by_kind: Mapping[str, Count]
     delegates: tuple[Delegate, ...]
     by_operation: tuple[OperationCost, ...] = ()
+    per_token: Number | None
+    per_token_method: str | None
+    per_token_reason: str | None
 
 
 @dataclass(frozen=True)
