@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,13 @@ def test_the_version_is_the_installed_one(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_help_starts_within_300_ms() -> None:
-    """Processor time, which is the time on the clock of a machine that does nothing else."""
-    times = []
-    for _ in range(7):
+    """Processor time, which is the time on the clock of a machine that does nothing else.
+
+    Others who use the processor and its caches only ever add to it, so one quick start proves that it can be quick,
+    and it is tried until there was one.
+    """
+    times: list[float] = []
+    while not times or (min(times) > 0.3 and len(times) < 100):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert cocorr_export("--help").code == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -200,25 +203,44 @@ def _snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+# A module that says that it is imported and waits for a signal; then it is the real one, wherever that matters still.
+HOLD = """
+import importlib, os, signal, sys
+os.close(os.open({told!r}, os.O_WRONLY))
+signal.pause()
+sys.path.remove({held!r})
+del sys.modules[__name__]
+importlib.import_module(__name__)
+"""
+
+
 @pytest.mark.parametrize(
-    ("number", "moment", "seconds_later"),
-    # The run itself may be over within 0.3 s, and lowering takes seconds.
-    [(signal.SIGINT, "lowering", 0.3), (signal.SIGTERM, "running", 0), (signal.SIGKILL, "running", 0)],
+    ("number", "moment", "module"),
+    [
+        (signal.SIGINT, "lowering", "onnxscript"),
+        (signal.SIGTERM, "running", "onnxruntime"),
+        (signal.SIGKILL, "running", "onnxruntime"),
+    ],
 )
 def test_an_interrupted_export_leaves_the_earlier_artifact(
-    number: signal.Signals, moment: str, seconds_later: float, artifacts: dict[str, Path], tmp_path: Path
+    number: signal.Signals, moment: str, module: str, artifacts: dict[str, Path], tmp_path: Path
 ) -> None:
+    """The export is held where it first needs `module`, so that it cannot be over when the signal comes."""
     place = tmp_path / "scn" / "rerank" / "generic" / "onnx"
     shutil.copytree(artifacts["onnx"], place)
     before = _snapshot(place)
+    held, told = tmp_path / "held", tmp_path / "told"
+    held.mkdir()
+    os.mkfifo(told)
+    (held / f"{module}.py").write_text(HOLD.format(told=str(told), held=str(held)))
     command = [COMMAND, "scn", "--target", "onnx", "--output", tmp_path]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": f"{held}:{os.environ.get('PYTHONPATH', '')}"}
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env=environment) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if moment in line:
-                time.sleep(seconds_later)
-                process.send_signal(number)
-                break
+        assert any(moment in line for line in process.stderr)
+        told.read_bytes()  # comes to its end when the module is imported
+        process.send_signal(number)
         rest = process.stderr.read()
         process.wait(60)
     assert process.returncode == (-number if number is signal.SIGKILL else 130), rest
