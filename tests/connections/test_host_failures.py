@@ -32,7 +32,8 @@ def ended(pid: int) -> bool:
         return True
 
 
-def wait_until(condition, seconds: float = 15.0) -> bool:
+def wait_until(condition, seconds: float = 600) -> bool:
+    """Wait for what must happen; the limit only ends a test that hangs."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
@@ -163,10 +164,8 @@ def test_an_endless_model_is_stopped(onnx_chain, make_request):
     )
     constants = {"rounds": np.array(2**62), "start": np.array(True)}
     model = onnx_chain([("Loop", ["rounds", "start", "x"], ["y"], {"body": body})], constants)
-    start = time.monotonic()
-    with pytest.raises(RuntimeTimeoutError, match=r"did not finish within 1 s.*more time"):
+    with pytest.raises(RuntimeTimeoutError, match=r"did not finish within 1 s.*more time"):  # of some centuries
         HostConnection().run(x_request(make_request, "onnx", model, time_limit_s=1.0))
-    assert time.monotonic() - start < 5
 
 
 def test_a_hang_ends_with_the_whole_process_group(make_request, fake_onnxruntime, tmp_path):
@@ -175,11 +174,14 @@ def test_a_hang_ends_with_the_whole_process_group(make_request, fake_onnxruntime
     model = fake_onnxruntime(
         WRITE_PID.format(path=str(own))
         + "import subprocess, ctypes\n"
-        + f"pathlib.Path({str(child)!r}).write_text(str(subprocess.Popen(['sleep', '60']).pid))\n"
-        + "ctypes.PyDLL(None).sleep(60)"
+        + f"pathlib.Path({str(child)!r}).write_text(str(subprocess.Popen(['sleep', '100000']).pid))\n"
+        + "ctypes.PyDLL(None).sleep(100_000)"
     )
-    with pytest.raises(RuntimeTimeoutError):
-        HostConnection().run(make_request("onnx", model, time_limit_s=1.0))
+    limit = 1.0
+    while not child.exists():  # the more time, the less a machine has that is slow today
+        with pytest.raises(RuntimeTimeoutError):
+            HostConnection().run(make_request("onnx", model, time_limit_s=limit))
+        limit *= 2
     with pytest.raises(ProcessLookupError):  # not even a zombie
         os.kill(pid_in(own), 0)
     assert wait_until(lambda: ended(pid_in(child)))
@@ -201,23 +203,23 @@ def start_elsewhere(request, tmp_path) -> subprocess.Popen:
 
 def test_an_interrupt_ends_the_agent_and_cleans_up(make_request, fake_onnxruntime, tmp_path):
     own = tmp_path / "own"
-    model = fake_onnxruntime(WRITE_PID.format(path=str(own)) + "import ctypes\nctypes.PyDLL(None).sleep(60)")
+    model = fake_onnxruntime(WRITE_PID.format(path=str(own)) + "import ctypes\nctypes.PyDLL(None).sleep(100_000)")
     caller = start_elsewhere(make_request("onnx", model), tmp_path)
     pid = pid_in(own)
     assert os.getpgid(pid) == pid  # a Ctrl-C in the terminal does not reach it
     caller.send_signal(signal.SIGINT)
-    _, errors = caller.communicate(timeout=10)
+    _, errors = caller.communicate()
     assert b"KeyboardInterrupt" in errors
     assert wait_until(lambda: ended(pid))
 
 
 def test_the_agent_does_not_outlive_a_killed_caller(make_request, fake_onnxruntime, tmp_path, own_temporary_folder):
     own = tmp_path / "own"
-    model = fake_onnxruntime(WRITE_PID.format(path=str(own)) + "import time\ntime.sleep(60)")
+    model = fake_onnxruntime(WRITE_PID.format(path=str(own)) + "import time\ntime.sleep(100_000)")
     caller = start_elsewhere(make_request("onnx", model), tmp_path)
     pid = pid_in(own)
     caller.kill()
-    caller.communicate(timeout=10)
+    caller.communicate()
     assert wait_until(lambda: ended(pid))
     assert list(own_temporary_folder.iterdir()) == []  # the agent, last to leave, has tidied up
 

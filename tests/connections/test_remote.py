@@ -203,7 +203,7 @@ def running(server) -> bool:
 def test_two_runs_at_once(device, make_request, tiny_onnx, expected):
     connection, server = device
     results = []
-    first = make_request("onnx", tiny_onnx, iterations=600_000 if connection.name == "ssh" else 400, time_limit_s=100.0)
+    first = make_request("onnx", tiny_onnx, iterations=600_000 if connection.name == "ssh" else 400, time_limit_s=900.0)
     thread = threading.Thread(target=lambda: results.append(connection.run(first)))
     thread.start()
     assert servers.wait_for(lambda: (server.device / "cocorr.lock").exists() and running(server))
@@ -257,7 +257,7 @@ def test_a_connection_that_breaks_in_the_middle(
     thread.start()
     assert servers.wait_for(lambda: running(server))
     server.kill_connections()
-    thread.join(30)
+    thread.join()
     assert len(failed) == 1
     assert re.match(r"ssh cannot reach 'board'|adb lost the device|the device .* broke off", failed[0]), failed
     assert servers.wait_for(lambda: not running(server) and left(server.device) == [])

@@ -53,8 +53,8 @@ def test_mutations_give_our_errors_or_answers(corpus, tmp_path, which, seed):
     path.joinpath("Data", *MODEL).write_bytes(model)
     if path.joinpath("Data", *WEIGHTS).exists():
         path.joinpath("Data", *WEIGHTS).write_bytes(weights)
-    start = time.monotonic()
+    start = time.process_time()
     error = attempt(path)
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
     if error is not None:
         assert "\n" not in str(error) and str(error)
