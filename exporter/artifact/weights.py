@@ -1,7 +1,7 @@
-"""Weight packages: what the cloud sends for one user, read and written without torch, as a device has to.
+"""Weights packages: what the cloud sends for one user, read and written without torch, as a device has to.
 
-A package is a safetensors file of fp32 tensors whose metadata says what they are for. The format is a contract of two
-sides that share no code; `models.forward_ofa.package` is the cloud's side of it.
+A weights package is a safetensors file of fp32 tensors whose metadata says what they are for. The format is a contract
+of two sides that share no code; `models.forward_ofa.weights_package` is the cloud's side of it.
 """
 
 import math
