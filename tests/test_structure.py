@@ -108,6 +108,14 @@ def test_vendors_are_imported_inside_functions_only() -> None:
                 assert not {name.split(".")[0] for name in names} & vendors, f"{path}: import inside the function"
 
 
+def test_what_is_known_has_a_type() -> None:
+    """Documents of others (YAML, vendors' files, the agent's messages) are read as they come; ours have types."""
+    foreign = {"mil", "artifact", "targets", "connections", "profiles"}
+    for path in FILES:
+        if path.is_relative_to(ROOT / "exporter") and path.relative_to(ROOT).parts[1] not in foreign:
+            assert not re.search(r"(dict|Mapping)\[str, Any\]", path.read_text()), f"{path}: give it a type"
+
+
 def test_every_tolerance_stands_in_the_verdict() -> None:
     comparing = {"allclose", "isclose", "assert_allclose", "assert_close", "approx"}
     bounds = {"atol", "rtol", "abs_tol", "rel_tol"}

@@ -28,7 +28,7 @@ from exporter.core.sections import (
     Source,
     Tensor,
 )
-from exporter.core.types import Precision, Setting
+from exporter.core.types import Options, Precision
 from safeio import strict_json
 from safeio.errors import has_controls
 from safeio.locks import is_unfinished
@@ -72,7 +72,7 @@ class Manifest:
     target: str
     profile: str
     precision: Precision
-    options: Mapping[str, Setting]
+    options: Options
     threads: Annotated[int, Field(ge=1, le=256)]
     model_file: str
     files: tuple[File, ...]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter.core.protocols import Connection
+from exporter.core.types import Row
 
 
 def connect(name: str, options: Mapping[str, Any]) -> Connection:
@@ -26,7 +27,7 @@ def connect(name: str, options: Mapping[str, Any]) -> Connection:
     return HostConnection()
 
 
-def ways() -> list[dict[str, Any]]:
+def ways() -> list[Row]:
     """Return a row per connection: what it needs with the versions, whether that is there, how to get it."""
     from exporter.connections.bundle.install import survey
 

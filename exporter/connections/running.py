@@ -1,14 +1,12 @@
 """Run an artifact where its runtime is; what cannot run there says why."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from exporter.connections.interpreter import InterpreterConnection
 from exporter.core.errors import ProgramError, RuntimeFailureError, RuntimeMissingError, UnsupportedOperationError
 from exporter.core.protocols import Connection, Target
-from exporter.core.types import Arrays, DataFile, PairedTimes, RunRequest, RunResult, TensorSpec, Verdict
+from exporter.core.types import Arrays, DataFile, Options, PairedTimes, RunRequest, RunResult, TensorSpec, Verdict
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class Subject:
 
     target: Target
     model_file: Path
-    options: Mapping[str, Any]
+    options: Options
     outputs: tuple[TensorSpec, ...]
     threads: int
     connection: Connection

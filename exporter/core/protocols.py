@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from exporter.core.types import (
     Captured,
     DeviceRuntime,
     GraphForm,
     Lowered,
+    Options,
     PairedTimes,
     Precision,
     RunRequest,
@@ -38,13 +39,13 @@ class Target(Protocol):
     def options_model(self) -> "type[BaseModel]":
         """Return the schema of its options in a profile; its module imports pydantic, so it is imported here."""
 
-    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+    def fp16_form(self, options: Options) -> GraphForm:
         """Say which form fp16 is lowered from; for all but "half" the target's own converter changes the precision."""
 
-    def unverifiable(self, options: Mapping[str, Any]) -> str | None:
+    def unverifiable(self, options: Options) -> str | None:
         """Return why no runtime here can execute what these options lower to, or None where one can."""
 
-    def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
+    def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write the model file into `folder` and return its path; raises LoweringError."""
 
     def read(self, model_file: Path) -> Lowered:

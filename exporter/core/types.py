@@ -14,6 +14,10 @@ Arrays = Mapping[str, "np.ndarray"]
 Precision = Literal["fp32", "fp16"]
 Verdict = Literal["pass", "fail", "unverified"]
 Setting = bool | int | str
+Options = Mapping[str, Setting]
+"""What a profile chooses for one target, by name."""
+Row = Mapping[str, object]
+"""A row of a table that is only shown: its cells by the names of the columns."""
 BudgetName = Literal["flops_per_token", "parameters", "size_bytes", "memory_bytes", "latency_us"]
 
 Shape = tuple[int, ...]
@@ -182,7 +186,7 @@ class RunRequest:
     threads: int = 1
     time_limit_s: float = 120.0
     data: DataFile | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

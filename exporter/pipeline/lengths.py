@@ -1,11 +1,11 @@
 """What one more click costs: the same program lowered for several lengths of the history, counted and run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.types import Captured, DataFile, Precision, Setting
+from exporter.core.types import Captured, DataFile, Options, Precision
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Lowering:
 
     target: str
     precision: Precision
-    options: Mapping[str, Setting]
+    options: Options
 
     def captured(self, source: "Source", history: int | None = None) -> Captured:
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""

@@ -1,12 +1,12 @@
 """What there is: models, programs, targets and profiles, and which targets are ready here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
+from exporter.core.types import Row
 from exporter.targets import TARGETS
 from models.zoo import MODELS, load_spec
 
-Row = Mapping[str, object]
 Listing = Literal["models", "programs", "targets", "profiles"]
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_m
 
 from exporter.core.errors import ProfileError
 from exporter.core.strict import Strict
-from exporter.core.types import BudgetName, Precision
+from exporter.core.types import BudgetName, Options, Precision
 from exporter.targets import TARGETS
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -176,7 +176,7 @@ class DeviceProfile(Strict):
         return [name for name in TargetOptions.model_fields if getattr(self.targets, name) is not None]
 
 
-def known_options(target: str, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def known_options(target: str, options: Options) -> Mapping[str, Any] | None:
     """Return options of a target as a profile would give them, with defaults, or None where no profile could."""
     try:
         found: BaseModel | None = getattr(TargetOptions.model_validate({target: options}), target)

@@ -1,7 +1,7 @@
 """The summary that a person reads: one table, a column per artifact."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -10,9 +10,9 @@ from rich.text import Text
 
 from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Refusal, Result
+from exporter.core.types import Row
 from exporter.report.units import MISSING, bytes_, count
 
-Row = Mapping[str, object]
 Section = TypeVar("Section")
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}

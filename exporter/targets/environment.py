@@ -3,10 +3,10 @@
 import importlib.metadata
 import importlib.util
 import platform
-from typing import Any
 
 from exporter.core.errors import MissingExtraError
 from exporter.core.protocols import Target
+from exporter.core.types import Row
 
 
 def require_packages(target: Target) -> None:
@@ -31,9 +31,9 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
-def survey(targets: dict[str, Target]) -> list[dict[str, Any]]:
+def survey(targets: dict[str, Target]) -> list[Row]:
     """Return one row per target: its packages with versions, and what is missing with the command that installs it."""
-    rows = []
+    rows: list[Row] = []
     for name, target in targets.items():
         packages = {package: version_of(distribution) for package, distribution in target.packages.items()}
         missing = [package for package, version in packages.items() if version is None]

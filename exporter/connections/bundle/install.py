@@ -14,7 +14,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from exporter.connections import bundle
 from exporter.connections.agent_archive import write_agent
@@ -23,6 +22,7 @@ from exporter.connections.bundle.apt import Apt
 from exporter.connections.bundle.tool import call
 from exporter.core.errors import RuntimeMissingError, SetupError
 from exporter.core.protocols import Target
+from exporter.core.types import Row
 from safeio.staging import scratch
 
 Report = Callable[[str], None]
@@ -149,7 +149,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def survey() -> dict[str, Any]:
+def survey() -> Row:
     """Return what of the emulator is there, for `doctor`."""
     try:
         found = bundle.find().versions

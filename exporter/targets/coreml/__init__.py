@@ -17,6 +17,7 @@ from exporter.core.types import (
     Lowered,
     MemoryPlan,
     Operation,
+    Options,
     Precision,
     stored_bytes,
 )
@@ -124,15 +125,15 @@ class CoreMLTarget:
 
         return CoreMLOptions
 
-    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+    def fp16_form(self, options: Options) -> GraphForm:
         """Core ML computes in 16 bits."""
         return "within_half"
 
-    def unverifiable(self, options: Mapping[str, Any]) -> str | None:
+    def unverifiable(self, options: Options) -> str | None:
         """Return None: Core ML runs on macOS, and the reference interpreter everywhere else."""
         return None
 
-    def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
+    def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.mlpackage; inputs and outputs stay int32 and float32 at every precision."""
         with converting(f"coremltools refused {captured.model}/{captured.program}", *noise.SHARED):
             np = require("numpy", self.extra)
@@ -140,7 +141,7 @@ class CoreMLTarget:
             converted = ct.convert(
                 captured.exported.run_decompositions({}),
                 outputs=[ct.TensorType(name=spec.name, dtype=np.dtype(spec.dtype).type) for spec in captured.outputs],
-                minimum_deployment_target=getattr(ct.target, options["deployment_target"]),
+                minimum_deployment_target=getattr(ct.target, str(options["deployment_target"])),
                 compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision],
                 skip_model_load=True,
             )

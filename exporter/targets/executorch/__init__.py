@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core.extras import converting, require
 from exporter.core.protocols import Target
-from exporter.core.types import Captured, DataFile, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Precision
+from exporter.core.types import (
+    Captured,
+    DataFile,
+    DeviceRuntime,
+    ExternalWeights,
+    GraphForm,
+    Lowered,
+    Options,
+    Precision,
+)
 from exporter.targets import noise
 from safeio.files import write_new
 from safeio.staging import scratch
@@ -52,21 +61,23 @@ class ExecuTorchTarget:
 
         return ExecuTorchOptions
 
-    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+    def fp16_form(self, options: Options) -> GraphForm:
         """The Core ML delegate has a precision of its own; every other one takes the graph as it is."""
         return "within_half" if options["delegate"] == "coreml" else "half"
 
-    def unverifiable(self, options: Mapping[str, Any]) -> str | None:
+    def unverifiable(self, options: Options) -> str | None:
         """Return why nothing here can run a delegate that only the device has."""
-        return _UNVERIFIABLE.get(options["delegate"])
+        return _UNVERIFIABLE.get(str(options["delegate"]))
 
-    def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
+    def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.pte; with external weights also weights.ptd, and layout.json to find them."""
         external = captured.external if captured.external and captured.external.tensors else None
         with converting(f"ExecuTorch refused {captured.model}/{captured.program}", *_NOISE):
             exir = require("executorch.exir", self.extra)
             exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
-            edge = exir.to_edge_transform_and_lower(exported, partitioner=_partitioners(options["delegate"], precision))
+            edge = exir.to_edge_transform_and_lower(
+                exported, partitioner=_partitioners(str(options["delegate"]), precision)
+            )
             program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
             written = {"model.pte": program.buffer}
             if external is not None:

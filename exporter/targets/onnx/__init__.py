@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core.extras import converting, require
 from exporter.core.protocols import Target
-from exporter.core.types import Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Precision
+from exporter.core.types import Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options, Precision
 from exporter.targets.onnx import file as onnx_file
 from safeio.files import write_new
 
@@ -40,15 +40,15 @@ class OnnxTarget:
 
         return OnnxOptions
 
-    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+    def fp16_form(self, options: Options) -> GraphForm:
         """Its runtimes compute in 16 bits where they have kernels for that."""
         return "within_half"
 
-    def unverifiable(self, options: Mapping[str, Any]) -> str | None:
+    def unverifiable(self, options: Options) -> str | None:
         """Return None: ONNX Runtime runs whatever is lowered here."""
         return None
 
-    def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
+    def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.onnx: opset from the options; fp16 keeps the inputs and outputs as they are.
 
         The data file of external weights is their package itself, in fp32 at every precision.

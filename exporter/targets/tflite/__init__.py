@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from exporter.core.extras import converting, require
 from exporter.core.protocols import Target
-from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Precision
+from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Options, Precision
 from exporter.targets import noise
 from exporter.targets.tflite import file as tflite_file
 from safeio.files import write_new
@@ -46,15 +46,15 @@ class TFLiteTarget:
 
         return TFLiteOptions
 
-    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+    def fp16_form(self, options: Options) -> GraphForm:
         """Only the weights are stored in 16 bits."""
         return "captured"
 
-    def unverifiable(self, options: Mapping[str, Any]) -> str | None:
+    def unverifiable(self, options: Options) -> str | None:
         """Return None: LiteRT runs whatever is lowered here."""
         return None
 
-    def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
+    def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.tflite; fp16 stores the weights in 16 bits and computes in 32, TFLite's own convention."""
         with converting(f"litert-torch refused {captured.model}/{captured.program}", *_NOISE):
             litert_torch = require("litert_torch", self.extra)

@@ -5,11 +5,11 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from exporter.core.extras import converting, require
 from exporter.core.protocols import Target
-from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, MemoryPlan, Operation, Precision
+from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, MemoryPlan, Operation, Options, Precision
 from safeio.files import write_new
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ class ToyTarget:
 
         return ToyOptions
 
-    def fp16_form(self, options: Mapping[str, Any]) -> GraphForm:
+    def fp16_form(self, options: Options) -> GraphForm:
         """It takes any graph."""
         return "half"
 
-    def unverifiable(self, options: Mapping[str, Any]) -> str | None:
+    def unverifiable(self, options: Options) -> str | None:
         """Return None: torch runs whatever is lowered here."""
         return None
 
-    def lower(self, captured: Captured, precision: Precision, options: Mapping[str, Any], folder: Path) -> Path:
+    def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.json."""
         with converting(f"torch could not store {captured.model}/{captured.program}"):
             torch = require("torch", self.extra)
