@@ -17,6 +17,7 @@ from models import checkpoint
 from models.zoo import load_spec
 
 PAIRS = [(model, program) for model in tiny_models.SIZES for program in load_spec(model).programs]
+LARGER = {"scn": {"length": 10, "dimension": 64, "heads": 4, "mini_batch": 10}}
 TAKE_FLOATS = [
     (model, program)
     for model, program in PAIRS
@@ -36,9 +37,9 @@ def export(
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small checkpoint of each model."""
+    """A small checkpoint of each model; SCN's has the paper's sizes but for the catalogue, for its exchange below."""
     place = tmp_path_factory.mktemp("checkpoints")
-    return {name: tiny_models.write(name, place / name) for name in tiny_models.SIZES}
+    return {name: tiny_models.write(name, place / name, **LARGER.get(name, {})) for name in tiny_models.SIZES}
 
 
 def products(model: str, program: str, folder: Path) -> int:
@@ -112,10 +113,9 @@ def test_a_state_of_thousands_passes_and_says_what_it_was_allowed(tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def full_size(folders: dict[str, Path]) -> Path:
     """An SCN of the paper's sizes but for the catalogue, with a GCN."""
-    place = tmp_path_factory.mktemp("full") / "scn"
-    return tiny_models.write("scn", place, length=10, dimension=64, heads=4, mini_batch=10)
+    return folders["scn"]
 
 
 @pytest.fixture(scope="module")
