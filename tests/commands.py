@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,43 @@ def cocorr_export(*arguments: str | Path, env: dict[str, str] | None = None, lim
         [COMMAND, *arguments], capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=limit_s
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+# Runs commands one after the other, each with files of its own for what it prints; writes their exit codes.
+ONE_BY_ONE = """
+import json, os, sys
+from exporter.__main__ import main
+
+codes = {}
+for name, arguments in json.loads(sys.argv.pop()).items():
+    for number, stream in ((1, "out"), (2, "err")):
+        file = os.open(f"{name}.{stream}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+        os.close(file)
+    sys.argv = ["cocorr-export", *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        codes[name] = ended.code or 0
+with open("codes.json", "w") as file:
+    json.dump(codes, file)
+"""
+
+
+def in_one_process(folder: Path, commands: Mapping[str, Sequence[str | Path]]) -> dict[str, Ended]:
+    """Run commands by their names in one new process, which imports torch and the vendors once.
+
+    What a vendor prints when it is imported or first used is in what the first command printed that needed it.
+    """
+    folder.mkdir()
+    words = json.dumps({name: [str(word) for word in arguments] for name, arguments in commands.items()})
+    done = subprocess.run([sys.executable, "-c", ONE_BY_ONE, words], cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    codes = json.loads((folder / "codes.json").read_text())
+    return {
+        name: Ended(codes[name], *((folder / f"{name}.{stream}").read_text() for stream in ("out", "err")))
+        for name in commands
+    }
 
 
 @contextmanager

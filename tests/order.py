@@ -33,7 +33,7 @@ LONG = (
     "models/test_resume.py",
     "models/test_forward_ofa.py",
 )
-APART = {"test_export.py", "connections/test_emulator.py", "test_matrix.py", "test_ofa.py", "test_profile.py"}
+APART = {"connections/test_emulator.py", "test_matrix.py", "test_ofa.py", "test_profile.py"}
 APART |= {"models/test_training.py", "test_cli.py", "test_profiles.py", "benchmarks/test_accuracy.py"}
 
 

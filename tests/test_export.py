@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Ended, cocorr_export, run_here
+from commands import Ended, cocorr_export, in_one_process, run_here
 
 from exporter import mil
 from exporter.artifact import store
@@ -72,19 +72,33 @@ def test_core_ml_in_half_precision(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert ended.document["memory"]["constant_bytes"] < 2_000_000
 
 
-@pytest.mark.parametrize("target", ["executorch", "onnx", "tflite"])
-def test_the_other_targets_in_half_precision(target: str, tmp_path: Path) -> None:
-    ended = cocorr_export("scn", "--target", target, "--precision", "fp16", "--output", tmp_path, "--json")
+HALVES, DELEGATES = ("executorch", "onnx", "tflite"), ("portable", "coreml", "vulkan")
+
+
+@pytest.fixture(scope="module")
+def further(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """The shipped model in half precision by target, and with each delegate of ExecuTorch, by commands."""
+    folder = tmp_path_factory.mktemp("further")
+    where = ("--json", "--output", folder)
+    commands = {target: ("scn", "--target", target, "--precision", "fp16", *where) for target in HALVES}
+    for delegate in DELEGATES:
+        profile = folder / f"{delegate}.yaml"
+        profile.write_text(f"name: {delegate}\ntargets:\n  executorch:\n    delegate: {delegate}\n")
+        commands[delegate] = ("scn", "--target", "executorch", "--profile", profile, *where)
+    return in_one_process(folder / "printed", commands)
+
+
+@pytest.mark.parametrize("target", HALVES)
+def test_the_other_targets_in_half_precision(target: str, further: dict[str, Ended]) -> None:
+    ended = further[target]
     assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
     assert ended.document["parity"]["max_abs_error"] > 1e-5
     assert ended.noise() == []
 
 
-@pytest.mark.parametrize("delegate", ["portable", "coreml", "vulkan"])
-def test_executorch_delegates(delegate: str, tmp_path: Path) -> None:
-    profile = tmp_path / "phone.yaml"
-    profile.write_text(f"name: phone\ntargets:\n  executorch:\n    delegate: {delegate}\n")
-    ended = cocorr_export("scn", "--target", "executorch", "--profile", profile, "--output", tmp_path / "out", "--json")
+@pytest.mark.parametrize("delegate", DELEGATES)
+def test_executorch_delegates(delegate: str, further: dict[str, Ended]) -> None:
+    ended = further[delegate]
     parity = ended.document["parity"]
     assert ended.noise() == []
     if delegate == "portable":

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle import installed
-from commands import Ended, cocorr_export
+from commands import Ended, cocorr_export, run_here
 
 from exporter.connections import bundle, connect
 from exporter.connections.bundle import pins
@@ -58,10 +58,12 @@ def test_faults_in_the_emulator(emulator, make_request, tiny_onnx, tiny_pte, tmp
 
 
 @pytest.fixture
-def exported_for_arm(shared_folder: Path, tmp_path: Path) -> Ended:
-    cache = {"XDG_CACHE_HOME": str(installed(shared_folder))}
+def exported_for_arm(
+    shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Ended:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(installed(shared_folder)))
     options = ("--target", "all", "--profile", "android-emulator", "--output", tmp_path, "--json")
-    return cocorr_export("scn", *options, env=cache)
+    return run_here(capfd, "scn", *options)
 
 
 def test_the_command_proves_all_runtimes_on_arm(exported_for_arm: Ended) -> None:
@@ -77,13 +79,15 @@ def test_the_command_proves_all_runtimes_on_arm(exported_for_arm: Ended) -> None
         assert one["latency"]["instructions"] > one["flops"]["macs"] / 4  # no instruction makes more fp32 MACs than 4
 
 
-def test_half_floats_and_a_data_file_on_arm(shared_folder: Path, tmp_path: Path) -> None:
+def test_half_floats_and_a_data_file_on_arm(
+    shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """XNNPACK must see that the processor computes in 16 bits, and the runner must swap weights that lie outside."""
-    cache = {"XDG_CACHE_HOME": str(installed(shared_folder))}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(installed(shared_folder)))
     options = ("--target", "executorch", "--profile", "android-emulator", "--output", tmp_path, "--json")
-    half = cocorr_export("scn", *options, "--precision", "fp16", env=cache)
+    half = run_here(capfd, "scn", *options, "--precision", "fp16")
     assert (half.code, half.document["parity"]["verdict"]) == (0, "pass"), half.err
-    outside = cocorr_export("ofa", "--program", "subnet_external", *options, env=cache)
+    outside = run_here(capfd, "ofa", "--program", "subnet_external", *options)
     assert (outside.code, outside.document["parity"]["verdict"]) == (0, "pass"), outside.err
     assert outside.document["external"]["data_file"]["name"] == "weights.ptd"
     assert "native runner" in outside.document["parity"]["executed_on"]
