@@ -1,4 +1,5 @@
 # The README's commands. `make export` and `make test` set up all they need in .venv; nothing else on the machine changes.
+# Which tests run first, and which of a file apart from the others: tests/order.py.
 # TORCH_INDEX: the index URL that PyTorch's install page shows for its CPU builds. Needed on Linux, see README.md.
 
 PYTHON ?= $(or $(shell command -v python3.11),python3)
