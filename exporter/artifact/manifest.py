@@ -6,7 +6,7 @@ is absent; `manifest.schema.json` beside this file is the published schema.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -100,7 +100,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that manifest.json holds, its keys in the order of the fields."""
-        document: dict[str, Any] = asdict(self)
+        document: dict[str, Any] = as_json(self)
         others = document.pop("others")
         for name in _LATER:
             if document[name] is None and (
@@ -108,6 +108,15 @@ class Manifest:
             ):  # profiled without a network: null
                 del document[name]
         return {**document, **others}
+
+
+def as_json(value: Any) -> Any:
+    """Return a frozen value as JSON has it: objects for dataclasses and mappings, lists for tuples."""
+    if is_dataclass(value):
+        return {key.name: as_json(getattr(value, key.name)) for key in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: as_json(inner) for key, inner in value.items()}
+    return [as_json(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
 _SCHEMA = TypeAdapter(Manifest)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from exporter.artifact.manifest import Manifest
+from exporter.artifact.manifest import Manifest, as_json
 from exporter.core.sections import Comparison
 
 _VERDICT_CODES = {"pass": 0, "fail": 1, "unverified": 3}
@@ -38,7 +38,7 @@ class Result:
         if self.samples_us is not None:
             document["samples_us"] = list(self.samples_us)
         if self.comparison is not None:
-            document["comparison"] = asdict(self.comparison)
+            document["comparison"] = as_json(self.comparison)
         return document
 
 
