@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from commands import Ended, cocorr_export, in_one_process, run_here
+from lowering import MODEL_FILES
 
 from exporter import mil
 from exporter.artifact import store
@@ -21,7 +22,6 @@ from models import checkpoint
 from models.zoo import load_spec
 
 SHIPPED = Path(checkpoint.__file__).parent / "pretrained" / "scn"
-MODEL_FILES = {"executorch": "model.pte", "coreml": "model.mlpackage", "onnx": "model.onnx", "tflite": "model.tflite"}
 
 
 def test_four_artifacts_pass(exported: Ended) -> None:
@@ -130,7 +130,7 @@ def test_parity_from_the_folder_alone(
     target: str, artifacts: dict[str, Path], exported: Ended, no_torch: dict[str, str], tmp_path: Path
 ) -> None:
     moved = shutil.copytree(artifacts[target], tmp_path / "elsewhere")
-    env = {} if target == "executorch" else no_torch  # ExecuTorch's runtime itself imports torch
+    env = {} if "torch" in TARGETS[target].runtime.modules else no_torch
     ended = cocorr_export("parity", moved, "--json", env=env)
     assert ended.code == 0, ended.err
     first = next(one for one in exported.document["artifacts"] if one["target"] == target)

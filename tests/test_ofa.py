@@ -9,9 +9,8 @@ import tiny_ofa
 from commands import run_here
 
 from exporter.artifact import store
+from exporter.targets import TARGETS
 from models.forward_ofa.supernet import Supernet
-
-TARGETS = ("executorch", "coreml", "onnx", "tflite")
 
 
 def test_subnet_passes_on_all_targets(small_ofa: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

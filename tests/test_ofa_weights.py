@@ -14,11 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from exporter.artifact import store, weights
 from exporter.pipeline import session
+from exporter.targets import TARGETS
 from models.forward_ofa import assembler, weights_package
 from models.forward_ofa.programs import select, selected_weights
 from models.forward_ofa.supernet import Supernet
-
-TARGETS = ("executorch", "coreml", "onnx", "tflite")
 
 
 @pytest.fixture(scope="module")

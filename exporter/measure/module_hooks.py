@@ -1,4 +1,4 @@
-"""The count of MODELS.md's Table 4: multiply-accumulates that a counter on module hooks sees, and nothing else.
+"""The count of the CoCorrRec paper's Table 4: what a counter on module hooks sees of the MACs, and nothing else.
 
 Such counters (thop, calflops) add up rules per module type when a module is called. What forward computes with plain
 functions and products (attention, scans, SCN's test-time training) is not in it, so this is a way to reproduce the

@@ -47,8 +47,9 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     lowerings = [
         lengths.Lowering(name, request.precision or profile.precision, profile.options_for(name)) for name in chosen
     ]
-    for name in chosen:
-        require_packages(TARGETS[name])
+    for lowering in lowerings:
+        lowering.check()
+        require_packages(TARGETS[lowering.target])
 
     connect(*profile.connection.chosen()).check()
     store.check_output(request.output)

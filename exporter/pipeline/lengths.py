@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.core.errors import BadInputError
 from exporter.core.types import Captured, DataFile, Options, Precision
 from exporter.targets import TARGETS
 
@@ -26,6 +27,13 @@ class Lowering:
     target: str
     precision: Precision
     options: Options
+
+    def check(self) -> None:
+        """Raise BadInputError where the target has not this precision."""
+        having = TARGETS[self.target].precisions
+        if self.precision not in having:
+            other = "choose another --precision or --target"
+            raise BadInputError(f"{self.target} has no {self.precision}, it has {', '.join(having)}; {other}")
 
     def captured(self, source: "Source", history: int | None = None) -> Captured:
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""

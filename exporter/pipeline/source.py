@@ -154,7 +154,7 @@ class Source:
             return np.stack([self._with_own_weights(*case).numpy() for case in zip(*given, strict=True)])
 
     def module_hook_macs(self) -> float | None:
-        """Return the MACs per click that hooks on modules see (MODELS.md, Table 4); None for a model without clicks."""
+        """Return the MACs per click that module hooks see (CoCorrRec, Table 4); None for a model without clicks."""
         import torch
 
         from exporter.measure import module_hooks

@@ -7,7 +7,7 @@ from torch import nn
 from exporter.measure import module_hooks
 from models.zoo import MODELS, load_spec
 
-# MODELS.md, "What the published Table 4 counts": MACs per token, and millions for a batch of 1,024.
+# What the published Table 4 counts: MACs per token, and millions for a batch of 1,024.
 PER_TOKEN = {
     "scn": (16_640, 17.0),
     "gru4rec": (29_504, 30.2),

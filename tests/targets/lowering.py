@@ -9,6 +9,7 @@ from exporter.core.types import Lowered
 from exporter.graph.capture import capture
 from exporter.targets import TARGETS
 
+MODEL_FILES = {"executorch": "model.pte", "coreml": "model.mlpackage", "onnx": "model.onnx", "tflite": "model.tflite"}
 OPTIONS = {
     "executorch": {"delegate": "xnnpack"},
     "coreml": {"deployment_target": "iOS17"},

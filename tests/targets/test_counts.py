@@ -106,7 +106,7 @@ def test_pieces_cost_what_they_cost_by_hand(piece: str, target: str, tmp_path: P
 
 
 def scn_by_hand(n: int, b: int, d: int, heads: int, candidates: int) -> int:
-    """MACs of SCN's rerank for one whole mini-batch, whose next state nobody reads (MODELS.md)."""
+    """MACs of SCN's rerank for one whole mini-batch, whose next state nobody reads."""
     assert n == b
     width = d // heads
     projections = 3 * n * d * d + n * d * heads  # Q, K, V and the learning rates

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lowering import read
+from lowering import MODEL_FILES, read
 from torch import Tensor, nn
 
 from exporter.core.errors import ArtifactError
@@ -24,8 +24,6 @@ from exporter.targets.executorch.delegates import READERS
 from exporter.targets.executorch.file import decompile
 from exporter.targets.reading import answer_to
 from exporter.targets.reading import read as read_apart
-
-MODEL_FILES = {"executorch": "model.pte", "coreml": "model.mlpackage", "onnx": "model.onnx", "tflite": "model.tflite"}
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from commands import Ended
 
+from exporter.targets import TARGETS
+
 ROOT = Path(__file__).resolve().parents[2]
 TOY = Path(__file__).with_name("toy")
 
@@ -68,7 +70,7 @@ def test_an_artifact_is_made_run_and_judged(project: Path, device: Path, tmp_pat
 
 def test_it_is_listed_and_its_options_are_checked(project: Path, device: Path, tmp_path: Path) -> None:
     listed = command(project, "list", "targets", "--json").document["targets"]
-    assert listed[-1] == {"target": "toy", "extra": "toy", "precisions": "fp32"}
+    assert {"target": "toy", "extra": "toy", "precisions": "fp32"} in listed
     ready = {row["target"]: row for row in command(project, "doctor", "--json").document["targets"]}
     assert (list(ready["toy"]["packages"]), ready["toy"]["ready"]) == (["torch"], True)
     device.write_text("name: playroom\ntargets:\n  toy: {mood: angry}\n")
@@ -76,4 +78,9 @@ def test_it_is_listed_and_its_options_are_checked(project: Path, device: Path, t
     assert refused.code == 2
     assert refused.error_line() == f"error: {device}:3: targets.toy.mood: 'angry' is not one of 'merry' or 'sad'"
     other = command(project, "scn", "--target", "toys", "--profile", device, "--output", tmp_path)
-    assert other.error_line().endswith("known: all, coreml, executorch, onnx, tflite, toy")
+    assert other.error_line().endswith(f"known: {', '.join(sorted([*TARGETS, 'all', 'toy']))}")
+    device.write_text("name: playroom\ntargets: {toy: {mood: sad}}\n")
+    words = ("scn", "--target", "toy", "--profile", device, "--precision", "fp16", "--output", tmp_path)
+    precise = command(project, *words)
+    assert precise.code == 2
+    assert precise.error_line() == "error: toy has no fp16, it has fp32; choose another --precision or --target"

@@ -17,7 +17,7 @@ def start(threads: int, options: dict[str, Any]) -> Runtime:
 
     torch.set_num_threads(threads)
 
-    def load(path: Path, data: Path | None) -> Model:  # external weights are inputs here
+    def load(path: Path, data: Path | None) -> Model:
         document = json.loads(path.read_text(encoding="ascii"))
         program = torch.export.load(io.BytesIO(base64.b64decode(document["program"]))).module()
         inputs = [Input(entry["name"], entry["shape"], entry["dtype"]) for entry in document["inputs"]]
