@@ -9,7 +9,7 @@ from torch import nn
 from models import checkpoint
 from models.zoo import load_spec
 
-VOCABULARY, LENGTH, CANDIDATES, CASES = 120, 4, 16, 14
+VOCABULARY, LENGTH, CANDIDATES, CASES = 120, 6, 16, 14
 SIZES = {
     "scn": {"dimension": 16, "heads": 2, "mini_batch": LENGTH, "gcn": 1},
     "din": {"dimension": 16},
