@@ -102,10 +102,9 @@ class Manifest:
         """Return the document that manifest.json holds, its keys in the order of the fields."""
         document: dict[str, Any] = as_json(self)
         others = document.pop("others")
+        profiled = {"network"} if self.growth is not None else set()  # null says that the program has no exchange
         for name in _LATER:
-            if document[name] is None and (
-                name != "network" or self.growth is None
-            ):  # profiled without a network: null
+            if document[name] is None and name not in profiled:
                 del document[name]
         return {**document, **others}
 

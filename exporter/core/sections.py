@@ -17,7 +17,7 @@ MAX_NUMBER = 2**63 - 1
 Count = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 Difference = Annotated[int, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Number = Difference | Annotated[float, Field(ge=-1e300, le=1e300)]  # which infinity and NaN are not
-Rate = Annotated[int | float, Field(ge=1, le=1e15)]
+Rate = Annotated[float, Field(ge=1, le=1e15)]
 Extent = Annotated[int, Field(gt=0, lt=1 << 31)]
 
 
@@ -77,7 +77,7 @@ class Link:
     name: str
     up_bytes_per_s: Rate
     down_bytes_per_s: Rate
-    round_trip_ms: Annotated[int | float, Field(ge=0, le=1e9)] | None = None
+    round_trip_ms: Annotated[float, Field(ge=0, le=1e9)] | None = None
 
 
 @dataclass(frozen=True)

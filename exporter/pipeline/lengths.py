@@ -22,7 +22,7 @@ NO_HISTORY = "no input of this program has the length of the history"
 
 @dataclass(frozen=True)
 class Lowering:
-    """How the artifact in question was lowered, so that other lengths are lowered alike."""
+    """How a program is lowered for a target, at its own length and at others alike."""
 
     target: str
     precision: Precision

@@ -56,7 +56,11 @@ def test_the_schema_of_a_manifest_is_published(artifacts: dict[str, Path]) -> No
     for artifact in artifacts.values():
         document = json.loads((artifact / "manifest.json").read_text())
         schema.validate(document)
-        assert not schema.is_valid({**document, "parity": {"verdict": "passed"}})
+        stalled = {"name": "4G", "up_bytes_per_s": 0, "down_bytes_per_s": 1e6}
+        for wrong in ({"parity": {"verdict": "passed"}}, {"links": [stalled]}):
+            assert not schema.is_valid({**document, **wrong})
+            with pytest.raises(manifest.ManifestError):
+                manifest.from_json(json.dumps({**document, **wrong}).encode())
         assert store.read_manifest(artifact).to_json() == document
 
 
