@@ -65,17 +65,21 @@ def cocorr_export(*arguments: str | Path, env: dict[str, str] | None = None, lim
 # Runs commands one after the other, each with files of its own for what it prints; writes their exit codes.
 ONE_BY_ONE = """
 import json, os, sys
+from pathlib import Path
 from exporter.__main__ import main
+from lowered_once import kept_in
 
+commands, kept = json.loads(sys.argv.pop())
 codes = {}
-for name, arguments in json.loads(sys.argv.pop()).items():
+for name, arguments in commands.items():
     for number, stream in ((1, "out"), (2, "err")):
         file = os.open(f"{name}.{stream}", os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
         os.close(file)
     sys.argv = ["cocorr-export", *arguments]
     try:
-        main()
+        with kept_in(Path(kept)):
+            main()
     except SystemExit as ended:
         codes[name] = ended.code or 0
 with open("codes.json", "w") as file:
@@ -83,14 +87,23 @@ with open("codes.json", "w") as file:
 """
 
 
-def in_one_process(folder: Path, commands: Mapping[str, Sequence[str | Path]]) -> dict[str, Ended]:
+def in_one_process(folder: Path, commands: Mapping[str, Sequence[str | Path]], kept: Path) -> dict[str, Ended]:
     """Run commands by their names in one new process, which imports torch and the vendors once.
 
-    What a vendor prints when it is imported or first used is in what the first command printed that needed it.
+    What they lower lies in `kept` for other tests, see lowered_once.py, and may come from there. What a vendor prints
+    when it is imported or first used is in what the first command printed that needed it.
     """
     folder.mkdir()
-    words = json.dumps({name: [str(word) for word in arguments] for name, arguments in commands.items()})
-    done = subprocess.run([sys.executable, "-c", ONE_BY_ONE, words], cwd=folder, capture_output=True, text=True)
+    lines = {name: [str(word) for word in arguments] for name, arguments in commands.items()}
+    words = json.dumps([lines, str(kept)])
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_BY_ONE, words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     codes = json.loads((folder / "codes.json").read_text())
     return {

@@ -10,7 +10,7 @@ import lowered_once
 import order
 import pytest
 import tiny_ofa
-from commands import Ended, cocorr_export
+from commands import Ended, in_one_process
 from filelock import FileLock
 
 from models.forward_ofa.supernet import Supernet
@@ -55,7 +55,8 @@ def exported(shared_folder: Path) -> Ended:
     record = folder / "exported.json"
     with FileLock(f"{record}.lock"):
         if not record.exists():
-            ended = cocorr_export("scn", "--target", "all", "--output", folder / "exported", "--json")
+            command = ("scn", "--target", "all", "--output", folder / "exported", "--json")
+            ended = in_one_process(folder / "printed", {"exported": command}, folder / "lowered")["exported"]
             record.write_text(json.dumps([ended.code, ended.out, ended.err]))
         return Ended(*json.loads(record.read_text()))
 

@@ -2,7 +2,7 @@
 
 Converters take most of the time that the tests need, and many tests begin with the same artifact. What is kept is what
 the target itself wrote; a program, weights, options or precision that differ are lowered anew, and so is everything
-that a command in a process of its own lowers.
+that the installed command lowers.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ def copy(path: Path, place: Path) -> None:
 
 @contextmanager
 def kept_in(folder: Path) -> Iterator[None]:
-    """Let every target lower a program once and keep it in `folder`."""
+    """Let every target lower a program once in the body and keep it in `folder`."""
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         for name, target in TARGETS.items():

@@ -76,7 +76,7 @@ HALVES, DELEGATES = ("executorch", "onnx", "tflite"), ("portable", "coreml", "vu
 
 
 @pytest.fixture(scope="module")
-def further(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+def further(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> dict[str, Ended]:
     """The shipped model in half precision by target, and with each delegate of ExecuTorch, by commands."""
     folder = tmp_path_factory.mktemp("further")
     where = ("--json", "--output", folder)
@@ -85,7 +85,7 @@ def further(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
         profile = folder / f"{delegate}.yaml"
         profile.write_text(f"name: {delegate}\ntargets:\n  executorch:\n    delegate: {delegate}\n")
         commands[delegate] = ("scn", "--target", "executorch", "--profile", profile, *where)
-    return in_one_process(folder / "printed", commands)
+    return in_one_process(folder / "printed", commands, shared_folder / "lowered")
 
 
 @pytest.mark.parametrize("target", HALVES)

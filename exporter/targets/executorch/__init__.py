@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ from exporter.core.types import (
     Precision,
 )
 from exporter.targets import noise
+from exporter.targets.executorch.needed_passes import needed_passes
 from safeio.files import write_new
 from safeio.staging import scratch
 
@@ -75,9 +77,9 @@ class ExecuTorchTarget:
         with converting(f"ExecuTorch refused {captured.model}/{captured.program}", *_NOISE):
             exir = require("executorch.exir", self.extra)
             exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
-            edge = exir.to_edge_transform_and_lower(
-                exported, partitioner=_partitioners(str(options["delegate"]), precision)
-            )
+            partitioners = _partitioners(str(options["delegate"]), precision)
+            with needed_passes() if options["delegate"] == "xnnpack" else nullcontext():
+                edge = exir.to_edge_transform_and_lower(exported, partitioner=partitioners)
             program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
             written = {"model.pte": program.buffer}
             if external is not None:
