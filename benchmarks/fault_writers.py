@@ -117,7 +117,7 @@ def _manifest(artifact: Path) -> dict[str, Any]:
 
 
 def _checkpoint(folder: Path) -> object:
-    """Return the hashes of a checkpoint's three files, each of which can be read; raises ValueError."""
+    """Return the hashes of a checkpoint's files, each of which can be read; raises ValueError."""
     json.loads((folder / "config.json").read_bytes())
     json.loads((folder / "metrics.json").read_bytes())
     with np.load(folder / "golden.npz") as golden:
@@ -127,10 +127,10 @@ def _checkpoint(folder: Path) -> object:
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     if 8 + int.from_bytes(data[:8], "little") + max(ends) != len(data):
         raise ValueError("model.safetensors has another length than its header says")
-    strange = entries(folder) - {"config.json", "metrics.json", "golden.npz", "model.safetensors"}
+    strange = entries(folder) - {"config.json", "metrics.json", "golden.npz", "model.safetensors", "items.tsv"}
     if strange:
         raise ValueError(f"{sorted(strange)[0]} is no part of a checkpoint")
-    return _sha256(folder / "model.safetensors"), sorted(arrays.items())
+    return _sha256(folder / "model.safetensors"), _sha256(folder / "items.tsv"), sorted(arrays.items())
 
 
 def _arrays(path: Path) -> object:

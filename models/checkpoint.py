@@ -1,5 +1,6 @@
 """Read and write checkpoints: folders of model.safetensors, config.json and golden.npz, all treated as untrusted.
 
+A fourth file, items.tsv, has the raw id of every item where the data's ids are known (`safeio.catalogue`).
 A checkpoint's golden.npz has ids and scores of a whole model; an artifact's, another file of that name, has the inputs
 and outputs of one program. Nothing is unpickled, no link is followed, every declared size is bounded before
 memory is taken for it, and whatever is wrong is a CheckpointError.
@@ -7,6 +8,7 @@ memory is taken for it, and whatever is wrong is a CheckpointError.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +21,15 @@ from torch import Tensor, nn
 
 from models.layers import ItemEmbedding
 from models.spec import ModelSpec
-from safeio import files, npz, places, staging, strict_json
+from safeio import catalogue, files, npz, places, staging, strict_json
 from safeio.errors import BadInputError
 
 SCHEMA_VERSION = 1
 WEIGHTS, CONFIG, GOLDEN = FILES = ("model.safetensors", "config.json", "golden.npz")
+ITEMS = catalogue.FILE
 METRICS = "metrics.json"
 """How the training went, for people and their plots; nothing here reads it."""
-MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20}
+MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20, ITEMS: catalogue.MAX_BYTES}
 MAX_GOLDEN_BYTES = 64 << 20
 _ADVICE = "choose another folder for the checkpoint"
 _MAX_AXES = 8
@@ -46,9 +49,10 @@ class CheckpointError(BadInputError, ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was checked: fp32 `state`, `golden` arrays, one sha256 over the bytes of the three files.
+    """A checkpoint that was checked: fp32 `state`, `golden` arrays, one sha256 over the bytes of its files.
 
-    That of an untrained model is in no folder and has no sha256.
+    That of an untrained model is in no folder and has no sha256. `items` has the raw id of each row of the item table,
+    "" for row 0, and `items_file` the bytes of items.tsv; both are None where the checkpoint has rows only.
     """
 
     folder: Path
@@ -58,6 +62,8 @@ class Checkpoint:
     state: Mapping[str, Tensor]
     golden: Mapping[str, np.ndarray]
     sha256: str | None
+    items: tuple[str, ...] | None = None
+    items_file: bytes | None = None
 
     @property
     def history_length(self) -> int:
@@ -71,11 +77,14 @@ def read(folder: Path | str) -> Checkpoint:
     staging.recover(folder)
     before = files.identity(folder)
     content = {name: _read_file(folder, name) for name in FILES}
+    if os.path.lexists(folder / ITEMS):
+        content[ITEMS] = _read_file(folder, ITEMS)
     if files.identity(folder) != before:
         raise CheckpointError(f"checkpoint {folder} was replaced while it was read; start again")
     config = _parse_config(folder, content[CONFIG])
     vocabulary, history = config["architecture"]["vocabulary"], config["history_length"]
-    digests = "".join(f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n" for name in FILES)
+    digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in content.items())
+    items = content.get(ITEMS)
     return Checkpoint(
         folder=folder,
         model=config["model"],
@@ -84,6 +93,8 @@ def read(folder: Path | str) -> Checkpoint:
         state=_parse_weights(folder, content[WEIGHTS]),
         golden=_parse_golden(folder, content[GOLDEN], vocabulary, history),
         sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        items=None if items is None else _parse_items(folder, items, vocabulary),
+        items_file=items,
     )
 
 
@@ -130,11 +141,13 @@ def write(
     state: Mapping[str, Tensor],
     golden: Mapping[str, np.ndarray],
     metrics: Mapping[str, Any] | None = None,
+    items: bytes | None = None,
 ) -> Checkpoint:
     """Write a whole checkpoint or nothing, check it as `read` does and put it in place.
 
-    What stood there before is exchanged in one step. `metrics` is what metrics.json shall hold, if there shall be one.
-    Raises CheckpointError for content that is no checkpoint, and OutputError for a place that cannot be written.
+    What stood there before is exchanged in one step. `metrics` is what metrics.json shall hold, and `items` what
+    items.tsv shall (`safeio.catalogue.to_bytes`), if there shall be one. Raises CheckpointError for content that is no
+    checkpoint, and OutputError for a place that cannot be written.
     """
     tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     with staging.staging(Path(folder), _foreign, _ADVICE) as new:
@@ -144,6 +157,8 @@ def write(
             npz.write(file, golden)
         if metrics is not None:
             files.write_new(new / METRICS, _serialised(metrics))
+        if items is not None:
+            files.write_new(new / ITEMS, items)
         read(new)
     return read(folder)
 
@@ -155,7 +170,7 @@ def check_destination(folder: Path | str) -> None:
 
 def _foreign(folder: Path) -> str | None:
     """Return the name of what is no part of a checkpoint in a folder, or None."""
-    own = {*FILES, METRICS}
+    own = {*FILES, ITEMS, METRICS}
     for path in sorted(folder.iterdir()):
         if path.name not in own or not path.is_file():
             return path.name
@@ -171,7 +186,7 @@ def _serialised(document: Mapping[str, Any]) -> bytes:
 
 
 def _read_file(folder: Path, name: str) -> bytes:
-    """Return the bytes of one of the three files, with advice where it is not there."""
+    """Return the bytes of one of a checkpoint's files, with advice where it is not there."""
     if not folder.is_dir():
         if folder.is_file() and folder.suffix in PICKLE_SUFFIXES:
             raise CheckpointError(f"{folder} looks like a pickle; {NEVER_PICKLES}")
@@ -248,6 +263,16 @@ def _parse_weights(folder: Path, data: bytes) -> dict[str, Tensor]:
                 f"{path}: {name} has NaN or infinite values; train again or take an earlier checkpoint"
             )
     return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _parse_items(folder: Path, data: bytes, vocabulary: int) -> tuple[str, ...]:
+    """Return the raw id of each row, "" for row 0."""
+    try:
+        return catalogue.parse(data, vocabulary)
+    except catalogue.CatalogueError as error:
+        raise CheckpointError(
+            f"{folder / ITEMS} {error}; train again, or remove the file to go on with rows in place of ids"
+        ) from error
 
 
 def _parse_golden(folder: Path, data: bytes, vocabulary: int, history: int) -> dict[str, np.ndarray]:

@@ -13,7 +13,8 @@ from models.training.settings import ALL, Filters
 class Interactions:
     """Clicks sorted by user and time: item ids 1..V-1 [n], and where each user's clicks start, then n, [U + 1].
 
-    `notes` says what of the file was left out, and why.
+    `notes` says what of the file was left out, and why. `names` has what the file calls each item, by its id here; the
+    name of 0, which is padding, is "".
     """
 
     items: np.ndarray
@@ -21,6 +22,7 @@ class Interactions:
     vocabulary: int
     sha256: str
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def users(self) -> int:
@@ -43,7 +45,7 @@ class Split:
 
 
 def read_interactions(path: Path, seed: int, filters: Filters = ALL) -> Interactions:
-    """Read a file of any known layout; items become a seeded permutation of 1..V-1, which does not show its own ids.
+    """Read a file of any known layout; items become a seeded permutation of 1..V-1, whose `names` are the file's ids.
 
     Clicks of one user at one time keep the file's order. Raises DataError.
     """
@@ -52,14 +54,16 @@ def read_interactions(path: Path, seed: int, filters: Filters = ALL) -> Interact
     user, item, time = table.user[kept], table.item[kept], table.time[kept]
     order = np.lexsort((time, user))  # stable: equal times keep the file's order
     _, counts = np.unique(user, return_counts=True)
-    names, index = np.unique(item[order], return_inverse=True)
-    permutation = np.random.default_rng(seed).permutation(len(names)) + 1
+    ranks, index = np.unique(item[order], return_inverse=True)
+    permutation = np.random.default_rng(seed).permutation(len(ranks)) + 1
+    by_row = ranks[np.argsort(permutation)].tolist()
     return Interactions(
         items=permutation[index].astype(np.int32),
         starts=np.concatenate([[0], np.cumsum(counts)]),
-        vocabulary=len(names) + 1,
+        vocabulary=len(ranks) + 1,
         sha256=table.sha256,
         notes=notes,
+        names=("", *(table.item_names[rank] for rank in by_row)),
     )
 
 

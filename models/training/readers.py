@@ -33,6 +33,7 @@ class Table:
     """Columns of n interactions in the file's order, how many blank lines it has, and the sha256 of its content.
 
     Users and items are the ranks of their names in `rank_names`; `time` orders as the file's times do (`Times.column`).
+    `item_names` are the items' names as the file has them, by rank.
     """
 
     user: np.ndarray
@@ -41,6 +42,7 @@ class Table:
     rating: np.ndarray | None
     blank: int
     sha256: str
+    item_names: tuple[str, ...]
 
 
 def read_table(path: Path) -> Table:
@@ -72,13 +74,15 @@ def read_table(path: Path) -> Table:
     if not user:
         what = "is empty" if parse is None else "has a header and no interactions"
         raise DataError(f"{path} {what}; give a file with a user, an item and a time on each line")
+    item_ranks = rank_names(items)
     return Table(
         user=rank_names(users)[np.array(user)],
-        item=rank_names(items)[np.array(item)],
+        item=item_ranks[np.array(item)],
         time=times.column(),
         rating=np.array(rating) if rating else None,
         blank=blank,
         sha256=digest.hexdigest(),
+        item_names=tuple(np.array(list(items), object)[np.argsort(item_ranks)]),
     )
 
 

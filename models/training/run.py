@@ -21,6 +21,7 @@ from models.training.readers import DataError
 from models.training.resume import SELECTION, Resume, check_place, describe
 from models.training.settings import Request, SettingsError
 from models.zoo import load_spec
+from safeio import catalogue
 
 
 def run(request: Request, report: Report) -> Checkpoint:
@@ -37,6 +38,7 @@ def run(request: Request, report: Report) -> Checkpoint:
     progress = _progress_file(request.output)
     check_place(progress)
     interactions = read_interactions(request.data, settings.seed, request.filters)
+    items = _items(request.data, interactions)
     spec = load_spec(request.model)
     architecture = _architecture(request, spec, interactions)
     lender = None if request.start_from is None else _lender(request.start_from, interactions.sha256, settings.seed)
@@ -57,7 +59,7 @@ def run(request: Request, report: Report) -> Checkpoint:
     training = {**_training(request, interactions, trained), "left_out": notes, "start_from": start}
     config = _config(request, architecture, training, trained)
     metrics = {**trained.metrics, "command": request.command, "epochs": trained.log}
-    written = checkpoint.write(request.output, config, state, golden, metrics)
+    written = checkpoint.write(request.output, config, state, golden, metrics, items)
     resume.remove()
     return written
 
@@ -72,6 +74,18 @@ def _notes(interactions: Interactions) -> list[str]:
     """Return what of the data takes no part, and why."""
     untested = int((np.diff(interactions.starts) < 3).sum())
     return [*interactions.notes, *([f"{untested} users with fewer than 3 clicks are not tested"] if untested else [])]
+
+
+def _items(data: Path, interactions: Interactions) -> bytes:
+    """Return items.tsv, the items' ids as the data has them with their clicks there; raises DataError."""
+    clicks = np.bincount(interactions.items, minlength=interactions.vocabulary)
+    items = catalogue.to_bytes(interactions.names, clicks.tolist())
+    if len(items) > catalogue.MAX_BYTES:
+        raise DataError(
+            f"{data}: the ids of its {interactions.vocabulary - 1} items take {len(items)} bytes, more than the"
+            f" {catalogue.MAX_BYTES} of a checkpoint; leave rare ones out with --min-item-clicks, or shorten the ids"
+        )
+    return items
 
 
 def _architecture(request: Request, spec: ModelSpec, interactions: Interactions) -> dict[str, int | str]:

@@ -15,6 +15,7 @@ import torch
 from models import checkpoint
 from models.checkpoint import CheckpointError
 from models.scn.programs import SPEC, build
+from safeio import catalogue
 from safeio.errors import OutputError
 
 ARCHITECTURE = {"vocabulary": 50, "dimension": 8, "heads": 2, "mini_batch": 4}
@@ -59,6 +60,12 @@ def save_config(folder, **changes):
 
 def save_golden(folder, **changes):
     np.savez(folder / "golden.npz", **{**golden(), **changes})
+
+
+def save_items(folder, vocabulary, **renamed):
+    ids = [f"a{row}" for row in range(vocabulary)]
+    items = catalogue.to_bytes([renamed.get(item, item) for item in ids], range(vocabulary))
+    (folder / "items.tsv").write_bytes(items)
 
 
 def zip_member(folder, name, header):
@@ -187,6 +194,12 @@ DAMAGE = {
         "candidate_ids must be within",
     ),
     "twice": (lambda f: save_golden(f, candidate_ids=np.ones((3, 5), np.int32)), "distinct within a case"),
+    "ids of a smaller table": (lambda f: save_items(f, 49), "items.tsv lists 48 items, and the model has 49"),
+    "one id twice": (
+        lambda f: save_items(f, 50, a7="a3"),
+        "items.tsv gives the id 'a3' to two items, in lines 4 and 8; train again",
+    ),
+    "no catalogue": (lambda f: (f / "items.tsv").write_text("id\n"), "items.tsv is no catalogue"),
     "endless score": (lambda f: save_golden(f, scores=np.full((3, 5), np.inf, np.float32)), "scores must be finite"),
 }
 
@@ -221,10 +234,12 @@ def test_a_checkpoint_comes_back_as_it_was_and_its_hash_follows_every_file(folde
         lambda: save_config(folder, metrics={"a": 1}),
         lambda: save_golden(folder),
         lambda: save_state(folder),
+        lambda: save_items(folder, 50),
     ):
         change()
         hashes.add(checkpoint.read(folder).sha256)
-    assert len(hashes) >= 3
+    assert len(hashes) >= 4
+    assert (first.items, checkpoint.read(folder).items[3]) == (None, "a3")
 
 
 def test_half_precision_on_disk_becomes_single_in_memory(folder):
@@ -288,8 +303,9 @@ def test_what_is_no_checkpoint_is_not_replaced(place, words, folder, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "golden.npz"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "golden.npz", "items.tsv"])
 def test_links_in_a_checkpoint_are_not_followed(folder, name, tmp_path):
+    save_items(folder, 50)
     (folder / name).rename(tmp_path / "there")
     (folder / name).symlink_to(tmp_path / "there")
     with pytest.raises(CheckpointError, match="links are not followed"):

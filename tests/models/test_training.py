@@ -72,6 +72,29 @@ def test_training_starts_from_weights_of_the_spread_that_is_asked_for(model, cli
     assert not saved.state["items.weight"][0].any()
 
 
+def test_ids_stay_what_the_file_says(tmp_path, train):
+    rng = np.random.default_rng(0)
+    strange = ["01", "1", "001", "1_0", "a, b", 'say ""x""', "Käse 🧀", "\\t", *(f"i{n}" for n in range(300))]
+    rows = [("user", "item", "time")]
+    rows += [(user, strange[n], time) for user in range(40) for time, n in enumerate(rng.permutation(308)[:9])]
+    rows += [(40, name, time) for time, name in enumerate(strange[:8])]
+    lines = [f'{user},"{name}",{time}' if time != "time" else "user_id,item_id,time" for user, name, time in rows]
+    (tmp_path / "clicks.csv").write_text("\n".join(lines))
+    result = train(tmp_path / "clicks.csv", tmp_path / "scn", model="din")
+    assert result.code == 0, result.err
+    saved = checkpoint.read(tmp_path / "scn")
+    assert saved.items[0] == ""
+    clicked = [name.replace('""', '"') for _, name, _ in rows[1:]]
+    assert sorted(saved.items[1:]) == sorted(set(clicked))
+    last = [name for user, name, time in rows[1:] if user == 7][-3:-1]
+    history = next(
+        row[row != 0] for row in saved.golden["item_ids"] if [saved.items[i] for i in row[row != 0]][-2:] == last
+    )
+    assert len(history)  # what a golden history is called is what its user clicked, in that order
+    listed = dict(line.split("\t")[1:] for line in saved.items_file.decode().splitlines()[1:])
+    assert int(listed["1_0"]) == clicked.count("1_0")
+
+
 def test_forward_ofa_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path, cocorr_train):
     options = ["--epochs", "1", "--batch-size", "256", "--history", "6", "--targets-per-user", "4", "--seed", "2"]
     folders = [tmp_path / name / "ofa" for name in "ab"]
