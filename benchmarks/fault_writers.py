@@ -141,7 +141,7 @@ def _arrays(path: Path) -> object:
 
 EXPORT = Writer(
     "export",
-    ("cocorr-export", MODEL, "--target", "onnx", "--checkpoint", "in/ck", "--output", "out"),
+    ("cocorr-export", MODEL, "--target", "onnx", "--checkpoint", "in/ck", "--output", "out", "--force"),
     {"in/ck": "checkpoint"},
     f"out/{MODEL}/rerank/generic/onnx",
     "other-onnx",

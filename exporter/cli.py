@@ -57,6 +57,7 @@ def _argument(name: str, text: str) -> Any:
 Over = Annotated[
     str, typer.Option("--connection", help="host, emulator, or the device profile (name or file) whose device runs it.")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace another artifact that stands at the place.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
@@ -112,7 +113,7 @@ def _add_export(model: str) -> None:
         output: Annotated[Path, _option("Folder for the artifacts.")] = Path("artifacts"),
         history: Annotated[
             str | None,
-            typer.Option(help="Whose sub-network: a user's item ids (3,17,5), oldest first, or a text file of them."),
+            typer.Option(help="Whose sub-network: a user's item ids, oldest first, as CSV, or a text file of them."),
         ] = None,
         structure: Annotated[
             str | None, typer.Option(help="Which blocks run, one digit for each (101101); the default is the user's.")
@@ -124,6 +125,7 @@ def _add_export(model: str) -> None:
         untrained: Annotated[
             bool, typer.Option("--untrained", help="Draw the weights: costs and parity of an architecture.")
         ] = False,
+        force: Force = False,
         as_json: Json = False,
     ) -> None:
         request = pipeline.ExportRequest(
@@ -140,6 +142,7 @@ def _add_export(model: str) -> None:
             output=output,
             profile=profile,
             precision=precision,
+            force=force,
         )
         results = pipeline.export(request, _progress)
         documents = [result.to_json() for result in results]
@@ -194,10 +197,11 @@ def swap(
     artifact: Annotated[Path, _argument("ARTIFACT", "The folder of an artifact whose weights come from outside.")],
     package: Annotated[Path, _argument("PACKAGE", "The weights of a user: a package from the mapper (safetensors).")],
     output: Annotated[Path, _option("The folder of the new artifact.")],
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Give an artifact the weights of another user with the same structure; nothing is lowered again."""
-    result = pipeline.swap(artifact, package, output, _progress)
+    result = pipeline.swap(artifact, package, output, _progress, force)
     _finish([result], result.to_json(), as_json)
 
 

@@ -33,7 +33,7 @@ MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20, ITEMS: catalog
 MAX_GOLDEN_BYTES = 64 << 20
 _ADVICE = "choose another folder for the checkpoint"
 _MAX_AXES = 8
-MAX_VOCABULARY = 10_000_000
+MAX_VOCABULARY = catalogue.MAX_ROWS
 MAX_SIZE = 4096
 NAMES = ("backbone", "method")
 """The parts of an architecture that are words; all others are whole numbers."""

@@ -9,6 +9,8 @@ MODELS: dict[str, str] = {
     "ofa": "models.forward_ofa.programs",
     **{name: f"models.baselines.{name}" for name in ("din", "gru4rec", "sasrec", "bert4rec", "mamba4rec")},
 }
+DEFAULT_PROGRAMS: dict[str, str] = {**dict.fromkeys(MODELS, "rerank"), "ofa": "subnet"}
+"""What each SPEC says of its default program, for whoever must know it before torch is imported."""
 
 
 def load_spec(name: str) -> ModelSpec:

@@ -12,6 +12,7 @@ from safeio.files import UnreadableError
 
 FILE = "items.tsv"
 MAX_BYTES = 512 << 20
+MAX_ROWS = 10_000_000
 MAX_ID = 1 << 14
 """Characters of an id, as many as training reads of one."""
 _HEADER = "row\tid\tclicks"

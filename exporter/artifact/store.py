@@ -16,12 +16,12 @@ import numpy as np
 from exporter.artifact.manifest import File, Manifest, ManifestError, from_json
 from exporter.core.errors import ArtifactError, OutputError
 from exporter.core.types import Arrays
-from safeio import files, locks, npz, places, strict_json
+from safeio import catalogue, files, locks, npz, places, strict_json
 from safeio import staging as placing
 from safeio.places import MANIFEST, MAX_MANIFEST_BYTES
 
 GOLDEN = "golden.npz"
-_NOT_SHIPPED = {MANIFEST, GOLDEN}
+_NOT_SHIPPED = {MANIFEST, GOLDEN, catalogue.FILE}
 
 _MAX_GOLDEN_BYTES = 1 << 30
 _OTHER_OUTPUT = "choose another --output"
@@ -55,7 +55,10 @@ def list_files(folder: Path) -> tuple[File, ...]:
 
 
 def shipped_bytes(folder: Path) -> int:
-    """Return the bytes of what goes to the device: all files but those that only describe and judge the artifact."""
+    """Return the bytes of what the runtime loads: all files but those that only describe and judge the artifact.
+
+    The ids of the catalogue are no part of the model: how an app keeps its own is its affair.
+    """
     rows = [(PurePosixPath(name).name, status) for name, status in files.tree(folder)]
     return sum(status.st_size for name, status in rows if stat.S_ISREG(status.st_mode) and name not in _NOT_SHIPPED)
 

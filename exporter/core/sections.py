@@ -257,13 +257,17 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which blocks run, a digit each, what the controller chose and said, and which were left out to fit."""
+    """Which blocks run, a digit each, what the controller chose and said, and which were left out to fit.
+
+    `history` has the rows of the items for whose clicks it was chosen; None where that is not known, as after a swap.
+    """
 
     structure: Annotated[str, Field(max_length=64)]
     chosen: str | None
     logits: tuple[Number, ...]
     left_out: tuple[Count, ...]
     agreement_with_chosen: Agreement | None
+    history: tuple[Count, ...] | None = None
 
 
 @dataclass(frozen=True)

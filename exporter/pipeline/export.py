@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
-from exporter.pipeline import budgets, lengths
+from exporter.pipeline import budgets, lengths, places
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
-from models.zoo import MODELS
+from models.zoo import DEFAULT_PROGRAMS, MODELS
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
@@ -53,6 +53,7 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
 
     connect(*profile.connection.chosen()).check()
     store.check_output(request.output)
+    _check_places(request, profile, lowerings)
 
     report("loading the checkpoint")
     from exporter.pipeline import source as sources
@@ -61,7 +62,9 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     report(f"capturing {model}/{source.program.name}")
     jobs = [_Job(request.output, source, profile, lowering, report) for lowering in lowerings]
     for job in jobs:
-        store.check_place(job.place)
+        places.check(job.place, job.facts, request.force)
+    if request.choice.history is not None and (note := sources.items_of(source.checkpoint).note) is not None:
+        report(note)
     results: list[Result | Refusal] = []
     for job in jobs:
         try:
@@ -69,6 +72,30 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
         except LoweringError as error:
             results.append(Refusal(model, source.program.name, job.lowering.target, str(error)))
     return results
+
+
+def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "list[lengths.Lowering]") -> None:
+    """Check all places against what is known before torch is imported; what is not, once the checkpoint is read."""
+    choice = request.choice
+    program = choice.program or DEFAULT_PROGRAMS.get(choice.model)
+    if program is None or not program.isidentifier():
+        return
+    program = f"{program}_cached" if choice.embeddings == "cached" else program
+    for lowering in lowerings:
+        facts = {
+            "precision": lowering.precision,
+            "options": dict(lowering.options),
+            "trained": not choice.untrained,
+            "structure": choice.structure,
+            "history length": profile.history_length,
+            "candidates": profile.candidates,
+        }
+        places.check(_place(request.output, choice.model, program, profile, lowering), facts, request.force)
+
+
+def _place(output: Path, model: str, program: str, profile: "DeviceProfile", lowering: lengths.Lowering) -> Path:
+    """Return the folder that an artifact will be."""
+    return output / model / program / profile.name / lowering.target
 
 
 @dataclass(frozen=True)
@@ -84,8 +111,26 @@ class _Job:
     @property
     def place(self) -> Path:
         """Return the folder that the artifact will be."""
-        checkpoint, program = self.source.checkpoint, self.source.program
-        return self.output / checkpoint.model / program.name / self.profile.name / self.lowering.target
+        model, program = self.source.checkpoint.model, self.source.program.name
+        return _place(self.output, model, program, self.profile, self.lowering)
+
+    @property
+    def facts(self) -> places.Facts:
+        """Return what tells this artifact from others at its place."""
+        checkpoint, selection = self.source.checkpoint, self.source.selection
+        return {
+            "model": checkpoint.model,
+            "program": self.source.program.name,
+            "target": self.lowering.target,
+            "precision": self.lowering.precision,
+            "options": dict(self.lowering.options),
+            "trained": checkpoint.sha256 is not None,
+            "checkpoint": checkpoint.sha256,
+            "structure": None if selection is None else _digits(selection.structure),
+            "history": None if selection is None else list(selection.history),
+            "history length": checkpoint.history_length,
+            "candidates": checkpoint.golden["candidate_ids"].shape[1],
+        }
 
     def run(self) -> "Result":
         """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""
@@ -127,12 +172,15 @@ class _Job:
             logits=tuple(source.selection.logits),
             left_out=tuple(left_out),
             agreement_with_chosen=agreement,
+            history=tuple(self.source.selection.history),
         )
 
     def _make(self, source: "Source", folder: Path) -> "Manifest":
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
         from exporter.artifact import store
         from exporter.targets import reading
+        from safeio import catalogue
+        from safeio.files import write_new
 
         target = TARGETS[self.lowering.target]
         captured = self.lowering.captured(source)
@@ -142,6 +190,8 @@ class _Job:
         data = None if source.external is None else lowered.data
         _write_weights(source, data, folder)
         store.write_golden(folder, source.inputs, source.outputs)
+        if source.checkpoint.items_file is not None:
+            write_new(folder / catalogue.FILE, source.checkpoint.items_file)
         return self._judged(source, captured, lowered, model_file, data)
 
     def _judged(

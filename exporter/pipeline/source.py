@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
 from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, TensorSpec
 from exporter.pipeline import cases
-from exporter.pipeline.request import ProgramChoice, read_history
+from exporter.pipeline.ids import Items
+from exporter.pipeline.request import ProgramChoice
 from models.zoo import load_spec
 
 if TYPE_CHECKING:
@@ -203,8 +204,8 @@ def load(choice: ProgramChoice, history_length: int | None = None, candidates: i
         raise BadInputError(f"{option} chooses a sub-network, and {choice.model} has only one network; leave it out")
     if choice.untrained and choice.checkpoint is not None:
         raise BadInputError("--untrained draws weights and --checkpoint has some; leave one of the two out")
-    history = None if choice.history is None else read_history(choice.history)
     model, checkpoint = _load_model(choice, spec, history_length, candidates)
+    history = None if choice.history is None else items_of(checkpoint).rows("--history", choice.history)
     try:
         selection = _selection(choice, spec, program, model, checkpoint, history)
         source = Source(model, program, cases.cut(checkpoint, history_length, candidates), selection)
@@ -212,6 +213,12 @@ def load(choice: ProgramChoice, history_length: int | None = None, candidates: i
     except ValueError as error:
         raise BadInputError(str(error)) from error
     return source
+
+
+def items_of(checkpoint: "Checkpoint") -> Items:
+    """Return what the items of a checkpoint are called."""
+    owner = "an untrained model" if checkpoint.sha256 is None else f"checkpoint {checkpoint.folder}"
+    return Items(owner, checkpoint.items, int(checkpoint.architecture["vocabulary"]))
 
 
 def _load_model(

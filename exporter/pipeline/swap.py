@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
 from exporter.core.types import ExternalWeights
+from exporter.pipeline import places
 from exporter.pipeline.export import Report
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.parity import judge_golden
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
     from exporter.core.sections import External
 
 
-def swap(folder: Path, package_file: Path, output: Path, report: Report) -> "Result":
+def swap(folder: Path, package_file: Path, output: Path, report: Report, force: bool = False) -> "Result":
     """Write at `output` the artifact in `folder` with a weights package in place of its own weights, and judge it.
 
     Nothing is lowered again. Raises BadInputError where the artifact takes no weights from outside, where it is not as
-    it was exported, and where the package is damaged or for another sub-network.
+    it was exported, and where the package is damaged or for another sub-network; OutputError where another artifact
+    stands at `output`, unless `force` is given.
     """
     from exporter.artifact import store, weights
     from exporter.artifact.results import Result
@@ -29,6 +31,11 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> "Res
     if external is None:
         program = opened.manifest.program
         raise BadInputError(f"{folder}: {program} has its weights inside; export its form subnet_external")
+    selection = opened.manifest.selection
+    if selection is not None:  # whose weights the package has is not known
+        selection = replace(selection, history=None)
+    manifest = replace(opened.manifest, selection=selection)
+    places.check(output, places.facts_of(manifest), force)
     report("comparing the files with the manifest")
     require_unchanged(opened)
     package = ExternalWeights(weights.read(package_file, external.shapes, external.metadata), external.metadata)
@@ -36,7 +43,7 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report) -> "Res
         report("writing the weights")
         store.copy_listed(opened, new)
         _replace_weights(new, external, package)
-        manifest = replace(opened.manifest, files=store.list_files(new))
+        manifest = replace(manifest, files=store.list_files(new))
         manifest = replace(manifest, parity=judge_golden(new, manifest, report))
         store.write_manifest(new, manifest)
     return Result(manifest, str(output))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from models.untrained import untrained
-from models.zoo import MODELS, load_spec
+from models.zoo import DEFAULT_PROGRAMS, MODELS, load_spec
 
 # Table 4 of CoCorrRec before its batch of 1,024: multiply-accumulates that hooks on modules see, per token
 PER_TOKEN = {
@@ -69,3 +69,7 @@ def test_what_is_built_without_a_selection_is_what_says_that_it_needs_none(name)
         else:
             assert isinstance(program.build(model, None), nn.Module)
             assert list(program.cases(model, checkpoint.golden, None)) == [spec.name for spec in program.inputs]
+
+
+def test_the_default_programs_are_known_without_torch() -> None:
+    assert {name: load_spec(name).default_program for name in MODELS} == DEFAULT_PROGRAMS

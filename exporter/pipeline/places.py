@@ -1,0 +1,61 @@
+"""Which artifact stands at a place: one that differs from what is made now is not replaced, unless that is asked for.
+
+Precision, structure, checkpoint and options of the target are no part of an artifact's path. They are in its manifest,
+where they are compared; so paths stay short, and the same export again replaces its own artifact.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.core.errors import ArtifactError, OutputError
+
+if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
+
+Facts = Mapping[str, object]
+"""What tells artifacts at one place apart, by its name in messages; None: not known, and not compared."""
+
+_SHOWN_LETTERS = 40
+
+
+def check(place: Path, facts: Facts, force: bool) -> None:
+    """Raise OutputError where an artifact cannot be put at `place`, or would replace one with other facts."""
+    from exporter.artifact import store
+
+    store.check_place(place)
+    if force:
+        return
+    try:
+        held = facts_of(store.read_manifest(place))
+    except ArtifactError:
+        return  # none is there, or a damaged one, of which its own message says that it is to be exported again
+    differing = [name for name, value in facts.items() if None not in (value, held[name]) and value != held[name]]
+    if differing:
+        differences = ", ".join(f"{name} {_shown(held[name])} and not {_shown(facts[name])}" for name in differing)
+        raise OutputError(
+            f"{place} holds another artifact: {differences}; choose another --output, or replace it with --force"
+        )
+
+
+def facts_of(manifest: "Manifest") -> dict[str, object]:
+    """Return the facts of an artifact."""
+    selection, source = manifest.selection, manifest.source
+    return {
+        "model": manifest.model,
+        "program": manifest.program,
+        "target": manifest.target,
+        "precision": manifest.precision,
+        "options": dict(manifest.options),
+        "trained": not source.untrained,
+        "checkpoint": source.checkpoint_sha256,
+        "structure": None if selection is None else selection.chosen,
+        "history": None if selection is None or selection.history is None else list(selection.history),
+        "history length": manifest.history_length,
+        "candidates": manifest.candidates,
+    }
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
