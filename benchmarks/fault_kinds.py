@@ -24,18 +24,8 @@ _CHECKPOINT = (
 )
 _EXPORT = ("cocorr-export", MODEL, "--target", "onnx", "--checkpoint", "ck", "--output", "out")
 _OWN = ("cocorr-export", MODEL, "--target", "onnx", "--checkpoint", "none", "--profile", "own.yaml", "--output", "out")
-_HISTORY = (
-    "cocorr-export",
-    "ofa",
-    "--target",
-    "onnx",
-    "--checkpoint",
-    "none",
-    "--history",
-    "history.txt",
-    "--output",
-    "out",
-)
+_RANK = ("cocorr-export", "rank", "artifact", "--history", "3,17,5", "--candidates", "1,2,3")
+_HISTORY = ("cocorr-export", "rank", "artifact", "--history", "history.txt", "--candidates", "1,2,3")
 _RESUME = ("cocorr-train", MODEL, "--data", "clicks.csv", "--output", "out/ck", "--epochs", "2", *TRAINING)
 
 _PACKAGE = {"model.mlpackage": "coreml/model.mlpackage", "inputs.npz": "inputs/inputs.npz"}
@@ -118,7 +108,11 @@ INPUTS: tuple[Input, ...] = (
         {"artifact": "external", "package.safetensors": "package/weights.safetensors"}, (_SWAP,), HEAVY,
     ),
     _of_text("device-profile", 1000, "own.yaml", mutations.yaml_document, _OWN),
-    _of_text("history", 100, "history.txt", mutations.damage, _HISTORY),
+    Input(
+        "history", 100, ("history.txt",), mutations.damage,
+        {"artifact": "onnx", "history.txt": "profiles/history.txt"}, (_HISTORY,), HEAVY,
+    ),
+    _of_artifact("items", 300, "items.tsv", mutations.lines_of_text, "onnx", (_RANK,)),
     _of_model("profile", 300, "onnx", _PROFILE),
     _of_model("profile", 300, "tflite", _PROFILE),
     _of_model("profile", 200, "coreml", _PROFILE),
@@ -128,6 +122,7 @@ INPUTS: tuple[Input, ...] = (
     _of_checkpoint("weights", 450, "model.safetensors", formats.safetensors),
     _of_checkpoint("config", 500, "config.json", mutations.json_document),
     _of_checkpoint("checkpoint-golden", 400, "golden.npz", formats.npz),
+    _of_checkpoint("checkpoint-items", 200, "items.tsv", mutations.lines_of_text),
     Input(
         "resume", 400, ("out/ck.resume",), formats.safetensors,
         {"clicks.csv": "clicks/clicks.csv", "out/ck.resume": "progress/ck.resume"},

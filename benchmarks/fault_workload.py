@@ -196,7 +196,7 @@ from models.training.cli import main; main()
 def _profiles(_: Workload, folder: Path) -> None:
     (folder / "own.yaml").write_text(PROFILE)
     (folder / "longer.yaml").write_text("name: longer\nextends: generic\nhistory_length: 1500\n")
-    (folder / "history.txt").write_text("3,17,5\n8 9\n")
+    (folder / "history.txt").write_text("3\n17\n5\n8\n9\n")
 
 
 _PARTS: dict[str, Callable[[Workload, Path], None]] = {

@@ -205,6 +205,27 @@ def swap(
     _finish([result], result.to_json(), as_json)
 
 
+@app.command("rank")
+def rank(
+    artifact: Annotated[Path, _argument("ARTIFACT", "The folder of an exported artifact.")],
+    history: Annotated[str, typer.Option(help="A user's item ids, oldest first, as CSV, or a text file of them.")],
+    candidates: Annotated[
+        str | None, typer.Option(help="The ids to rank, as CSV, or a text file of them; the default is all items.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many of them to show.")] = 10,
+    connection: Over = "host",
+    as_json: Json = False,
+) -> None:
+    """Rank items of the catalogue for a user's history, computed by the artifact in its own runtime."""
+    ranking = pipeline.rank(pipeline.RankRequest(artifact, history, candidates, top, connection), _progress)
+    if as_json:
+        typer.echo(json.dumps(ranking.to_json(), indent=2, allow_nan=False))
+    else:
+        from exporter.report.console import print_ranking
+
+        print_ranking(ranking)
+
+
 @app.command("run")
 def run(
     package: Annotated[Path, _argument("PACKAGE", "Any Core ML program, an .mlpackage.")],

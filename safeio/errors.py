@@ -27,8 +27,13 @@ def has_controls(text: str) -> bool:
     return any(sign < " " or "\x7f" <= sign <= "\x9f" or "\ud800" <= sign <= "\udfff" for sign in text)
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes for what does not print, so that it cannot steer a terminal."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def one_line(message: str) -> str:
     """Return words as one line of at most 1,000 characters, with escapes for what does not print."""
     line = " ".join(message[: 8 * MAX_MESSAGE].split())
-    plain = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+    plain = printable(line)
     return plain if len(plain) <= MAX_MESSAGE else f"{plain[:MAX_MESSAGE]}..."

@@ -86,6 +86,22 @@ def test_the_data_file_of_onnx_is_the_package_of_the_cloud(
     assert weights.from_bytes(again, shapes, document["external"]["metadata"], "it").keys() == shapes.keys()
 
 
+@pytest.mark.parametrize("target", ["onnx", "tflite"])  # a data file, and inputs of the call
+def test_what_ranks_has_the_weights_that_ship(
+    target: str, externals: dict[str, dict], small_ofa_model: Supernet, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clicks = externals[target]["selection"]["history"]
+    words = ("--history", ",".join(map(str, clicks)), "--top", "299", "--json")
+    ended = run_here(capfd, "rank", externals[target]["artifact"], *words)
+    assert ended.code == 0, ended.err
+    history = np.zeros((1, tiny_ofa.LENGTH), np.int32)
+    history[0, : len(clicks)] = clicks
+    expected = tiny_ofa.scores(small_ofa_model, history, np.arange(1, 300, dtype=np.int32)[None])[0, 0]
+    ranked = ended.document["ranking"]
+    np.testing.assert_allclose([item["score"] for item in ranked], np.sort(expected)[::-1], atol=1e-4)
+    assert [item["row"] for item in ranked[:10]] == (np.argsort(-expected)[:10] + 1).tolist()
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_each_package_gives_its_own_users_scores(
     target: str,
@@ -107,12 +123,17 @@ def test_each_package_gives_its_own_users_scores(
         weights_package.write(file, small_ofa_model.backbone, selection.structure, own)
         ended = run_here(capfd, "swap", artifact, file, "--output", tmp_path / f"{user}", "--json")
         assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+        assert ended.document["selection"]["history"] is None  # a package does not say whose it is
         assert store.changed_file(tmp_path / f"{user}", store.read_manifest(tmp_path / f"{user}").files) is None
         found.append(_scores_in_place(tmp_path / f"{user}", users, 2))
     expected = tiny_ofa.scores(small_ofa_model, users["item_ids"][2:3], users["candidate_ids"][2:3])
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-4)
     assert np.abs(found[1] - expected).max() > 1e-2  # the other's weights say something else about this user
     assert before == {path.relative_to(artifact): path.read_bytes() for path in artifact.rglob("*") if path.is_file()}
+    manifest = tmp_path / "2" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "precision": "fp16"}))
+    ended = run_here(capfd, "swap", artifact, file, "--output", tmp_path / "2")
+    assert (ended.code, "precision fp16 and not fp32; choose another" in ended.error_line()) == (2, True)
 
 
 def _scores_in_place(artifact: Path, users: dict[str, np.ndarray], user: int) -> np.ndarray:

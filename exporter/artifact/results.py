@@ -1,7 +1,7 @@
 """What a command says of an artifact: its manifest and where it lies, with what only this command knows."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from exporter.artifact.manifest import Manifest, as_json
 from exporter.core.sections import Comparison
@@ -55,3 +55,48 @@ class Refusal:
     def to_json(self) -> dict[str, Any]:
         """Return the document that `--json` prints in an artifact's place."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate: its id as users know it, its row of the item table, and its score."""
+
+    id: str
+    row: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best of some candidates for a history, the best first.
+
+    `ids` says whether ids are those of the data or rows. `history` are the clicks that the program saw, oldest first;
+    so many older ones were left out. `candidates` were scored in all, on the machine that `executed_on` names.
+    `unsettled` is as in a parity section.
+    """
+
+    place: str
+    manifest: Manifest
+    ids: Literal["raw", "rows"]
+    history: tuple[str, ...]
+    left_out: int
+    candidates: int
+    executed_on: str
+    unsettled: tuple[str, ...]
+    ranked: tuple[Ranked, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints."""
+        made = {name: getattr(self.manifest, name) for name in ("model", "program", "target", "precision")}
+        return {
+            "schema_version": 1,
+            "artifact": self.place,
+            **made,
+            "executed_on": self.executed_on,
+            "unsettled": list(self.unsettled),
+            "ids": self.ids,
+            "history": list(self.history),
+            "left_out": self.left_out,
+            "candidates": self.candidates,
+            "ranking": [asdict(item) for item in self.ranked],
+        }

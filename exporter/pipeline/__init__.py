@@ -7,6 +7,7 @@ from exporter.pipeline.export import export
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
 from exporter.pipeline.parity import parity
 from exporter.pipeline.profile import ProfileRequest, profile
+from exporter.pipeline.rank import RankRequest, rank
 from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
 from exporter.pipeline.request import Embeddings, ExportRequest, ProgramChoice
 from exporter.pipeline.run import run_package
@@ -18,6 +19,7 @@ __all__ = [
     "Listing",
     "ProfileRequest",
     "ProgramChoice",
+    "RankRequest",
     "clean_device",
     "doctor",
     "export",
@@ -26,6 +28,7 @@ __all__ = [
     "model_names",
     "parity",
     "profile",
+    "rank",
     "remove_emulator",
     "run_package",
     "swap",

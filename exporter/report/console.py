@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.artifact.manifest import Manifest
-from exporter.artifact.results import Refusal, Result
+from exporter.artifact.results import Ranking, Refusal, Result
 from exporter.core.types import Row
 from exporter.report.units import MISSING, bytes_, count
+from safeio.errors import printable
 
 Section = TypeVar("Section")
 
@@ -57,6 +58,23 @@ def print_rows(rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
     Console(file=sys.stdout, highlight=False, markup=False).print(table)
+
+
+def print_ranking(ranking: Ranking) -> None:
+    """Print ids with their scores, the best first; `--json` has the ids with what does not print in them."""
+    manifest, seen = ranking.manifest, len(ranking.history)
+    cut = f", of which the latest {seen} are seen" if ranking.left_out else ""
+    lines = [
+        f"{manifest.model}/{manifest.program}  {manifest.target}  {manifest.precision}",
+        f"{seen + ranking.left_out} clicks{cut}; {ranking.candidates} candidates; ran on {ranking.executed_on}",
+        f"{'rank':>4}  {'score':>12}  {'id' if ranking.ids == 'raw' else 'row'}",
+    ]
+    for place, item in enumerate(ranking.ranked, start=1):
+        lines.append(f"{place:>4}  {item.score:>12.6f}  {printable(item.id)}")
+    lines += [f"not settled: {choice}" for choice in ranking.unsettled]
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
 
 
 def _plain(value: object) -> str:

@@ -53,6 +53,7 @@ def test_every_file_that_is_read_has_a_kind() -> None:
     files = {Path(file).name for kind in INPUTS for file in kind.files}
     models = {"model.onnx", "model.pte", "model.tflite", "model.mlmodel", "weight.bin", "Manifest.json"}
     artifact = {"manifest.json", "golden.npz", "package.safetensors", "own.yaml", "history.txt", "inputs.npz"}
+    artifact |= {"items.tsv"}
     training = {
         "model.safetensors",
         "config.json",

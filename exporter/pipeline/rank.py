@@ -1,0 +1,167 @@
+"""`cocorr-export rank`: candidates in the order that an artifact gives them for a history, computed by its own runtime.
+
+Needs the artifact alone: neither the checkpoint nor torch, where the runtime does not.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.core.errors import ArtifactError, RuntimeFailureError, RuntimeMissingError
+from exporter.pipeline.export import Report
+from exporter.pipeline.ids import Items
+from exporter.pipeline.opening import open_known, require_unchanged
+from exporter.pipeline.reach import reach
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from exporter.artifact.manifest import Manifest
+    from exporter.artifact.results import Ranking
+    from exporter.artifact.store import Opened
+    from exporter.connections.running import Subject
+    from exporter.core.types import Arrays, RunResult
+
+_HISTORY, _CANDIDATES = "item_ids", "candidate_ids"
+_MOST_CALLS = 4096
+_MOST_BYTES = 64 << 20
+"""Of the inputs of one run: they are written into its folder, weights from outside once for every call."""
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """What `cocorr-export rank` was asked for: ids as `pipeline.ids` reads them; without candidates, all items.
+
+    `connection` is as in `pipeline.parity`.
+    """
+
+    artifact: Path
+    history: str
+    candidates: str | None = None
+    top: int = 10
+    connection: str = "host"
+
+
+def rank(request: RankRequest, report: Report) -> "Ranking":
+    """Return the best candidates with their scores, the best first, those of equal scores in the order given.
+
+    A history that is too long is cut to its latest clicks, a shorter one padded as in training. As many calls are made
+    as the candidates need. Raises BadInputError for unknown ids and for an artifact that does not rank, and
+    RuntimeMissingError or RuntimeFailureError where it gives no scores.
+    """
+    import numpy as np
+
+    from exporter.artifact.results import Ranked, Ranking
+    from exporter.pipeline.subjects import subject_of
+
+    way = reach(request.connection)
+    opened = open_known(request.artifact)
+    manifest = opened.manifest
+    length, count = _sizes(request.artifact, manifest)
+    report("comparing the files with the manifest")
+    require_unchanged(opened)
+    items = _items(request.artifact, opened)
+    if items.note is not None:
+        report(items.note)
+    clicks = items.rows("--history", request.history)
+    everything = range(1, items.vocabulary)
+    candidates = items.rows("--candidates", request.candidates) if request.candidates is not None else [*everything]
+    seen = clicks[-length:]
+    history = np.array([*seen, *[0] * (length - len(seen))], np.int32)
+    calls = -(-len(candidates) // count)
+    lists = np.zeros(calls * count, np.int32)
+    lists[: len(candidates)] = candidates
+    subject = subject_of(opened.folder, manifest, way)
+    report(f"running {calls} {'call' if calls == 1 else 'calls'} of {count} candidates")
+    scores, last = _scores(subject, opened, history, lists.reshape(calls, count))
+    order = np.argsort(-scores[: len(candidates)], kind="stable")[: request.top].tolist()
+    return Ranking(
+        place=str(request.artifact),
+        manifest=manifest,
+        ids=items.kind,
+        history=tuple(items.name(row) for row in seen),
+        left_out=len(clicks) - len(seen),
+        candidates=len(candidates),
+        executed_on=last.executed_on,
+        unsettled=last.unsettled,
+        ranked=tuple(Ranked(items.name(candidates[at]), candidates[at], float(scores[at])) for at in order),
+    )
+
+
+def _sizes(folder: Path, manifest: "Manifest") -> tuple[int, int]:
+    """Return how many clicks and candidates a call takes; raises ArtifactError for a program that does not rank."""
+    external = {tensor.name for tensor in (manifest.external.tensors if manifest.external else ())}
+    inputs = {tensor.name: tensor for tensor in manifest.inputs if tensor.name not in external}
+    outputs = {tensor.name: tensor for tensor in manifest.outputs}
+    ids = [inputs.get(name) for name in (_HISTORY, _CANDIDATES)]
+    ranking = None if manifest.ranking is None else outputs[manifest.ranking]
+    shapes = [tensor.shape for tensor in ids if tensor is not None and tensor.dtype == "int32"]
+    fits = len(inputs) == len(shapes) == 2 and all(len(shape) == 2 and shape[0] == 1 for shape in shapes)
+    if not fits or ranking is None or ranking.shape != shapes[1]:
+        raise ArtifactError(
+            f"{folder}: {manifest.model}/{manifest.program} takes {', '.join(inputs)}; rank is for programs that score"
+            f" {_CANDIDATES} for {_HISTORY} and take nothing else: export rerank, or of ofa subnet or subnet_external"
+        )
+    length, count = shapes[0][1], shapes[1][1]
+    if not 0 < 4 * (length + count) <= _MOST_BYTES or not length * count:
+        raise ArtifactError(f"{folder}: takes {length} clicks and {count} candidates, which is no list to rank")
+    return length, count
+
+
+def _items(folder: Path, opened: "Opened") -> Items:
+    """Return what the items of an artifact are called; raises ArtifactError."""
+    from safeio import catalogue, files
+
+    manifest = opened.manifest
+    vocabulary = manifest.source.architecture.get("vocabulary")
+    if not isinstance(vocabulary, int) or not 2 <= vocabulary <= catalogue.MAX_ROWS:
+        raise ArtifactError(
+            f"{folder}: the manifest does not say how many items there are; export it from a checkpoint"
+        )
+    if catalogue.FILE not in {file.path for file in manifest.files}:
+        return Items(str(folder), None, vocabulary)
+    path = opened.folder / catalogue.FILE
+    try:
+        names = catalogue.parse(files.read_file(path, catalogue.MAX_BYTES), vocabulary)
+    except files.UnreadableError as error:
+        raise ArtifactError(f"{path} {error}; export the artifact again") from error
+    return Items(str(folder), names, vocabulary)
+
+
+def _scores(
+    subject: "Subject", opened: "Opened", history: "np.ndarray", lists: "np.ndarray"
+) -> "tuple[np.ndarray, RunResult]":
+    """Return the scores of all candidates in `lists` [calls, C] for a history [N], and the last run."""
+    import numpy as np
+
+    from exporter.connections import running
+
+    manifest = opened.manifest
+    case = {**_own_weights(opened), _HISTORY: history[None]}
+    per_call = sum(array.nbytes for array in case.values()) + lists[0].nbytes
+    at_once = min(_MOST_CALLS, max(1, _MOST_BYTES // per_call))
+    scores = []
+    for start in range(0, len(lists), at_once):
+        part = lists[start : start + at_once, None]
+        cases = {name: np.broadcast_to(array, (len(part), *array.shape)) for name, array in case.items()}
+        cases[_CANDIDATES] = part
+        ran = running.run(subject, {spec.name: cases[spec.name] for spec in manifest.inputs}, warmup=0, iterations=0)
+        if ran.result is None:
+            failure = RuntimeMissingError if ran.verdict == "unverified" else RuntimeFailureError
+            raise failure(f"{opened.folder}: {ran.reason}")
+        last = ran.result
+        scores.append(last.outputs[str(manifest.ranking)].reshape(-1))
+    joined = np.concatenate(scores)
+    if not np.isfinite(joined).all():
+        raise RuntimeFailureError(f"{opened.folder}: gives scores that are not finite; check it with parity")
+    return joined, last
+
+
+def _own_weights(opened: "Opened") -> "Arrays":
+    """Return the weights that the program takes as inputs, those that ship beside it."""
+    from exporter.artifact import weights
+
+    external = opened.manifest.external
+    if external is None or external.data_file is not None:  # the runtime reads the file itself
+        return {}
+    return weights.beside(opened.folder, None, external.shapes, external.metadata)
