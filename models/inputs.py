@@ -4,17 +4,45 @@ import torch
 
 from models.spec import Arrays, InputSpec, ProgramSpec, Selection
 
-ITEM_IDS = InputSpec("item_ids", "int32", lambda _architecture, history, _candidates: (1, history))
-CANDIDATE_IDS = InputSpec("candidate_ids", "int32", lambda _architecture, _history, candidates: (1, candidates))
+UNKNOWN_ITEM = "a row that is not in the table (below 0, or past the last) counts as an item of which nothing is known"
+ITEM_IDS = InputSpec(
+    "item_ids",
+    "int32",
+    lambda _architecture, history, _candidates: (1, history),
+    meaning="the latest clicks as rows of the item table, oldest first; a shorter history is filled up with 0 on the"
+    f" right, a longer one keeps its latest clicks; {UNKNOWN_ITEM}, at its place in the history",
+    holds_items=True,
+)
+CANDIDATE_IDS = InputSpec(
+    "candidate_ids",
+    "int32",
+    lambda _architecture, _history, candidates: (1, candidates),
+    meaning="the items to score as rows of the item table, in any order; fill up a shorter list with 0 and leave those"
+    f" scores out; {UNKNOWN_ITEM}, and gets the score of such an item",
+    holds_items=True,
+)
+SCORES = (
+    "one number for each candidate, in the order of the candidates; the highest is the best, and only the order counts"
+)
 CACHED_EMBEDDINGS = (
     InputSpec(
-        "history_embeddings", "float32", lambda architecture, history, _candidates: (1, history, _width(architecture))
+        "history_embeddings",
+        "float32",
+        lambda architecture, history, _candidates: (1, history, _width(architecture)),
+        meaning="the item embeddings of the latest clicks, oldest first; rows of zeros fill up a shorter history on the"
+        " right, and stand for items that the device does not know",
     ),
-    InputSpec("history_length", "int32", lambda _architecture, _history, _candidates: (1, 1)),
+    InputSpec(
+        "history_length",
+        "int32",
+        lambda _architecture, _history, _candidates: (1, 1),
+        meaning="how many of the rows of history_embeddings are clicks, the padding not among them",
+    ),
     InputSpec(
         "candidate_embeddings",
         "float32",
         lambda architecture, _history, candidates: (1, candidates, _width(architecture)),
+        meaning="the embeddings of the items to score; fill up a shorter list with zeros and leave those scores out",
     ),
 )
 """What replaces both kinds of ids where no catalogue ships: embeddings, zero where padded, and the count of clicks."""
@@ -27,6 +55,7 @@ RERANK = ProgramSpec(
     outputs=("scores",),
     ranking="scores",
     build=lambda model, _selection=None: model,
+    output_meanings={"scores": SCORES},
 )
 """The model itself."""
 

@@ -13,11 +13,17 @@ Arrays = Mapping[str, "np.ndarray"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One int32 or float32 input of a program: its name and shape for a history length N and a candidate count C."""
+    """One int32 or float32 input of a program: its name and shape for a history length N and a candidate count C.
+
+    `meaning` tells the developer of an app what to put there; "" where nobody said so. With `holds_items` its numbers
+    are rows of the item table, for which an app has ids of its own.
+    """
 
     name: str
     dtype: Literal["int32", "float32"]
     shape: Callable[[Mapping[str, Any], int, int], tuple[int, ...]]
+    meaning: str = ""
+    holds_items: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ class ProgramSpec:
     other program is the same for all users.
     `sends` are outputs that go to the other side, device or cloud, and `receives` inputs that come from there.
     `state` names for an output the input that takes it with the next click; all such inputs are zero at the start.
+    `output_meanings` tells the developer of an app what outputs are, by their names.
     """
 
     name: str
@@ -100,6 +107,7 @@ class ProgramSpec:
     sends: tuple[str, ...] = ()
     receives: tuple[str, ...] = ()
     state: Mapping[str, str] = field(default_factory=dict)
+    output_meanings: Mapping[str, str] = field(default_factory=dict)
 
 
 def table_weights(architecture: Mapping[str, Any]) -> int:

@@ -7,10 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.inputs import CANDIDATE_IDS
+from models.inputs import CANDIDATE_IDS, SCORES, UNKNOWN_ITEM
 from models.spec import Arrays, InputSpec, ProgramSpec
 
-ITEM_ID = InputSpec("item_id", "int32", lambda _architecture, _history, _candidates: (1, 1))
+ITEM_ID = InputSpec(
+    "item_id",
+    "int32",
+    lambda _architecture, _history, _candidates: (1, 1),
+    meaning=f"the newest click as a row of the item table, one in each call; {UNKNOWN_ITEM}",
+    holds_items=True,
+)
 
 
 class Recurrent(Protocol):
@@ -36,6 +42,10 @@ def step_program(wrap: Callable[[nn.Module], Recurrent], state: Sequence[InputSp
         outputs=("scores", *following),
         state=following,
         ranking="scores",
+        output_meanings={
+            "scores": SCORES,
+            **{name: f"{spec.meaning}, after this click" for name, spec in zip(following, state, strict=True)},
+        },
         build=lambda model, _selection=None: wrap(model),
         cases=lambda model, golden, _selection=None: step_cases(wrap(model), golden, tuple(following.values())),
     )

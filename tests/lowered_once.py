@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def digest(target: str, captured: Captured, precision: str, options: Mapping[str
     exported, external = captured.exported, captured.external
     words = [target, precision, dict(options), captured.model, captured.program, str(exported)]
     words += [[repr(spec) for spec in (*captured.inputs, *captured.outputs)]]
-    words += [None if external is None else dict(external.metadata)]
+    words += [None if external is None else dict(external.metadata), asdict(captured.about)]
     known = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
     tensors = {**exported.state_dict, **exported.constants}
     arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}

@@ -41,7 +41,10 @@ def test_four_artifacts_pass(exported: Ended) -> None:
         assert (document["latency"]["p50_us"] is not None) == timed
         assert timed or document["latency"]["reason"]
         folder = Path(document["artifact"])
-        assert {path.name for path in folder.iterdir()} == {"manifest.json", "golden.npz", MODEL_FILES[target]}
+        assert {path.name for path in folder.iterdir()} == {
+            *("manifest.json", "golden.npz", "README.md", "example.json"),
+            MODEL_FILES[target],
+        }
         manifest = json.loads((folder / "manifest.json").read_text())
         assert {**manifest, "artifact": str(folder)} == document
 

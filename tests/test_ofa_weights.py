@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import card_code
 import numpy as np
 import pytest
 import safetensors.torch
@@ -44,6 +45,36 @@ def externals(small_ofa: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture(scope="module")
 def mapper(small_ofa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(tiny_ofa.export(small_ofa, tmp_path_factory.mktemp("mapper"), "mapper", "onnx")["onnx"]["artifact"])
+
+
+@pytest.mark.parametrize("target", ["onnx", "tflite"])
+def test_the_code_of_a_card_reads_the_weights_that_lie_beside(
+    target: str,
+    externals: dict[str, dict],
+    small_ofa_model: Supernet,
+    users: dict[str, np.ndarray],
+    shared_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Once as the runtime's own data file, once as inputs; the example has the cases of the weights that are there."""
+    artifact = shutil.copytree(externals[target]["artifact"], tmp_path / "artifact")
+    card_code.assert_as_expected(card_code.run_python(artifact), artifact)
+    card_code.assert_as_expected(card_code.run_javascript(artifact, card_code.packages(shared_folder)), artifact)
+    assert "`weights.safetensors` has" in (artifact / "README.md").read_text()
+    row = users["item_ids"][3]
+    selection = select(small_ofa_model, users, row[row != 0].tolist(), None)
+    weights_package.write(
+        tmp_path / "package",
+        small_ofa_model.backbone,
+        selection.structure,
+        selected_weights(small_ofa_model, selection),
+    )
+    ended = run_here(capfd, "swap", artifact, tmp_path / "package", "--output", tmp_path / "swapped", "--json")
+    assert (ended.code, {"run.py", "run.mjs"} <= set(ended.document["added_files"])) == (0, True), ended.err
+    swapped = [case["inputs"]["item_ids"][0] for case in card_code.example(tmp_path / "swapped")["cases"]]
+    assert swapped == [row.tolist()]
+    card_code.assert_as_expected(card_code.run_python(tmp_path / "swapped"), tmp_path / "swapped")
 
 
 def test_controller_passes_on_all_targets(controllers: dict[str, dict]) -> None:
@@ -124,7 +155,7 @@ def test_each_package_gives_its_own_users_scores(
         ended = run_here(capfd, "swap", artifact, file, "--output", tmp_path / f"{user}", "--json")
         assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
         assert ended.document["selection"]["history"] is None  # a package does not say whose it is
-        assert store.changed_file(tmp_path / f"{user}", store.read_manifest(tmp_path / f"{user}").files) is None
+        assert store.changed_file(tmp_path / f"{user}", store.read_manifest(tmp_path / f"{user}")) is None
         found.append(_scores_in_place(tmp_path / f"{user}", users, 2))
     expected = tiny_ofa.scores(small_ofa_model, users["item_ids"][2:3], users["candidate_ids"][2:3])
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-4)
@@ -269,7 +300,7 @@ def test_bad_packages(
     output = shutil.copytree(artifact, tmp_path / "earlier")
     ended = run_here(capfd, "swap", artifact, file, "--output", output)
     assert (ended.code, part in ended.error_line()) == (2, True), ended.err
-    assert store.changed_file(output, store.read_manifest(output).files) is None
+    assert store.changed_file(output, store.read_manifest(output)) is None
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -39,7 +39,7 @@ def test_everything_is_measured_and_lands_in_the_manifest(artifact: Path, capfd:
     assert document == {**manifest, "artifact": str(artifact)}
     after = store.read_manifest(artifact)
     assert (after.files, after.parity, after.inputs) == (before.files, before.parity, before.inputs)
-    assert store.changed_file(artifact, after.files) is None
+    assert store.changed_file(artifact, after) is None
     memory, latency = manifest["memory"], manifest["latency"]
     assert memory["embedding_bytes"] == 12_102 * 64 * 4
     parts = sum(memory[f"{part}_bytes"] for part in ("embedding", "body", "head"))

@@ -141,6 +141,7 @@ NAMES_A_TARGET = {
     "exporter/targets/executorch/__init__.py": 8,
     "exporter/targets/executorch/delegates.py": 3,
     "exporter/targets/executorch/options.py": 1,
+    "exporter/targets/executorch/snippets.py": 1,
 }
 
 

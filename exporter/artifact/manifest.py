@@ -19,6 +19,7 @@ from exporter.core.sections import (
     External,
     Flops,
     Growth,
+    Interface,
     Latency,
     Link,
     Memory,
@@ -39,8 +40,9 @@ SCHEMA_FILE = "manifest.schema.json"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 _WORDS_SHOWN = 60
-_LATER = ("flops", "memory", "latency", "budgets", "selection", "growth", "network")  # absent until they are known
-_NEVER_NULL = ("flops", "memory", "latency", "budgets")
+# absent until they are known
+_LATER = ("interface", "flops", "memory", "latency", "budgets", "selection", "growth", "network")
+_NEVER_NULL = ("interface", "flops", "memory", "latency", "budgets")
 
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -87,6 +89,7 @@ class Manifest:
     candidates: Sizes | None = None
     exchange: Exchange | None = None
     links: tuple[Link, ...] | None = None
+    interface: Interface | None = None
     source: Source
     parity: Parity
     flops: Flops | None = None
@@ -198,6 +201,13 @@ def _names_problem(manifest: Manifest) -> str | None:
     outputs = {tensor.name for tensor in manifest.outputs}
     if manifest.ranking is not None and manifest.ranking not in outputs:
         return f"'ranking' names {manifest.ranking!r}, which is no output"
+    if manifest.interface is not None:
+        for side, ports in (
+            (manifest.inputs, manifest.interface.inputs),
+            (manifest.outputs, manifest.interface.outputs),
+        ):
+            if [tensor.name for tensor in side] != [port.name for port in ports]:
+                return "'interface' does not name the inputs and outputs in their order"
     crossing = [*manifest.exchange.up, *manifest.exchange.down] if manifest.exchange else []
     stray = next((name for name in crossing if name not in names), None)
     return None if stray is None else f"'exchange' names {stray!r}, which is no tensor of the program"

@@ -14,13 +14,15 @@ _BUDGET_CODES = {True: 0, False: 1, None: 3}
 class Result:
     """An artifact as a command leaves it: `place` is its folder as the user named it.
 
-    `samples_us` are the raw times and `comparison` is with another artifact, where they were asked for.
+    `samples_us` are the raw times and `comparison` is with another artifact, where they were asked for. `added` are the
+    names of files in its folder that are no part of it and were left out.
     """
 
     manifest: Manifest
     place: str
     samples_us: tuple[float, ...] | None = None
     comparison: Comparison | None = None
+    added: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -33,12 +35,14 @@ class Result:
         return 1 if 1 in codes else max(codes)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document that `--json` prints: the manifest, `artifact`, and what was asked for."""
+        """Return the document that `--json` prints: the manifest, `artifact`, what was asked for, `added_files`."""
         document = {**self.manifest.to_json(), "artifact": self.place}
         if self.samples_us is not None:
             document["samples_us"] = list(self.samples_us)
         if self.comparison is not None:
             document["comparison"] = as_json(self.comparison)
+        if self.added:
+            document["added_files"] = list(self.added)
         return document
 
 

@@ -5,15 +5,19 @@ Links are never followed in an artifact, and nothing in it is read or copied tha
 
 import hashlib
 import json
+import mmap
+import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from exporter.artifact import weights
 from exporter.artifact.manifest import File, Manifest, ManifestError, from_json
+from exporter.core.calling import EXAMPLE, ITEMS
 from exporter.core.errors import ArtifactError, OutputError
 from exporter.core.types import Arrays
 from safeio import catalogue, files, locks, npz, places, strict_json
@@ -21,9 +25,12 @@ from safeio import staging as placing
 from safeio.places import MANIFEST, MAX_MANIFEST_BYTES
 
 GOLDEN = "golden.npz"
-_NOT_SHIPPED = {MANIFEST, GOLDEN, catalogue.FILE}
+README = "README.md"
+_NOT_SHIPPED = {MANIFEST, GOLDEN, README, EXAMPLE, ITEMS}
+_READ_BY_NAME = {GOLDEN, ITEMS, weights.FILE}
 
 _MAX_GOLDEN_BYTES = 1 << 30
+MOST_ITEMS = 10_000_000
 _OTHER_OUTPUT = "choose another --output"
 _COPY = "make it writable or copy the artifact elsewhere"
 _AGAIN = "export the artifact again"
@@ -59,7 +66,7 @@ def shipped_bytes(folder: Path) -> int:
 
     The ids of the catalogue are no part of the model: how an app keeps its own is its affair.
     """
-    rows = [(PurePosixPath(name).name, status) for name, status in files.tree(folder)]
+    rows = files.tree(folder)
     return sum(status.st_size for name, status in rows if stat.S_ISREG(status.st_mode) and name not in _NOT_SHIPPED)
 
 
@@ -160,12 +167,44 @@ def read_golden(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
     return sides["inputs"], sides["outputs"]
 
 
-def changed_file(folder: Path, listed_files: Iterable[File]) -> str | None:
-    """Return what differs between the files on disk and those that a manifest lists, or None where nothing does.
+def added_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of what a user put into an artifact's folder: what is there and not listed, links too.
 
-    A manifest that a killed command had not finished is not part of the artifact.
+    A manifest that a killed command had not finished is nobody's.
     """
-    listed = {entry.path: entry for entry in listed_files}
+    own = {MANIFEST, *(entry.path for entry in manifest.files)}
+    try:
+        rows = [(name, status.st_mode) for name, status in files.tree(folder)]
+    except OSError:
+        return ()
+    return tuple(
+        name
+        for name, mode in rows
+        if not (stat.S_ISDIR(mode) or name in own or (stat.S_ISREG(mode) and locks.is_unfinished(name, MANIFEST)))
+    )
+
+
+def read_items(folder: Path, manifest: Manifest) -> tuple[str, ...] | None:
+    """Return the raw id of each row of the item table, None where the artifact does not list them; ArtifactError."""
+    if ITEMS not in {entry.path for entry in manifest.files}:
+        return None
+    vocabulary = manifest.source.architecture.get("vocabulary")
+    try:
+        if not isinstance(vocabulary, int) or not 2 <= vocabulary <= MOST_ITEMS:
+            raise catalogue.CatalogueError("is there, and manifest.json does not say how many items there are")
+        return catalogue.parse(files.read_file(folder / ITEMS, catalogue.MAX_BYTES), vocabulary)
+    except files.UnreadableError as error:
+        raise ArtifactError(f"{folder / ITEMS} {error}; {_AGAIN}") from error
+
+
+def changed_file(folder: Path, manifest: Manifest, read_beside: Collection[str] = ()) -> str | None:
+    """Return what of an artifact is not as its manifest lists it, or None where all of it is.
+
+    Files that a user added are none of its business, unless they could be taken for a part: inside a folder of the
+    artifact's own, by a name that is read from an artifact (`read_beside` has those of its target), or by one that
+    stands in the model file, which may name data beside it.
+    """
+    listed = {entry.path: entry for entry in manifest.files}
     try:
         there = {name: status.st_mode for name, status in files.tree(folder)}
     except OSError as error:
@@ -181,12 +220,23 @@ def changed_file(folder: Path, listed_files: Iterable[File]) -> str | None:
                 return f"{name} is not the file that was exported (its SHA-256 differs from the manifest's)"
         except (OSError, files.UnreadableError) as error:
             return f"{name} {error}"
-    for name, mode in there.items():
-        if stat.S_ISDIR(mode) or name == MANIFEST or name in listed:
-            continue
-        if not (stat.S_ISREG(mode) and locks.is_unfinished(name, MANIFEST)):
-            return f"{name} is not in the manifest"
+    own_folders = {path.partition("/")[0] for path in listed if "/" in path}
+    for name in added_files(folder, manifest):
+        first, _, inside = name.partition("/")
+        if (inside and first in own_folders) or first in {*_READ_BY_NAME, *read_beside}:
+            return f"{name} is not in the manifest; take it out of the artifact"
+        if _stands_in(folder / manifest.model_file, PurePosixPath(name).name):
+            return f"{name} is not in the manifest, and the model file has its name in it; take it out of the artifact"
     return None
+
+
+def _stands_in(model_file: Path, name: str) -> bool:
+    """Say whether a file has the bytes of a name in it; a folder of files, and what cannot be read, has none."""
+    try:
+        with files.open_file(model_file) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(os.fsencode(name)) >= 0
+    except (files.UnreadableError, OSError, ValueError):  # ValueError: an empty file
+        return False
 
 
 def copy_listed(opened: Opened, to: Path) -> None:

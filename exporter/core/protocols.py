@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from exporter.core.calling import Calling, Snippet
 from exporter.core.types import (
     Captured,
     DeviceRuntime,
@@ -25,7 +26,8 @@ class Target(Protocol):
 
     `options` are the target's part of a validated profile; `packages` are what `extra` installs and lowering imports,
     each with the name of its distribution; `external_weights` is the form in which `lower` wants weights that stay
-    outside the program; `system` is the only one that has the runtime, as sys.platform names it, or None.
+    outside the program; `system` is the only one that has the runtime, as sys.platform names it, or None. `read_beside`
+    names the files that its reader or its runtime looks for beside the model file.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Target(Protocol):
     external_weights: Literal["inputs", "parameters"]
     system: str | None
     runtime: DeviceRuntime
+    read_beside: tuple[str, ...]
 
     def options_model(self) -> "type[BaseModel]":
         """Return the schema of its options in a profile; its module imports pydantic, so it is imported here."""
@@ -47,6 +50,9 @@ class Target(Protocol):
 
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write the model file into `folder` and return its path; raises LoweringError."""
+
+    def snippets(self, call: Calling) -> tuple[Snippet, ...]:
+        """Return code that calls one program, in each language that its runtime has; the names in it are plain."""
 
     def read(self, model_file: Path) -> Lowered:
         """Read what the artifact's own file says, with the vendor's reader, which raises what it likes or never ends.

@@ -62,6 +62,30 @@ class External:
         return {tensor.name: tensor.shape for tensor in self.tensors}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """How an app meets one input or output: `position`, `own_name` and `listed_at` as in core.types.Place.
+
+    `meaning` is "" where nobody stated it; with `holds_items` the numbers are rows of the item table.
+    """
+
+    name: str
+    position: Count
+    own_name: str | None = None
+    listed_at: Count | None = None
+    meaning: str = ""
+    holds_items: bool = False
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a program is for, and its inputs and outputs as an app meets them."""
+
+    description: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
 @dataclass(frozen=True)
 class Exchange:
     """Names of the tensors that cross the network with each call: up to the cloud, down to the device."""

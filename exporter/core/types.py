@@ -53,6 +53,23 @@ class DataFile:
     tensors: Mapping[str, tuple[int, str]]
 
 
+@dataclass(frozen=True)
+class About:
+    """What a program says of itself to people: texts for a file's own descriptions, without times and paths.
+
+    `inputs` and `outputs` have meanings by tensor name, where they are known; `made_by` and `maker_version` name this
+    tool, `weights` says where they come from.
+    """
+
+    description: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    made_by: str = "cocorr-export"
+    maker_version: str = ""
+    weights: str = ""
+    licence: str = "none is stated; ask whoever made the weights"
+
+
 # What a target lowers: the captured program; the same with values that fit into fp16; or that one, all in fp16.
 GraphForm = Literal["captured", "within_half", "half"]
 
@@ -72,6 +89,7 @@ class Captured:
     outputs: tuple[TensorSpec, ...]
     examples: Arrays
     external: ExternalWeights | None = None
+    about: About = field(default_factory=About)
 
 
 @dataclass(frozen=True)
@@ -133,11 +151,28 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a file has one input or output of its program.
+
+    `name` is the program's, None where the file has positions only; `position` counts from 0, in the order in which the
+    file has them; `own_name` is what the file calls the tensor itself; `listed_at` is its position in a signature that
+    has an order of its own.
+    """
+
+    side: Literal["input", "output"]
+    name: str | None
+    position: int
+    own_name: str | None = None
+    listed_at: int | None = None
+
+
+@dataclass(frozen=True)
 class Lowered:
     """What an artifact's own file says: its operations in order, its constants, its inputs and its memory plan.
 
     `inputs` pairs each input's name, None where the file has positions only, with the value that it is in the graph.
-    `data` says where the program reads external weights; None: it has none, or takes them as inputs.
+    `data` says where the program reads external weights; None: it has none, or takes them as inputs. `places` has what
+    an app must know of inputs and outputs; a target may leave out what is as the program has it.
     """
 
     operations: tuple[Operation, ...]
@@ -145,6 +180,7 @@ class Lowered:
     inputs: tuple[tuple[str | None, str], ...]
     memory_plan: MemoryPlan
     data: DataFile | None = None
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)

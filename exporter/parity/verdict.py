@@ -105,3 +105,13 @@ def golden_scores_off(stored: np.ndarray, computed: np.ndarray) -> float | None:
     """
     largest = float(np.abs(stored - computed).max())
     return None if largest <= GOLDEN_SCORES_MAX_ABS_ERROR else largest
+
+
+def are_same_weights(first: np.ndarray, second: np.ndarray, in_half: bool) -> bool:
+    """Say whether two tensors are one user's weights, computed for that user alone or with others.
+
+    What is summed in another order may be off by as much as an fp32 output; `in_half` one of them was stored in fp16.
+    """
+    roundoff = math.sqrt(ROUNDINGS) * FP32_UNIT_ROUNDOFF + (FP16_UNIT_ROUNDOFF if in_half else 0.0)
+    scale = float(np.abs(second).max(initial=0.0))
+    return first.shape == second.shape and float(np.abs(first - second).max(initial=0.0)) <= roundoff * scale

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
 from exporter.pipeline import budgets, lengths, places
+from exporter.pipeline.explaining import about, explain, interface
 from exporter.pipeline.request import ExportRequest
 from exporter.targets import TARGETS
 from models.zoo import DEFAULT_PROGRAMS, MODELS
@@ -150,7 +151,7 @@ class _Job:
                 shutil.rmtree(folder)
                 folder.mkdir()
                 manifest = self._make(source, folder)
-            manifest = replace(manifest, selection=self._selection(source, left_out))
+            manifest = explain(folder, replace(manifest, selection=self._selection(source, left_out)))
             store.write_manifest(folder, manifest)
         return Result(manifest, str(self.place))
 
@@ -183,7 +184,7 @@ class _Job:
         from safeio.files import write_new
 
         target = TARGETS[self.lowering.target]
-        captured = self.lowering.captured(source)
+        captured = replace(self.lowering.captured(source), about=about(source))
         self.report(f"{target.name}: lowering")
         model_file = target.lower(captured, self.lowering.precision, self.lowering.options, folder)
         lowered = reading.read(target, model_file)
@@ -220,6 +221,7 @@ class _Job:
         )
         ran = running.run(subject, source.inputs, _WARMUP, _ITERATIONS)
         in_file = {} if data is None else data.tensors
+        inputs = tuple(_tensor(spec) for spec in source.specs if spec.name not in in_file)
         manifest = Manifest(
             model=checkpoint.model,
             program=program.name,
@@ -232,7 +234,7 @@ class _Job:
             files=store.list_files(model_file.parent),
             size_bytes=store.shipped_bytes(model_file.parent),
             parameters=source.parameters,
-            inputs=tuple(_tensor(spec) for spec in source.specs if spec.name not in in_file),
+            inputs=inputs,
             outputs=tuple(map(_tensor, captured.outputs)),
             ranking=program.ranking,
             state=dict(program.state),
@@ -241,6 +243,7 @@ class _Job:
             candidates=checkpoint.golden["candidate_ids"].shape[1],
             exchange=_exchange(source),
             links=tuple(Link(**link.model_dump()) for link in profile.links),
+            interface=interface(source, lowered, inputs),
             source=Source(
                 checkpoint_sha256=checkpoint.sha256,
                 untrained=checkpoint.sha256 is None,

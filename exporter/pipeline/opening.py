@@ -24,10 +24,19 @@ def open_known(folder: Path) -> "Opened":
     return opened
 
 
-def require_unchanged(opened: "Opened") -> None:
-    """Raise ArtifactError where a file of an artifact is not as its manifest lists it."""
+def require_unchanged(opened: "Opened") -> tuple[str, ...]:
+    """Return what a user added to an artifact; raises ArtifactError where a file is not as its manifest lists it."""
     from exporter.artifact import store
 
-    changed = store.changed_file(opened.folder, opened.manifest.files)
+    changed = changed_file(opened)
     if changed:
         raise ArtifactError(f"{opened.folder}: {changed}; export the artifact again")
+    return store.added_files(opened.folder, opened.manifest)
+
+
+def changed_file(opened: "Opened") -> str | None:
+    """Return what of an artifact is not as its manifest lists it, or None where all of it is."""
+    from exporter.artifact import store
+
+    beside = TARGETS[opened.manifest.target].read_beside
+    return store.changed_file(opened.folder, opened.manifest, beside)

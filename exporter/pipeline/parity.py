@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.pipeline.export import Report
-from exporter.pipeline.opening import open_known
+from exporter.pipeline.opening import changed_file, open_known
 from exporter.pipeline.reach import reach
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ def parity(folder: Path, report: Report, connection: str = "host") -> "Result":
     way = reach(connection)
     opened = open_known(folder)
     report("comparing the files with the manifest")
-    changed = store.changed_file(opened.folder, opened.manifest.files)
+    changed = changed_file(opened)
     failed = Parity(verdict="fail", reason=changed)
     judged = failed if changed else judge_golden(opened.folder, opened.manifest, report, way)
     store.require_same(opened)
-    return Result(replace(opened.manifest, parity=judged), str(folder))
+    added = store.added_files(opened.folder, opened.manifest)
+    return Result(replace(opened.manifest, parity=judged), str(folder), added=added)
 
 
 def judge_golden(

@@ -60,9 +60,9 @@ def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
     if request.against is not None and request.iterations < _LEAST_PAIRS:
         raise BadInputError(f"a comparison needs --iterations {_LEAST_PAIRS} or more")
     way = reach(request.connection)
-    opened = _open(request.artifact)
+    opened, added = _open(request.artifact)
     store.check_writable(opened)
-    rival = None if request.against is None else (request.against, _open(request.against).manifest)
+    rival = None if request.against is None else (request.against, _open(request.against)[0].manifest)
     case = _one_case(opened.folder, opened.manifest, way)
     manifest, ran = _measured(request, opened, case, report)
     store.update_manifest(opened, manifest)
@@ -71,7 +71,8 @@ def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
         report(f"calling it and {rival[0]} in turn")
         comparison = _compare(request, case, rival)
     samples = (ran.result.samples_us if ran.result else ()) if request.samples else None
-    return Result(replace(manifest, parity=_shown(manifest.parity, ran)), str(request.artifact), samples, comparison)
+    shown = replace(manifest, parity=_shown(manifest.parity, ran))
+    return Result(shown, str(request.artifact), samples, comparison, added)
 
 
 def _measured(
@@ -105,11 +106,10 @@ def _measured(
     return replace(manifest, budgets=budgets.section(limits, manifest)), ran
 
 
-def _open(folder: Path) -> "Opened":
-    """Open an artifact whose files are as it lists them."""
+def _open(folder: Path) -> "tuple[Opened, tuple[str, ...]]":
+    """Open an artifact whose files are as it lists them; return it with the names of what a user added."""
     opened = open_known(folder)
-    require_unchanged(opened)
-    return opened
+    return opened, require_unchanged(opened)
 
 
 def _shown(parity: "Parity", ran: "Ran") -> "Parity":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import BadInputError
 from exporter.core.types import ExternalWeights
 from exporter.pipeline import places
+from exporter.pipeline.explaining import explain
 from exporter.pipeline.export import Report
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.parity import judge_golden
@@ -37,16 +38,16 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report, force: 
     manifest = replace(opened.manifest, selection=selection)
     places.check(output, places.facts_of(manifest), force)
     report("comparing the files with the manifest")
-    require_unchanged(opened)
+    added = require_unchanged(opened)
     package = ExternalWeights(weights.read(package_file, external.shapes, external.metadata), external.metadata)
     with store.staging(output) as new:
         report("writing the weights")
         store.copy_listed(opened, new)
         _replace_weights(new, external, package)
         manifest = replace(manifest, files=store.list_files(new))
-        manifest = replace(manifest, parity=judge_golden(new, manifest, report))
+        manifest = explain(new, replace(manifest, parity=judge_golden(new, manifest, report)))
         store.write_manifest(new, manifest)
-    return Result(manifest, str(output))
+    return Result(manifest, str(output), added=added)
 
 
 def _replace_weights(folder: Path, external: "External", package: ExternalWeights) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Ranking, Refusal, Result
 from exporter.core.types import Row
-from exporter.report.units import MISSING, bytes_, count
+from exporter.report.units import MISSING, added, bytes_, count
 from safeio.errors import printable
 
 Section = TypeVar("Section")
@@ -29,6 +29,8 @@ def print_artifacts(results: Sequence[Result | Refusal]) -> None:
         console.print(Text(f"{shown.manifest.target}: {shown.place}"), soft_wrap=True)
         for note in _notes(shown.manifest):
             console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
+        if shown.added:
+            console.print(Text(f"  {added(shown.added)}", style="yellow"), soft_wrap=True)
     for result in results:
         if isinstance(result, Refusal):
             console.print(Text(f"{result.target}: {result.error}", style="red"), soft_wrap=True)

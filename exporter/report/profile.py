@@ -10,7 +10,7 @@ from rich.text import Text
 from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Result
 from exporter.core.sections import Comparison, Growth, GrowthLine, Network
-from exporter.report.units import MISSING, bytes_, count, microseconds
+from exporter.report.units import MISSING, added, bytes_, count, microseconds
 
 _KINDS_SHOWN = 8
 # What grows: its label, the field that points and lines have it in, and how it is shown.
@@ -41,6 +41,8 @@ def print_profile(result: Result) -> None:
         _print_network(console, manifest.network)
     if result.comparison is not None:
         _print_comparison(console, result.comparison)
+    if result.added:
+        _reason(console, added(result.added))
     console.print(Text(f"written to {result.place}/manifest.json", style="dim"))
 
 

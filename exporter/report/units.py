@@ -1,6 +1,11 @@
-"""Numbers with their units, as a person reads them; a dash for what is not known."""
+"""Numbers with their units, as a person reads them, a dash for what is not known, and names of files."""
+
+from collections.abc import Sequence
+
+from safeio.errors import one_line
 
 MISSING = "-"
+_NAMES_SHOWN = 5
 
 
 def bytes_(number: float | None) -> str:
@@ -16,6 +21,13 @@ def count(number: float | None) -> str:
 def microseconds(number: float | None) -> str:
     """Return microseconds."""
     return MISSING if number is None else f"{number:,.1f} us"
+
+
+def added(names: Sequence[str]) -> str:
+    """Return one line with the files that are no part of an artifact."""
+    shown = ", ".join(one_line(name) for name in names[:_NAMES_SHOWN])
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"warning: not part of the artifact and left out: {shown}{more}"
 
 
 def _scaled(number: float | None, units: tuple[tuple[str, float, int], ...], plain: str) -> str:

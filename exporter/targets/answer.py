@@ -42,7 +42,11 @@ def from_json(data: bytes) -> Answer:
 
 def _checked(lowered: Lowered) -> Lowered:
     """Return what a file says without what cannot be; raises ValueError where the rest makes no sense without it."""
-    for kind, parts in (("operations", lowered.operations), ("constants", lowered.constants)):
+    for kind, parts in (
+        ("operations", lowered.operations),
+        ("constants", lowered.constants),
+        ("inputs and outputs", lowered.places),
+    ):
         if len(parts) > MOST_PARTS:
             raise ValueError(f"it has more than {MOST_PARTS:,} {kind}")
     for name in _names(lowered):
@@ -51,6 +55,8 @@ def _checked(lowered: Lowered) -> Lowered:
     for constant in lowered.constants:
         if not 0 <= constant.bytes < MOST_BYTES or not _is_possible(constant.shape):
             raise ValueError(f"no constant can have the size that it gives {constant.name!r}")
+    if any(not 0 <= place.position < MOST_PARTS for place in lowered.places):
+        raise ValueError("no input or output can have the position that it gives")
     if any(size is not None and size < 0 for size in _planned(lowered.memory_plan)):
         raise ValueError("it plans for less memory than none")
     return replace(
@@ -68,6 +74,8 @@ def _names(lowered: Lowered) -> Iterator[str]:
         yield from (constant.name, constant.place)
     for own, value in lowered.inputs:
         yield from (own or value, value)
+    for place in lowered.places:
+        yield from (place.name or "", place.own_name or "")
     if lowered.data is not None:
         yield from (lowered.data.name, *lowered.data.tensors)
 

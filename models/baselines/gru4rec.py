@@ -68,7 +68,12 @@ class Step(nn.Module):
 
 
 STATE = (
-    InputSpec("hidden", "float32", lambda architecture, _history, _candidates: (1, int(architecture["dimension"]))),
+    InputSpec(
+        "hidden",
+        "float32",
+        lambda architecture, _history, _candidates: (1, int(architecture["dimension"])),
+        meaning="the GRU's state",
+    ),
 )
 
 

@@ -253,7 +253,12 @@ def _scan_shape(architecture: Mapping[str, int], _history: int, _candidates: int
     return (1, *_sizes(architecture))
 
 
-STATE = (InputSpec("convolution", "float32", _convolution_shape), InputSpec("scan", "float32", _scan_shape))
+STATE = (
+    InputSpec(
+        "convolution", "float32", _convolution_shape, meaning="what the convolution of each block still looks at"
+    ),
+    InputSpec("scan", "float32", _scan_shape, meaning="the state of each block's scan"),
+)
 
 
 def build(architecture: Mapping[str, int]) -> Mamba4Rec:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.forward_ofa.assembler import CachedSubNetwork, assemble, block_weights
 from models.forward_ofa.controller import choose
 from models.forward_ofa.supernet import Supernet, weight_count
-from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, cached_embeddings, histories_only
+from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, SCORES, cached_embeddings, histories_only
 from models.layers import last_position
 from models.spec import Arrays, External, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
 
@@ -192,8 +192,14 @@ def _needed(selection: Selection | None) -> Selection:
     return selection
 
 
-def _vector(name: str, size: str) -> InputSpec:
-    return InputSpec(name, "float32", lambda architecture, _history, _candidates: (1, int(architecture[size])))
+def _vector(name: str, size: str, meaning: str) -> InputSpec:
+    return InputSpec(name, "float32", lambda architecture, _history, _candidates: (1, int(architecture[size])), meaning)
+
+
+UPLOAD = (
+    _vector("structure", "blocks", "which blocks run: 1 or 0 for each"),
+    _vector("latent", "dimension", "the latent interest, a summary of the history without an id in it"),
+)
 
 
 SPEC = ModelSpec(
@@ -211,6 +217,10 @@ SPEC = ModelSpec(
             runs_on="device",
             inputs=(ITEM_IDS,),
             outputs=("logits", "structure", "latent"),
+            output_meanings={
+                "logits": "what the controller says of each block: it runs where this is 0 or more",
+                **{spec.name: spec.meaning for spec in UPLOAD},
+            },
             sends=("structure", "latent"),
             ranking=None,
             build=lambda model, _selection=None: ControllerProgram(_supernet(model)),
@@ -223,6 +233,7 @@ SPEC = ModelSpec(
             inputs=(ITEM_IDS, CANDIDATE_IDS),
             outputs=("scores",),
             ranking="scores",
+            output_meanings={"scores": SCORES},
             needs_selection=True,
             build=_subnet,
             cases=_subnet_cases,
@@ -234,6 +245,7 @@ SPEC = ModelSpec(
             inputs=(ITEM_IDS, CANDIDATE_IDS),
             outputs=("scores",),
             ranking="scores",
+            output_meanings={"scores": SCORES},
             needs_selection=True,
             build=_subnet_with_inputs,
             cases=_external_cases,
@@ -246,6 +258,7 @@ SPEC = ModelSpec(
             inputs=CACHED_EMBEDDINGS,
             outputs=("scores",),
             ranking="scores",
+            output_meanings={"scores": SCORES},
             needs_selection=True,
             build=_cached_subnet,
             cases=_cached_cases,
@@ -254,8 +267,11 @@ SPEC = ModelSpec(
             name="mapper",
             description="Generate the weights of the chosen blocks from what a device uploads",
             runs_on="cloud",
-            inputs=(_vector("structure", "blocks"), _vector("latent", "dimension")),
+            inputs=UPLOAD,
             outputs=("weights",),
+            output_meanings={
+                "weights": "the weights of each block, packed one behind the other; 0 for blocks that are skipped"
+            },
             sends=("weights",),
             receives=("structure", "latent"),
             ranking=None,

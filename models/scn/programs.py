@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, RERANK, cached_embeddings, histories_only
+from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, RERANK, SCORES, cached_embeddings, histories_only
 from models.layers import last_of
 from models.scn.gcn import GCN, Correction
 from models.scn.network import SCN, WITHOUT_GCN, State
@@ -118,7 +118,7 @@ def _corrected_cases(model: nn.Module, golden: Arrays, _selection: Selection | N
     return {**golden_ids(model, golden), **{spec.name: torch.stack(values).numpy() for spec, values in parts}}
 
 
-def _per_head(name: str, rows: str | None, columns: str | None) -> InputSpec:
+def _per_head(name: str, rows: str | None, columns: str | None, meaning: str) -> InputSpec:
     """Return an input [1, h, rows, columns]; None stands for the head width, and rows of "" for a single one."""
 
     def shape(architecture: Mapping[str, Any], _history: int, _candidates: int) -> tuple[int, ...]:
@@ -126,24 +126,34 @@ def _per_head(name: str, rows: str | None, columns: str | None) -> InputSpec:
         sizes = {None: width, "": 1, "mini_batch": int(architecture["mini_batch"])}
         return (1, heads, sizes[rows], sizes[columns])
 
-    return InputSpec(name, "float32", shape)
+    return InputSpec(name, "float32", shape, meaning)
 
 
 HIDDEN_STATE = InputSpec(
     "hidden_state",
     "float32",
     lambda architecture, history, _candidates: (1, history, int(architecture["dimension"])),
+    meaning="H, the normalised embeddings of the latest clicks, oldest first: what a device uploads",
 )
 CORRECTIONS = (
-    _per_head("attention_correction", "mini_batch", "mini_batch"),
-    _per_head("bias_correction", "mini_batch", None),
+    _per_head(
+        "attention_correction", "mini_batch", "mini_batch", "K_A, what the cloud sends for the products of clicks"
+    ),
+    _per_head("bias_correction", "mini_batch", None, "K_c, what the cloud sends for the bias of each click"),
 )
 STATE = (
-    _per_head("weight_change", None, None),
-    _per_head("bias_change", "", None),
-    _per_head("weight_gradient", None, None),
-    _per_head("bias_gradient", "", None),
-    InputSpec("position", "float32", lambda _architecture, _history, _candidates: (1, 1)),
+    _per_head("weight_change", None, None, "change of the inner weights since the start, per head"),
+    _per_head("bias_change", "", None, "change of the inner bias since the start, per head"),
+    _per_head(
+        "weight_gradient", None, None, "sum of the inner weights' gradients over the mini-batch so far, per head"
+    ),
+    _per_head("bias_gradient", "", None, "sum of the inner bias's gradients over the mini-batch so far, per head"),
+    InputSpec(
+        "position",
+        "float32",
+        lambda _architecture, _history, _candidates: (1, 1),
+        meaning="place of the next click in its mini-batch, from 0",
+    ),
 )
 
 
@@ -167,6 +177,7 @@ SPEC = ModelSpec(
             inputs=CACHED_EMBEDDINGS,
             outputs=("scores",),
             ranking="scores",
+            output_meanings={"scores": SCORES},
             build=lambda model, _selection=None: CachedRerank(model),
             cases=cached_embeddings,
         ),
@@ -179,6 +190,7 @@ SPEC = ModelSpec(
             outputs=("hidden_state",),
             sends=("hidden_state",),
             ranking=None,
+            output_meanings={"hidden_state": HIDDEN_STATE.meaning},
             build=lambda model, _selection=None: HiddenState(model),
             cases=histories_only,
         ),
@@ -191,6 +203,7 @@ SPEC = ModelSpec(
             receives=("hidden_state",),
             sends=tuple(spec.name for spec in CORRECTIONS),
             ranking=None,
+            output_meanings={spec.name: spec.meaning for spec in CORRECTIONS},
             build=lambda model, _selection=None: Correct(model),
             cases=_correct_cases,
         ),
@@ -202,6 +215,7 @@ SPEC = ModelSpec(
             outputs=("scores",),
             receives=tuple(spec.name for spec in CORRECTIONS),
             ranking="scores",
+            output_meanings={"scores": SCORES},
             build=lambda model, _selection=None: CorrectedRerank(model),
             cases=_corrected_cases,
         ),

@@ -97,7 +97,7 @@ def test_a_link_in_the_place_of_a_file_is_called_one(tmp_path: Path) -> None:
     model = next(path for path in (tmp_path / "b").rglob("*") if path.is_file() and path.name != "manifest.json")
     model.rename(tmp_path / "elsewhere")
     model.symlink_to(tmp_path / "elsewhere")
-    assert "is a link" in str(store.changed_file(tmp_path / "b", store.read_manifest(tmp_path / "b").files))
+    assert "is a link" in str(store.changed_file(tmp_path / "b", store.read_manifest(tmp_path / "b")))
 
 
 def test_a_manifest_is_written_only_into_what_was_read(tmp_path: Path) -> None:
@@ -124,11 +124,12 @@ def test_an_unfinished_manifest_is_no_part_of_an_artifact_and_goes_with_the_next
     left = locks.new_name(place / "manifest.json")
     left.write_text("{")  # as a kill leaves it
     opened = store.open_artifact(place)
-    assert store.changed_file(place, opened.manifest.files) is None
+    assert store.changed_file(place, opened.manifest) is None
     store.update_manifest(opened, opened.manifest)
     assert not left.exists()
-    locks.new_name(place / "manifest.json").symlink_to("/etc/passwd")
-    assert "not in the manifest" in str(store.changed_file(place, opened.manifest.files))
+    link = locks.new_name(place / "manifest.json")
+    link.symlink_to("/etc/passwd")
+    assert store.added_files(place, opened.manifest) == (link.name,)
 
 
 @pytest.mark.parametrize("link", ["model", "manifest.json", "golden.npz", "more"])
@@ -146,7 +147,8 @@ def test_links_in_an_artifact_are_not_followed(link: str, tmp_path: Path) -> Non
         with pytest.raises(ArtifactError, match="links are not followed"):
             store.read_golden(place)
     opened = store.open_artifact(place)
-    assert store.changed_file(place, opened.manifest.files) is not None
+    changed, added = store.changed_file(place, opened.manifest), store.added_files(place, opened.manifest)
+    assert (changed is None, added) == ((True, ("more",)) if link == "more" else (False, added))
     (tmp_path / "copy").mkdir()
     if link == "model":
         with pytest.raises(ArtifactError, match="links are not followed"):
@@ -261,15 +263,32 @@ def test_golden_cases_are_never_unpickled(tmp_path: Path) -> None:
 def test_every_difference_from_the_manifest_is_named(tmp_path: Path) -> None:
     write(tmp_path / "a", "x")
     folder = tmp_path / "a"
-    listed = store.list_files(folder)
-    assert store.changed_file(folder, listed) is None
+    (folder / "model").write_text("reads data.bin")
+    (folder / "part").mkdir()
+    (folder / "part" / "one").write_text("")
+    written = replace(store.read_manifest(folder), files=store.list_files(folder))
+    assert store.changed_file(folder, written) is None
     (folder / "more").write_text("")
-    assert "more is not in the manifest" in str(store.changed_file(folder, listed))
-    (folder / "more").unlink()
+    (folder / "others").mkdir()
+    (folder / "others" / "golden.npz").write_text("")
+    assert store.changed_file(folder, written, ("layout.json",)) is None
+    assert store.added_files(folder, written) == ("more", "others/golden.npz")
+    for name in (
+        "golden.npz",
+        "weights.safetensors",
+        "items.tsv",
+        "part/two",
+        "data.bin",
+        "layout.json",
+        "others/data.bin",
+    ):
+        (folder / name).write_text("")
+        assert f"{name} is not in the manifest" in str(store.changed_file(folder, written, ("layout.json",))), name
+        (folder / name).unlink()
     (folder / "model").write_text("y")
-    assert "SHA-256" in str(store.changed_file(folder, listed))
+    assert "SHA-256" in str(store.changed_file(folder, written))
     (folder / "model").unlink()
-    assert "missing" in str(store.changed_file(folder, listed))
+    assert "missing" in str(store.changed_file(folder, written))
 
 
 @settings(max_examples=500)

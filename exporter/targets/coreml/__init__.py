@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core import kinds
+from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import converting, require
 from exporter.core.liveness import Lifetime, memory_plan, planned_bytes
 from exporter.core.protocols import Target
 from exporter.core.types import (
+    About,
     Captured,
     Constant,
     DeviceRuntime,
@@ -101,6 +103,7 @@ _KINDS = {
     "shape": kinds.SHAPE,
 }
 _SETTINGS = ("transpose_x", "transpose_y", "axis", "groups")  # those that a formula asks for
+_SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _PLAN = (
     "the smallest of several arenas over the lifetimes of the program's values, 64-byte aligned;"
     " Core ML plans for itself and does not tell"
@@ -118,6 +121,7 @@ class CoreMLTarget:
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = "darwin"
     runtime = DeviceRuntime("Core ML", "coremltools", ("coremltools",), Path(__file__).with_name("loader.py"))
+    read_beside: tuple[str, ...] = ()
 
     def options_model(self) -> "type[BaseModel]":
         """Return CoreMLOptions."""
@@ -148,7 +152,14 @@ class CoreMLTarget:
         path = folder / "model.mlpackage"
         # Its own save() copies the same package and adds notes for debugging; a failed write is a list of texts there.
         _copy(Path(converted.package_path), path)
+        _describe(path / _SPECIFICATION, captured.about)
         return path
+
+    def snippets(self, call: Calling) -> tuple[Snippet, ...]:
+        """Return code that calls one program."""
+        from exporter.targets.coreml.snippets import snippets
+
+        return snippets(call)
 
     def read(self, model_file: Path) -> Lowered:
         """Read the default function, and plan an arena over the lifetimes of its values; raises ProgramError."""
@@ -163,6 +174,19 @@ def _copy(package: Path, place: Path) -> None:
             (place / name).mkdir()
         else:
             files.write_new(place / name, (package / name).read_bytes())
+
+
+def _describe(specification: Path, about: About) -> None:
+    """Fill in what Xcode shows of a model: what it is for, who made it, and what its inputs and outputs mean."""
+    model = require("coremltools", "coreml").proto.Model_pb2.Model.FromString(specification.read_bytes())
+    metadata = model.description.metadata
+    metadata.shortDescription, metadata.author = about.description, f"{about.made_by} {about.maker_version}".strip()
+    metadata.versionString, metadata.license = about.weights, about.licence
+    for values, meanings in ((model.description.input, about.inputs), (model.description.output, about.outputs)):
+        for value in values:
+            value.shortDescription = meanings.get(value.name, "")
+    specification.unlink()
+    files.write_new(specification, model.SerializeToString(deterministic=True))
 
 
 def lowered(package: Path) -> Lowered:

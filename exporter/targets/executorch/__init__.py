@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import converting, require
 from exporter.core.protocols import Target
 from exporter.core.types import (
@@ -56,6 +57,7 @@ class ExecuTorchTarget:
     runtime = DeviceRuntime(
         "ExecuTorch", "executorch", ("torch", "executorch"), Path(__file__).with_name("loader.py"), bundled=True
     )
+    read_beside: tuple[str, ...] = (LAYOUT_FILE, DATA_FILE)
 
     def options_model(self) -> "type[BaseModel]":
         """Return ExecuTorchOptions."""
@@ -87,6 +89,12 @@ class ExecuTorchTarget:
         for name, content in written.items():
             write_new(folder / name, content)
         return folder / "model.pte"
+
+    def snippets(self, call: Calling) -> tuple[Snippet, ...]:
+        """Return code that calls one program."""
+        from exporter.targets.executorch.snippets import snippets
+
+        return snippets(call)
 
     def read(self, model_file: Path) -> Lowered:
         """Read the operators that the runtime calls and those inside each delegate, and layout.json if it is there."""

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import converting, require
 from exporter.core.protocols import Target
-from exporter.core.types import Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options, Precision
+from exporter.core.types import About, Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options, Precision
 from exporter.targets.onnx import file as onnx_file
 from safeio.files import write_new
 
@@ -33,6 +34,7 @@ class OnnxTarget:
     runtime = DeviceRuntime(
         "ONNX Runtime", "onnxruntime", ("onnxruntime",), Path(__file__).with_name("loader.py"), bundled=True
     )
+    read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)
 
     def options_model(self) -> "type[BaseModel]":
         """Return OnnxOptions."""
@@ -77,12 +79,19 @@ class OnnxTarget:
                 given = {value.name for value in model.graph.input}
                 model.graph.node.sort(key=lambda node: node.op_type != "Cast" or node.input[0] not in given)
             _strip(model)
+            _describe(model, captured.about)
             onnx.checker.check_model(model, full_check=True)
         path = folder / "model.onnx"
         if captured.external is not None and captured.external.tensors:
             _move_out(model.graph, captured.external, folder)
         write_new(path, model.SerializeToString(deterministic=True))
         return path
+
+    def snippets(self, call: Calling) -> tuple[Snippet, ...]:
+        """Return code that calls one program."""
+        from exporter.targets.onnx.snippets import snippets
+
+        return snippets(call)
 
     def read(self, model_file: Path) -> Lowered:
         """Read the main graph, with shapes from ONNX's own shape inference, and plan an arena over its values."""
@@ -95,6 +104,17 @@ def _strip(model: Any) -> None:
     for entry in (*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info, graph, model):
         del entry.metadata_props[:]
         entry.doc_string = ""
+
+
+def _describe(model: Any, about: About) -> None:
+    """Fill in who made the model, what it is for, and what its inputs and outputs mean."""
+    model.producer_name, model.producer_version = about.made_by, about.maker_version
+    model.doc_string = about.description
+    for key, value in (("author", about.made_by), ("version", about.weights), ("license", about.licence)):
+        model.metadata_props.add(key=key, value=value)
+    for values, meanings in ((model.graph.input, about.inputs), (model.graph.output, about.outputs)):
+        for value in values:
+            value.doc_string = meanings.get(value.name, "")
 
 
 def _move_out(graph: Any, external: ExternalWeights, folder: Path) -> None:

@@ -1,12 +1,15 @@
 """TFLite models through litert-torch, for LiteRT."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import converting, require
 from exporter.core.protocols import Target
-from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Options, Precision
+from exporter.core.types import About, Captured, DeviceRuntime, GraphForm, Lowered, Options, Precision
 from exporter.targets import noise
 from exporter.targets.tflite import file as tflite_file
 from safeio.files import write_new
@@ -21,6 +24,9 @@ _NOISE = (
     r"^(Model name|Original model size|Quantized model size|Quantization Ratio|Total time): ",
     r"Created TensorFlow Lite XNNPACK delegate",
 )
+
+
+_METADATA = "cocorr-export"
 
 
 class TFLiteTarget:
@@ -39,6 +45,7 @@ class TFLiteTarget:
     runtime = DeviceRuntime(
         "LiteRT", "ai-edge-litert", ("ai_edge_litert.interpreter",), Path(__file__).with_name("loader.py"), bundled=True
     )
+    read_beside: tuple[str, ...] = ()
 
     def options_model(self) -> "type[BaseModel]":
         """Return TFLiteOptions."""
@@ -64,13 +71,38 @@ class TFLiteTarget:
             content = model.model_content()
             if precision == "fp16":
                 content = _cast_weights(content)
+            content = _described(content, captured.about)
         path = folder / "model.tflite"
         write_new(path, content)
         return path
 
+    def snippets(self, call: Calling) -> tuple[Snippet, ...]:
+        """Return code that calls one program."""
+        from exporter.targets.tflite.snippets import snippets
+
+        return snippets(call)
+
     def read(self, model_file: Path) -> Lowered:
         """Read the operators of the only subgraph and its constants, and plan TFLite's arena over its tensors."""
         return tflite_file.read(model_file)
+
+
+def _described(content: bytes, about: About) -> bytes:
+    """Return a model with its description, and a metadata entry of JSON with all that is said of it.
+
+    The format's own way; the schema of TensorFlow's metadata packer has no place for inputs that are ids.
+    """
+    utils = require("ai_edge_litert.tools.flatbuffer_utils", "tflite")
+    schema = require("ai_edge_litert.schema_py_generated", "tflite")
+    model = utils.read_model_from_bytearray(bytearray(content))
+    model.description = about.description.encode()
+    notes = schema.BufferT()
+    notes.data = list(json.dumps(asdict(about), indent=1).encode())
+    model.buffers.append(notes)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = _METADATA, len(model.buffers) - 1
+    model.metadata = [*(model.metadata or ()), entry]
+    return bytes(utils.convert_object_to_bytearray(model))
 
 
 def _cast_weights(content: bytes) -> bytes:

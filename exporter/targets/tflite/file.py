@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from exporter.core import kinds
 from exporter.core.extras import require
@@ -19,6 +19,7 @@ from exporter.core.types import (
     Lowered,
     MemoryPlan,
     Operation,
+    Place,
     Setting,
     extents,
     stored_bytes,
@@ -140,6 +141,10 @@ def read(model_file: Path) -> Lowered:
         constants=constants,
         inputs=tuple(_inputs(model, graph)),
         memory_plan=_plan(graph, types, stored, stored_bytes(constants)),
+        places=(
+            *_places("input", graph.inputs, _signature(model, "Inputs"), tensors),
+            *_places("output", graph.outputs, _signature(model, "Outputs"), tensors),
+        ),
     )
 
 
@@ -231,12 +236,28 @@ def _operation(schema: Any, number: int, operator: Any, graph: Graph, types: Seq
 
 def _inputs(model: Any, graph: Graph) -> Iterator[tuple[str | None, str]]:
     """Yield the signature's name of each input, and its tensor."""
-    names: dict[int, str] = {}
-    for signature in _tables(model.SignatureDefsLength(), model.SignatureDefs):
-        for entry in _tables(signature.InputsLength(), signature.Inputs):
-            names[entry.TensorIndex()] = (entry.Name() or b"").decode()
+    names = dict(_signature(model, "Inputs"))
     for index in graph.inputs:
         yield names.get(index), _name(index)
+
+
+def _signature(model: Any, side: Literal["Inputs", "Outputs"]) -> list[tuple[int, str]]:
+    """Return tensor and name of each input or output in the order of the signatures."""
+    return [
+        (entry.TensorIndex(), (entry.Name() or b"").decode())
+        for signature in _tables(model.SignatureDefsLength(), model.SignatureDefs)
+        for entry in _tables(getattr(signature, f"{side}Length")(), getattr(signature, side))
+    ]
+
+
+def _places(
+    side: Literal["input", "output"], indices: Sequence[int], signature: Sequence[tuple[int, str]], tensors: list[Any]
+) -> Iterator[Place]:
+    """Yield the inputs or outputs of the subgraph in its order, which is not always that of the signature."""
+    listed = {index: (position, name) for position, (index, name) in enumerate(signature)}
+    for position, index in enumerate(indices):
+        listed_at, name = listed.get(index, (None, None))
+        yield Place(side, name, position, (tensors[index].Name() or b"").decode(), listed_at)
 
 
 def _name(index: int) -> str:

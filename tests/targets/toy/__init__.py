@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import converting, require
 from exporter.core.protocols import Target
 from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, MemoryPlan, Operation, Options, Precision
@@ -26,6 +27,7 @@ class ToyTarget:
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = None
     runtime = DeviceRuntime("Toy", "torch", ("torch",), Path(__file__).with_name("loader.py"))
+    read_beside: tuple[str, ...] = ()
 
     def options_model(self) -> "type[BaseModel]":
         """Return ToyOptions."""
@@ -56,6 +58,10 @@ class ToyTarget:
         path = folder / "model.json"
         write_new(path, json.dumps(document).encode("ascii"))
         return path
+
+    def snippets(self, call: Calling) -> tuple[Snippet, ...]:
+        """Return none: nobody calls a toy."""
+        return ()
 
     def read(self, model_file: Path) -> Lowered:
         """Read the operations, of no kind that anybody counts, and the inputs."""
