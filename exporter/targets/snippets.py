@@ -48,9 +48,9 @@ fun fit(rows: List<Int>, size: Int) = IntArray(size) { rows.takeLast(size).getOr
 fun readItems(file: File): Map<String, Int> {
     val signs = mapOf("t" to "\\t", "n" to "\\n", "r" to "\\r")
     val lines = file.readText().split("\\n").drop(1).dropLast(1)
-    val escape = Regex("\\\\(.)")
+    val escape = Regex("\\\\\\\\(.)")
     val ids = lines.map { line ->
-        escape.replace(line.split("\t")[1]) { found -> signs[found.groupValues[1]] ?: found.groupValues[1] }
+        escape.replace(line.split("\\t")[1]) { found -> signs[found.groupValues[1]] ?: found.groupValues[1] }
     }
     return ids.withIndex().associate { (index, id) -> id to index + 1 }
 }
