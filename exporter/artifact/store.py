@@ -30,7 +30,6 @@ _NOT_SHIPPED = {MANIFEST, GOLDEN, README, EXAMPLE, ITEMS}
 _READ_BY_NAME = {GOLDEN, ITEMS, weights.FILE}
 
 _MAX_GOLDEN_BYTES = 1 << 30
-MOST_ITEMS = 10_000_000
 _OTHER_OUTPUT = "choose another --output"
 _COPY = "make it writable or copy the artifact elsewhere"
 _AGAIN = "export the artifact again"
@@ -190,7 +189,7 @@ def read_items(folder: Path, manifest: Manifest) -> tuple[str, ...] | None:
         return None
     vocabulary = manifest.source.architecture.get("vocabulary")
     try:
-        if not isinstance(vocabulary, int) or not 2 <= vocabulary <= MOST_ITEMS:
+        if not isinstance(vocabulary, int) or not 2 <= vocabulary <= catalogue.MAX_ROWS:
             raise catalogue.CatalogueError("is there, and manifest.json does not say how many items there are")
         return catalogue.parse(files.read_file(folder / ITEMS, catalogue.MAX_BYTES), vocabulary)
     except files.UnreadableError as error:

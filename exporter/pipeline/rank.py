@@ -110,7 +110,8 @@ def _sizes(folder: Path, manifest: "Manifest") -> tuple[int, int]:
 
 def _items(folder: Path, opened: "Opened") -> Items:
     """Return what the items of an artifact are called; raises ArtifactError."""
-    from safeio import catalogue, files
+    from exporter.artifact import store
+    from safeio import catalogue
 
     manifest = opened.manifest
     vocabulary = manifest.source.architecture.get("vocabulary")
@@ -118,14 +119,7 @@ def _items(folder: Path, opened: "Opened") -> Items:
         raise ArtifactError(
             f"{folder}: the manifest does not say how many items there are; export it from a checkpoint"
         )
-    if catalogue.FILE not in {file.path for file in manifest.files}:
-        return Items(str(folder), None, vocabulary)
-    path = opened.folder / catalogue.FILE
-    try:
-        names = catalogue.parse(files.read_file(path, catalogue.MAX_BYTES), vocabulary)
-    except files.UnreadableError as error:
-        raise ArtifactError(f"{path} {error}; export the artifact again") from error
-    return Items(str(folder), names, vocabulary)
+    return Items(str(folder), store.read_items(opened.folder, manifest), vocabulary)
 
 
 def _scores(

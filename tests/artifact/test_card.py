@@ -120,7 +120,7 @@ def test_all_code_is_code(variant: str, tmp_path: Path) -> None:
             languages.add(snippet.language)
             assert "\t" not in snippet.code  # written as an escape in every language
             if snippet.language == "kotlin" and call.raw_ids and call.inputs == IDS:
-                assert r'Regex("\\(.)")' in snippet.code
+                assert r'Regex("\\\\(.)")' in snippet.code
             if snippet.language == "python":
                 compile(snippet.code, variant, "exec")
             elif snippet.language in parsers:
