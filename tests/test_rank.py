@@ -149,6 +149,7 @@ def test_what_is_no_catalogue_or_does_not_rank_is_refused(
     assert (ended.code, "items.tsv is not the file that was exported" in ended.error_line()) == (2, True)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["program"], manifest["inputs"][0] = "step", {**manifest["inputs"][0], "name": "item_id"}
+    manifest["interface"]["inputs"][0]["name"] = "item_id"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     ended = run_here(capfd, "rank", folder, "--history", "01")
     assert (ended.code, "scn/step takes item_id, candidate_ids; rank is for" in ended.error_line()) == (2, True)
