@@ -9,7 +9,9 @@ import typer
 
 from models.forward_ofa.compared.switches import METHODS
 from models.training.__main__ import main
-from models.training.settings import Filters, NextItem, Request, Settings, SettingsError
+from models.training.columns import BY_NAME, Columns, parse_columns
+from models.training.progress import Passing
+from models.training.settings import DEVICES, Filters, NextItem, Request, Settings, SettingsError
 from models.zoo import MODELS
 from safeio.errors import BadInputError
 from safeio.places import parse_path
@@ -33,24 +35,27 @@ class Progress:
         self.open_line = False
 
     def __call__(self, done: int, total: int, note: str) -> None:
-        """Report that `done` of `total` batches are trained; a total of 0 stands for a note before the training."""
+        """Report that `done` of `total` batches are trained; a total of 0 stands for a note before or after that."""
         now = time.monotonic()
-        if not note and (not self.terminal or now - self.shown < 0.5):
+        passing = not note or isinstance(note, Passing)
+        if passing and (not self.terminal or now - self.shown < 0.5):
             return
         self.shown = now
         if note and (not total or note.startswith("going on")):  # what was done before has no part in the pace
             self.started, self.before = now, done
+            self.end_line()
             typer.echo(note, err=True)
             return
         left = (now - self.started) / max(done - self.before, 1) * (total - done)
         line = f"{note or f'batch {done}/{total}'}, {left:.0f} s left"
-        typer.echo(f"\r{line:<100}" if self.terminal else line, err=True, nl=bool(note))
-        self.open_line = not note
+        typer.echo(f"\r{line:<100}" if self.terminal else line, err=True, nl=not passing)
+        self.open_line = passing
 
     def end_line(self) -> None:
         """Begin a new line, where the last one was to be overwritten."""
         if self.open_line:
             typer.echo(err=True)
+        self.open_line = False
 
 
 @app.command()
@@ -62,7 +67,7 @@ def train(
             parser=parse_path,
             metavar="FILE",
             help="Interactions, gzipped or not: MovieLens ratings.dat or ratings.csv, Amazon ratings (CSV) or reviews"
-            " (JSON lines), Yelp reviews (JSON lines), or a table with a header such as user, item, timestamp.",
+            " (JSON lines), Yelp reviews (JSON lines), Parquet, or a table with names such as user, item, timestamp.",
         ),
     ],
     output: Annotated[
@@ -71,6 +76,14 @@ def train(
             parser=parse_path, metavar="DIR", help="The checkpoint folder to write; repeat the command to go on."
         ),
     ],
+    columns: Annotated[
+        Columns | None,
+        typer.Option(
+            parser=parse_columns,
+            metavar="user=NAME,item=NAME,time=NAME[,rating=NAME]",
+            help="What the data calls its columns or keys, where their names do not tell.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the data; the best one is kept.")] = 10,
     patience: Annotated[
@@ -102,6 +115,7 @@ def train(
         ),
     ] = None,
     targets_per_user: Annotated[int | None, typer.Option(help="ofa: drawn for an epoch; all if absent.")] = None,
+    device: Annotated[str, typer.Option(help=f"What trains: {', '.join(DEVICES)}.")] = "cpu",
 ) -> None:
     """Train MODEL on interaction data and write a checkpoint with its metrics; exit code 2 for bad input."""
     if model not in MODELS:
@@ -130,7 +144,9 @@ def train(
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)
-    _run(Request(model, architecture, data, output, settings, filters, options, start_from))
+    if device not in DEVICES:
+        raise SettingsError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
+    _run(Request(model, architecture, data, output, settings, filters, options, start_from, columns or BY_NAME, device))
 
 
 def _usual(backbone: str, method: str) -> tuple[float, float, float]:
@@ -144,7 +160,12 @@ def _usual(backbone: str, method: str) -> tuple[float, float, float]:
 
 def _run(request: Request) -> None:
     """Train, with progress on stderr, and print the metrics."""
-    from models.training.readers import open_data
+    try:
+        from models.training.readers import open_data
+    except ModuleNotFoundError as error:
+        if error.name != "pyarrow":
+            raise
+        raise BadInputError("interactions are read with pyarrow: pip install 'cocorr-export[train]'") from error
 
     open_data(request.data).close()  # torch takes seconds to import
     import torch

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.training.readers import DataError, Table, read_table
+from models.training.columns import BY_NAME, Columns
+from models.training.gather import DataError, Table
+from models.training.readers import read_table
 from models.training.settings import ALL, Filters
 
 
@@ -44,22 +46,25 @@ class Split:
     test: np.ndarray
 
 
-def read_interactions(path: Path, seed: int, filters: Filters = ALL) -> Interactions:
+def read_interactions(path: Path, seed: int, filters: Filters = ALL, columns: Columns = BY_NAME) -> Interactions:
     """Read a file of any known layout; items become a seeded permutation of 1..V-1, whose `names` are the file's ids.
 
     Clicks of one user at one time keep the file's order. Raises DataError.
     """
-    table = read_table(path)
-    kept, notes = _keep(path, table, filters)
-    user, item, time = table.user[kept], table.item[kept], table.time[kept]
-    order = np.lexsort((time, user))  # stable: equal times keep the file's order
-    _, counts = np.unique(user, return_counts=True)
-    ranks, index = np.unique(item[order], return_inverse=True)
+    table = read_table(path, columns)
+    order = _by_user_and_time(table.user, table.time)
+    kept, notes = _keep(path, table, order, filters)
+    order = order[kept[order]]
+    user, item = table.user[order], table.item[order]
+    counts, clicks = np.bincount(user), np.bincount(item)
+    ranks = np.flatnonzero(clicks)
     permutation = np.random.default_rng(seed).permutation(len(ranks)) + 1
     by_row = ranks[np.argsort(permutation)].tolist()
+    row = np.zeros(len(clicks), np.int32)
+    row[ranks] = permutation
     return Interactions(
-        items=permutation[index].astype(np.int32),
-        starts=np.concatenate([[0], np.cumsum(counts)]),
+        items=row[item],
+        starts=np.concatenate([[0], np.cumsum(counts[counts > 0])]),
         vocabulary=len(ranks) + 1,
         sha256=table.sha256,
         notes=notes,
@@ -67,14 +72,21 @@ def read_interactions(path: Path, seed: int, filters: Filters = ALL) -> Interact
     )
 
 
-def _keep(path: Path, table: Table, filters: Filters) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the positions of the rows that stay, in the file's order, and what was left out."""
+def _by_user_and_time(user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Return the positions of the rows by user, then time; rows that have both in common keep their order."""
+    least, span = int(time.min()), int(time.max()) - int(time.min()) + 1
+    if (int(user.max()) + 1) * span >= 2**63:
+        return np.lexsort((time, user))
+    return np.argsort(user * span + (time - least), kind="stable")  # the same, in half the time
+
+
+def _keep(path: Path, table: Table, order: np.ndarray, filters: Filters) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return for each row whether it stays [n], and what was left out."""
     notes = [f"{table.blank} blank lines skipped"] if table.blank else []
     user, item = table.user, table.item
-    same = np.stack([user, item, table.time], 1)
-    kept = np.sort(np.unique(same, axis=0, return_index=True)[1])
-    if len(kept) < len(same):
-        notes.append(f"{len(same) - len(kept)} repetitions of a user, item and time skipped")
+    kept = np.flatnonzero(~_repeated(table, order))
+    if len(kept) < len(user):
+        notes.append(f"{len(user) - len(kept)} repetitions of a user, item and time skipped")
     if filters.min_rating is not None:
         if table.rating is None:
             raise DataError(f"{path} has no ratings to compare with --min-rating; leave that out")
@@ -92,7 +104,29 @@ def _keep(path: Path, table: Table, filters: Filters) -> tuple[np.ndarray, tuple
         notes.append(f"{before - len(kept)} interactions left out, so that there are at least {least}")
     if not len(kept):
         raise DataError(f"{path}: no interaction is left after the filters; lower them ({'; '.join(notes)})")
-    return kept, tuple(notes)
+    stays = np.zeros(len(user), bool)
+    stays[kept] = True
+    return stays, tuple(notes)
+
+
+def _repeated(table: Table, order: np.ndarray) -> np.ndarray:
+    """Return for each row whether one before it in the file has the same user, item and time, [n] bool.
+
+    `order` has the rows by user and time, those that have both in common as they stand in the file.
+    """
+    same = np.diff(table.user[order]) == 0
+    same &= np.diff(table.time[order]) == 0
+    moment = np.concatenate([[0], np.cumsum(~same)])  # [n], one number for each user and time
+    shared = np.zeros(len(order), bool)
+    shared[1:] |= same
+    shared[:-1] |= same
+    rows, moment = order[shared], moment[shared]
+    by_item = np.lexsort((table.item[rows], moment))  # stable: of equal rows the first in the file stands first
+    rows, moment = rows[by_item], moment[by_item]
+    again = (np.diff(table.item[rows]) == 0) & (np.diff(moment) == 0)
+    repeated = np.zeros(len(order), bool)
+    repeated[rows[1:][again]] = True
+    return repeated
 
 
 def leave_one_out(interactions: Interactions) -> Split:

@@ -10,22 +10,19 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
+from models.training.columns import BY_NAME, NAMES, Columns, find_columns, has_published_name, listed
 from models.training.times import NUMBER, parse_time
 
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "user": ("user", "userId", "user_id", "reviewerID"),
-    "item": ("item", "movieId", "item_id", "parent_asin", "asin", "business_id"),
-    "time": ("order", "timestamp", "unixReviewTime", "date", "time"),
-    "rating": ("rating", "overall", "stars"),
-}
-"""What columns and keys are called; where a file has several of one line, the first counts."""
 MAX_CELL = 1 << 14
 """Characters of an id, a time or a rating."""
 _HEADLESS = ("user", "item", "rating", "time")
-_MAX_RATING = 10.0
-_AMAZON_ITEM, _AMAZON_USER = re.compile(r"[B0-9][0-9A-Z]{9}"), re.compile(r"A[0-9A-Z]{9,}|#.+")
+MAX_RATING = 10.0
+"""Of a table without a header, where nothing else tells a rating from a time."""
+AMAZON_ITEM, AMAZON_USER = "[B0-9][0-9A-Z]{9}", "A[0-9A-Z]{9,}|#.+"
+_AMAZON_ITEM, _AMAZON_USER = re.compile(AMAZON_ITEM), re.compile(AMAZON_USER)
 _NAME_IT = "put a header with user, item, rating and timestamp in the right order on the first line"
 
 
@@ -42,6 +39,28 @@ Parser = Callable[[str], Row]
 Split = Callable[[str], list[str]]
 
 
+@dataclass(frozen=True)
+class Cells:
+    """How the lines of a table have their cells: `count` of them between delimiters, and which has which role."""
+
+    delimiter: str
+    count: int
+    places: Mapping[str, int]
+    headless: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file has its interactions: `parse` takes a line, the first is none where it is a `header`.
+
+    `cells` is None for JSON.
+    """
+
+    parse: Parser
+    header: bool
+    cells: Cells | None
+
+
 class _Number(str):
     """A number of a JSON document, as it is written there: a float would not tell 2^53 from its neighbour."""
 
@@ -50,33 +69,36 @@ class _Object(list[tuple[str, object]]):
     """The keys and values of a JSON object, repeated keys as well."""
 
 
-def tell_layout(first: str) -> tuple[Parser, bool]:
-    """Return how to parse the lines of a file with this first line, and whether that is a header; raises ValueError."""
+def tell_layout(first: str, columns: Columns = BY_NAME) -> Layout:
+    """Return how a file with this first line has its interactions; raises ValueError."""
     if first.lstrip().startswith("{"):
-        return _json_layout(first), False
-    split: Split = _split_csv
+        return Layout(_json_layout(first, columns), False, None)
+    delimiter = ","
     if "\t" in first:
-        split = lambda line: line.split("\t")  # noqa: E731
+        delimiter = "\t"
     elif len(first.split("::")) == len(_HEADLESS):  # MovieLens-1M and -10M
-        split = lambda line: line.split("::")  # noqa: E731
-    cells = [cell.strip() for cell in split(first)]
-    places = {role: cells.index(name) for role in NAMES if (name := _first_name(role, cells)) is not None}
-    if not places and len(cells) == len(_HEADLESS) and _is_number(cells[2]) and _is_time(cells[3]):
-        return _headless(split, cells), False
-    repeated = next((name for names in NAMES.values() for name in names if cells.count(name) > 1), None)
+        delimiter = "::"
+    names = [cell.strip() for cell in _split(first, delimiter)]
+    like_rows = len(names) == len(_HEADLESS) and _is_number(names[2]) and _is_time(names[3])
+    if like_rows and not columns.given and not has_published_name(names):
+        return _headless(delimiter, names)
+    found = find_columns(names, columns)
+    published = (name for role in NAMES.values() for name in role)
+    repeated = next((name for name in (*found.values(), *published) if names.count(name) > 1), None)
     if repeated is not None:
-        raise ValueError(f"the header has {cells.count(repeated)} columns called {repeated!r}; give each its own name")
+        raise ValueError(f"the header has {names.count(repeated)} columns called {repeated!r}; give each its own name")
     for role in ("user", "item", "time"):
-        if role not in places:
+        if role not in found:
             raise ValueError(
                 f"no column for the {role}: expected a header with {', '.join(NAMES[role])}, or user, item, rating,"
-                f" timestamp without a header; found {', '.join(cells)[:80]!r}"
+                f" timestamp without a header; found {listed(names)}; name it with --columns {role}=NAME"
             )
-    return _table(split, len(cells), places), True
+    cells = Cells(delimiter, len(names), {role: names.index(name) for role, name in found.items()}, headless=False)
+    return Layout(_table(cells), True, cells)
 
 
-def _first_name(role: str, there: Sequence[str] | Mapping[str, object]) -> str | None:
-    return next((name for name in NAMES[role] if name in there), None)
+def _split(line: str, delimiter: str) -> list[str]:
+    return _split_csv(line) if delimiter == "," else line.split(delimiter)
 
 
 def _split_csv(line: str) -> list[str]:
@@ -88,29 +110,29 @@ def _split_csv(line: str) -> list[str]:
         raise ValueError(f"{error}, in a line with quotes") from error
 
 
-def _table(split: Split, count: int, places: Mapping[str, int]) -> Parser:
-    """Return a parser for lines of `count` cells with the roles at these places."""
-    user, item, time = (places[role] for role in ("user", "item", "time"))
-    rating = places.get("rating")
+def _table(layout: Cells) -> Parser:
+    """Return a parser for the lines of a table."""
+    user, item, time = (layout.places[role] for role in ("user", "item", "time"))
+    rating = layout.places.get("rating")
 
     def parse(line: str) -> Row:
-        cells = split(line)
-        if len(cells) != count:
-            raise ValueError(f"expected {count} columns, found {len(cells)}")
-        rated = None if rating is None else _rating(_cell(cells[rating], "rating"))
+        cells = _split(line, layout.delimiter)
+        if len(cells) != layout.count:
+            raise ValueError(f"expected {layout.count} columns, found {len(cells)}")
+        rated = None if rating is None else parse_rating(_cell(cells[rating], "rating"))
         return Row(_cell(cells[user], "user"), _cell(cells[item], "item"), _cell(cells[time], "time"), rated)
 
     return parse
 
 
-def _headless(split: Split, first: Sequence[str]) -> Parser:
-    """Return a parser for a table without a header: user, item, rating, time; some of Amazon's have the item first.
+def _headless(delimiter: str, first: Sequence[str]) -> Layout:
+    """Return the layout of a table without a header: user, item, rating, time; some of Amazon's have the item first.
 
     Nothing names the columns here, so each line must look like what its columns are held to be.
     """
-    swapped = _items_come_first(*first[:2])
-    user, item = (1, 0) if swapped else (0, 1)
-    parse_cells = _table(split, len(_HEADLESS), {"user": user, "item": item, "rating": 2, "time": 3})
+    user, item = (1, 0) if _items_come_first(*first[:2]) else (0, 1)
+    cells = Cells(delimiter, len(_HEADLESS), {"user": user, "item": item, "rating": 2, "time": 3}, headless=True)
+    parse_cells = _table(cells)
 
     def parse(line: str) -> Row:
         row = parse_cells(line)
@@ -118,13 +140,13 @@ def _headless(split: Split, first: Sequence[str]) -> Parser:
             raise ValueError(
                 "user and item stand the other way round than on the first line; write all lines in one way"
             )
-        if row.rating is not None and not 0 <= row.rating <= _MAX_RATING:
+        if row.rating is not None and not 0 <= row.rating <= MAX_RATING:
             raise ValueError(
-                f"{row.rating:g} is not a rating from 0 to {_MAX_RATING:g}, as the third column; {_NAME_IT}"
+                f"{row.rating:g} is not a rating from 0 to {MAX_RATING:g}, as the third column; {_NAME_IT}"
             )
         return row
 
-    return parse
+    return Layout(parse, False, cells)
 
 
 def _items_come_first(first: str, second: str) -> bool:
@@ -143,26 +165,27 @@ def _items_come_first(first: str, second: str) -> bool:
     return False
 
 
-def _json_layout(first: str) -> Parser:
-    """Return a parser for reviews of Amazon or Yelp, one JSON object a line, with the keys that the first one has."""
-    review = _parse_object(first)
-    keys = {role: _first_name(role, review) for role in NAMES}
+def _json_layout(first: str, columns: Columns) -> Parser:
+    """Return a parser for one JSON object a line, such as Amazon's and Yelp's reviews, with the keys of the first."""
+    keys = find_columns(list(_parse_object(first)), columns, "key")
     for role in ("user", "item", "time"):
-        if keys[role] is None:
-            raise ValueError(f"no {role}: expected one of the keys {', '.join(NAMES[role])}")
+        if role not in keys:
+            raise ValueError(
+                f"no {role}: expected one of the keys {', '.join(NAMES[role])}; name it with --columns {role}=NAME"
+            )
 
     def parse(line: str) -> Row:
         review = _parse_object(line)
 
         def text(role: str) -> str:
-            value = review.get(keys[role] or "")
+            value = review.get(keys[role])
             if not isinstance(value, str):
                 raise ValueError(
                     f"no {role}: expected the key {keys[role]}, as on the first line, with a text or number"
                 )
-            return _checked(value, role)
+            return checked(value, role)
 
-        rated = None if keys["rating"] is None else _rating(text("rating"))
+        rated = parse_rating(text("rating")) if "rating" in keys else None
         return Row(text("user"), text("item"), text("time").strip(), rated)
 
     return parse
@@ -186,10 +209,10 @@ def _parse_object(line: str) -> dict[str, object]:
 
 
 def _cell(cell: str, role: str) -> str:
-    return _checked(cell.strip(" \t"), role)
+    return checked(cell.strip(" \t"), role)
 
 
-def _checked(text: str, role: str) -> str:
+def checked(text: str, role: str) -> str:
     """Return an id, a time or a rating; raises ValueError for one that is empty, endless or no text."""
     if not text or text.isspace():
         raise ValueError(f"the {role} is empty")
@@ -200,7 +223,8 @@ def _checked(text: str, role: str) -> str:
     return text
 
 
-def _rating(text: str) -> float:
+def parse_rating(text: str) -> float:
+    """Return a rating; raises ValueError for what is no finite number."""
     if not _is_number(text):
         raise ValueError(f"{text[:40]!r} is not a rating")
     return float(text)

@@ -1,105 +1,121 @@
-"""Interaction files as they are published: MovieLens, Amazon and Yelp ratings and plain tables, gzipped or not.
+"""Interaction files as they are published: MovieLens, Amazon and Yelp ratings, plain tables, gzipped or not; Parquet.
 
 The layout is told from the first line; a line that does not follow it is an error with its number, never left out.
 """
 
 import gzip
 import hashlib
-import re
+import io
 import zlib
-from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-import numpy as np
+import pyarrow as pa
 
-from models.training.layouts import tell_layout
-from models.training.times import Times
-from safeio.errors import BadInputError
+from models.training import parquet
+from models.training.bulk import parse_block
+from models.training.columns import BY_NAME, Columns
+from models.training.gather import DataError, Gathered, Table, rank_names
+from models.training.layouts import Layout, tell_layout
 from safeio.files import UnreadableError, open_file
 
+__all__ = ["MAX_LINE", "DataError", "Table", "open_data", "rank_names", "read_table"]
+
 MAX_LINE = 1 << 24
-_WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)
+_BLOCK = 1 << 24
+_FEW = 1 << 16
+"""Bytes that are rather read line by line than cut once more, where something in them is unusual."""
 
 
-class DataError(BadInputError, ValueError):
-    """An interaction file that cannot be trained on; the message is one line and names file and line."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns of n interactions in the file's order, how many blank lines it has, and the sha256 of its content.
-
-    Users and items are the ranks of their names in `rank_names`; `time` orders as the file's times do (`Times.column`).
-    `item_names` are the items' names as the file has them, by rank.
-    """
-
-    user: np.ndarray
-    item: np.ndarray
-    time: np.ndarray
-    rating: np.ndarray | None
-    blank: int
-    sha256: str
-    item_names: tuple[str, ...]
-
-
-def read_table(path: Path) -> Table:
+def read_table(path: Path, columns: Columns = BY_NAME) -> Table:
     """Read an interaction file of any known layout; raises DataError with file and line."""
-    # Each name once, in a dictionary: it may be long, and stand on thousands of lines.
-    users: dict[str, int] = {}
-    items: dict[str, int] = {}
-    user, item, times, rating = array("q"), array("q"), Times(), array("d")
-    digest, blank, parse = hashlib.sha256(), 0, None
-    for number, line in enumerate(_lines(path), start=1):
-        digest.update(line)
+    gathered, digest, blank = Gathered(), hashlib.sha256(), 0
+    with open_data(path) as raw:
+        if parquet.is_parquet(raw):
+            parquet.read(path, raw, columns, gathered, digest)
+        else:
+            lines = _Lines(path, columns, gathered)
+            try:
+                for block in _blocks(raw):
+                    digest.update(block)
+                    lines.read(block)
+            except (OSError, EOFError, zlib.error) as error:
+                reason = getattr(error, "strerror", None) or error
+                where = f"after line {lines.number}"
+                raise DataError(f"{path} cannot be read {where}: {reason}; get the file again") from error
+            blank = lines.blank
+            if not gathered.count:
+                what = "has a header and no interactions" if lines.has_header else "is empty"
+                raise DataError(f"{path} {what}; give a file with a user, an item and a time on each line")
+    table = gathered.table(blank, digest.hexdigest())
+    pa.default_memory_pool().release_unused()
+    return table
+
+
+def open_data(path: Path) -> BinaryIO:
+    """Open a file of interactions; raises DataError."""
+    try:
+        return open_file(path, follow_link=True)
+    except UnreadableError as error:
+        raise DataError(f"{path} {error}; give a file of interactions") from error
+
+
+class _Lines:
+    """Reads blocks of lines, many at once where it can."""
+
+    def __init__(self, path: Path, columns: Columns, gathered: Gathered) -> None:
+        self.blank = self.number = 0
+        self._path, self._columns, self._gathered = path, columns, gathered
+        self._layout: Layout | None = None
+
+    @property
+    def has_header(self) -> bool:
+        """Tell whether a first line was found that is no blank one; without interactions that is a header."""
+        return self._layout is not None
+
+    def read(self, block: bytes) -> None:
+        """Read whole lines; raises DataError."""
+        stream = io.BytesIO(block)
+        while self._layout is None and (line := stream.readline()):
+            self._read_line(line)
+        self._read_piece(block[stream.tell() :])
+
+    def _read_piece(self, block: bytes) -> None:
+        """Read lines at once, or else in two halves, so that only the few around what is unusual take long."""
+        cells = None if self._layout is None else self._layout.cells
+        if not block:
+            return
+        if cells is not None and len(block) - block.rfind(b"\n", 0, -1) <= MAX_LINE:
+            piece = parse_block(block, cells)
+            if piece is not None and self._gathered.extend(piece):
+                self.number += len(piece.user)
+                return
+        middle = block.rfind(b"\n", 0, len(block) // 2) + 1
+        if cells is None or len(block) <= _FEW or not middle:
+            for line in io.BytesIO(block):
+                self._read_line(line)
+            return
+        self._read_piece(block[:middle])
+        self._read_piece(block[middle:])
+
+    def _read_line(self, line: bytes) -> None:
+        self.number += 1
         try:
-            text = _decode(line, first=number == 1)
+            if len(line) > MAX_LINE:
+                ends = "; end lines with line feeds" if b"\r" in line else ""
+                raise ValueError(f"has more than {MAX_LINE} bytes{ends}")
+            text = _decode(line, first=self.number == 1)
             if not text.strip():
-                blank += 1
-                continue
-            if parse is None:
-                parse, is_header = tell_layout(text)
-                if is_header:
-                    continue
-            row = parse(text)
-            times.append(row.time)
+                self.blank += 1
+                return
+            if self._layout is None:
+                self._layout = tell_layout(text, self._columns)
+                if self._layout.header:
+                    return
+            self._gathered.add(self._layout.parse(text))
         except ValueError as error:  # what json and csv raise is translated into them
-            raise DataError(f"{path}, line {number}: {error}") from error
-        user.append(users.setdefault(row.user, len(users)))
-        item.append(items.setdefault(row.item, len(items)))
-        if row.rating is not None:
-            rating.append(row.rating)
-    if not user:
-        what = "is empty" if parse is None else "has a header and no interactions"
-        raise DataError(f"{path} {what}; give a file with a user, an item and a time on each line")
-    item_ranks = rank_names(items)
-    return Table(
-        user=rank_names(users)[np.array(user)],
-        item=item_ranks[np.array(item)],
-        time=times.column(),
-        rating=np.array(rating) if rating else None,
-        blank=blank,
-        sha256=digest.hexdigest(),
-        item_names=tuple(np.array(list(items), object)[np.argsort(item_ranks)]),
-    )
-
-
-def rank_names(names: dict[str, int]) -> np.ndarray:
-    """Return for names with the indices 0..n-1, in this order, the place of each in their order, [n] int64.
-
-    Where all are whole numbers of 64 bits as one writes them, without a plus or leading zeros, their order is that of
-    numbers, else that of code points, which is that of UTF-8 bytes. The order decides which item gets which id.
-    """
-    ordered = sorted(names, key=int) if all(map(_is_whole_number, names)) else sorted(names)
-    rank = np.empty(len(names), np.int64)
-    rank[[names[name] for name in ordered]] = np.arange(len(names))
-    return rank
-
-
-def _is_whole_number(name: str) -> bool:
-    return _WHOLE_NUMBER.fullmatch(name) is not None and -(2**63) <= int(name) < 2**63
+            raise DataError(f"{self._path}, line {self.number}: {error}") from error
 
 
 def _decode(line: bytes, first: bool) -> str:
@@ -116,28 +132,30 @@ def _decode(line: bytes, first: bool) -> str:
     return text
 
 
-def open_data(path: Path) -> BinaryIO:
-    """Open a file of interactions; raises DataError."""
-    try:
-        return open_file(path, follow_link=True)
-    except UnreadableError as error:
-        raise DataError(f"{path} {error}; give a file of interactions") from error
+def _blocks(raw: BinaryIO) -> Iterator[bytes]:
+    """Yield the whole lines of a file in blocks, unpacked where it is gzipped.
 
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, unpacked where it is gzipped; raises DataError where it cannot be read."""
-    number = 0
-    try:
-        with open_data(path) as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            with gzip.open(raw) if packed else raw as file:
-                while line := file.readline(MAX_LINE + 1):
-                    number += 1
-                    if len(line) > MAX_LINE:
-                        ends = "; end lines with line feeds" if b"\r" in line else ""
-                        raise DataError(f"{path}, line {number}: has more than {MAX_LINE} bytes{ends}")
-                    yield line
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read after line {number}: {reason}; get the file again") from error
+    Each has _BLOCK bytes and up to MAX_LINE + 1 more, to where a line ends: one without end is cut off there, too long.
+    Raises OSError, EOFError or zlib.error where the file cannot be read, after the lines before that place.
+    """
+    packed = raw.read(2) == b"\x1f\x8b"
+    raw.seek(0)
+    failure: Exception | None = None
+    with cast(io.BufferedReader, gzip.open(raw) if packed else raw) as file:
+        while failure is None:
+            parts, size = [], 0
+            try:
+                while size < _BLOCK and (part := file.read1(_BLOCK - size)):
+                    parts.append(part)
+                    size += len(part)
+                parts.append(file.readline(MAX_LINE + 1))
+            except (OSError, EOFError, zlib.error) as error:
+                failure = error
+            block = b"".join(parts)
+            if failure is not None:
+                block = block[: block.rfind(b"\n") + 1]
+            if block:
+                yield block
+            elif failure is None:
+                return
+    raise failure

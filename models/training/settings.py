@@ -1,12 +1,17 @@
 """What a training may be asked for, with the bounds of every number: all are checked before any work begins."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import get_args
 
+from models.training.columns import BY_NAME, Columns
 from safeio.errors import BadInputError
+
+DEVICES = ("cpu", "cuda", "mps", "auto")
+"""What a training may run on; `auto` is a GPU where there is one."""
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**64 - 1),  # what torch takes
@@ -103,7 +108,8 @@ class Request:
     With `next_item` a model learns the next item among all, without it one positive among sampled negatives; the first
     kind is for `ofa`, and its weights are written in fp16. `start_from` is a checkpoint that was trained on the same
     data with the same seed: of an `ofa` without a mapper, which lends its embeddings and blocks, or of an SCN, which
-    stays as it is while its GCN learns.
+    stays as it is while its GCN learns. `columns` says what the data calls its columns, where they are not found by
+    their names. `device` is one of DEVICES; golden scores are computed on the CPU in any case.
     """
 
     model: str
@@ -114,6 +120,8 @@ class Request:
     filters: Filters
     next_item: NextItem | None = None
     start_from: Path | None = None
+    columns: Columns = BY_NAME
+    device: str = "cpu"
 
     @property
     def command(self) -> str:
@@ -127,6 +135,8 @@ class Request:
             **{name: self.architecture.get(name) for name in ("backbone", "method", "kept_blocks")},
             **(asdict(self.next_item) if self.next_item else {}),
             "start_from": self.start_from and self.start_from.name,
+            "columns": shlex.quote(str(self.columns)) if self.columns.given else None,
+            "device": self.device if self.device != "cpu" else None,
         }
         options = "".join(f" --{name.replace('_', '-')} {v}" for name, v in chosen.items() if v is not None)
         return f"cocorr-train {self.model}{options}{' --gcn' if self.architecture.get('gcn') else ''}"

@@ -5,8 +5,8 @@ Times are compared and never computed with. A binary float would tie 64-bit sequ
 """
 
 import re
-from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
@@ -23,7 +23,18 @@ _DATE = re.compile(
     re.ASCII,
 )
 _LOOKS_LIKE_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_NUMBERS, _DATES, _DATES_WITH_OFFSET = "numbers", "dates without an offset from UTC", "dates with an offset from UTC"
+NUMBERS, DATES, DATES_WITH_OFFSET = "numbers", "dates without an offset from UTC", "dates with an offset from UTC"
+_DIGITS, _BILLION = 9, 10**9
+_PACKED = 1 << 16
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Times [n] of one kind, exactly: whole units, numbers or seconds, and billionths above them, None if all are 0."""
+
+    whole: np.ndarray
+    billionths: np.ndarray | None
+    kind: str
 
 
 class Times:
@@ -34,7 +45,8 @@ class Times:
 
     def __init__(self) -> None:
         self._kind: str | None = None
-        self._values: array[int] | list[Time] = array("q")  # 8 bytes each, for as long as all fit
+        self._parts: list[Moments | list[Time]] = []
+        self._waiting: list[Time] = []
 
     def append(self, text: str) -> None:
         """Add the time that a line states; raises ValueError for what is none, or is of another kind than the first."""
@@ -45,18 +57,66 @@ class Times:
             raise ValueError(
                 f"{text[:40]!r} is among {kind}, but the lines before have {self._kind}; write all times in one form"
             )
-        if isinstance(self._values, array):
-            if isinstance(value, int):
-                self._values.append(value)
-                return
-            self._values = list(self._values)
-        self._values.append(value)
+        self._waiting.append(value)
+        if len(self._waiting) == _PACKED:
+            self._pack()
+
+    def extend(self, moments: Moments) -> bool:
+        """Add times, and return True; or False, with nothing added, where they are of another kind than the first."""
+        if self._kind not in (None, moments.kind):
+            return False
+        self._kind = moments.kind
+        self._pack()
+        self._parts.append(moments)
+        return True
 
     def column(self) -> np.ndarray:
         """Return whole numbers [n] that are in the same order as the times, and equal where they are."""
-        if isinstance(self._values, array):
-            return np.array(self._values, np.int64)
-        return ranks(self._values)
+        self._pack()
+        packed = [part for part in self._parts if isinstance(part, Moments)]
+        if len(packed) < len(self._parts):
+            return ranks([value for part in self._parts for value in _exactly(part)])
+        whole = np.concatenate([part.whole for part in packed])
+        if all(part.billionths is None for part in packed):
+            return whole
+        billionths = np.concatenate(
+            [np.zeros_like(part.whole) if part.billionths is None else part.billionths for part in packed]
+        )
+        order = np.lexsort((billionths, whole))
+        rises = (np.diff(whole[order]) != 0) | (np.diff(billionths[order]) != 0)
+        rank = np.empty(len(whole), np.int64)
+        rank[order] = np.concatenate([[0], np.cumsum(rises)])
+        return rank
+
+    def _pack(self) -> None:
+        """Put what was appended into arrays, where it fits; Python's objects take ten times the memory."""
+        if self._waiting:
+            self._parts.append(pack(self._waiting, self._kind or NUMBERS) or self._waiting)
+            self._waiting = []
+
+
+def pack(values: Sequence[Time], kind: str) -> Moments | None:
+    """Return times as arrays; None where one leaves 64 bits or has a fraction finer than billionths."""
+    if all(isinstance(value, int) for value in values):
+        return Moments(np.array(values, np.int64), None, kind)
+    whole, billionths = np.empty(len(values), np.int64), np.zeros(len(values), np.int64)
+    for index, value in enumerate(values):
+        if isinstance(value, Decimal):
+            exponent = value.as_tuple().exponent
+            if not -(2**63) <= value < 2**63 or not isinstance(exponent, int) or exponent < -_DIGITS:
+                return None
+            value, billionths[index] = divmod(int(value.scaleb(_DIGITS)), _BILLION)  # at most 28 digits: exact
+        whole[index] = value
+    return Moments(whole, billionths, kind)
+
+
+def _exactly(part: Moments | list[Time]) -> list[Time]:
+    if isinstance(part, list):
+        return part
+    if part.billionths is None:
+        return list(part.whole.tolist())
+    pairs = zip(part.whole.tolist(), part.billionths.tolist(), strict=True)
+    return [_smallest(Decimal(whole * _BILLION + rest).scaleb(-_DIGITS)) for whole, rest in pairs]
 
 
 def ranks(values: Sequence[Time]) -> np.ndarray:
@@ -71,10 +131,10 @@ def parse_time(text: str) -> tuple[Time, str]:
     Dates are seconds since the day before the year 1 in UTC, so that none is negative.
     """
     if _WHOLE.fullmatch(text):
-        return int(text), _NUMBERS
+        return int(text), NUMBERS
     if NUMBER.fullmatch(text):
         try:
-            return _smallest(Decimal(text)), _NUMBERS
+            return _smallest(Decimal(text)), NUMBERS
         except InvalidOperation:  # an exponent of 19 digits
             raise ValueError(f"{text[:40]!r} is not a time") from None
     if _LOOKS_LIKE_DATE.match(text):
@@ -103,7 +163,7 @@ def _parse_date(text: str) -> tuple[Time, str]:
         raise ValueError(f"{text[:40]!r} is not a date") from None
     offset = (off_hour * 60 + off_minute) * 60 + off_second
     seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - (-offset if sign == "-" else offset)
-    kind = _DATES_WITH_OFFSET if utc or sign else _DATES
+    kind = DATES_WITH_OFFSET if utc or sign else DATES
     if fraction is None:
         return seconds, kind
     return _smallest(Decimal(f"{seconds}.{fraction}")), kind  # written out, since sums of Decimals are rounded
