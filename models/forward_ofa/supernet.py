@@ -143,8 +143,9 @@ def _check(
 
 def _shuffled(item_ids: Tensor, blocks: int) -> Tensor:
     """Return for each history [B, N] a permutation of the blocks [B, L] that looks random and is always the same."""
-    places = torch.arange(1, item_ids.shape[1] + 1)
-    state = (item_ids.long() * places).sum(-1, keepdim=True) * 1_000_003 + torch.arange(blocks)
+    device = item_ids.device
+    places = torch.arange(1, item_ids.shape[1] + 1, device=device)
+    state = (item_ids.long() * places).sum(-1, keepdim=True) * 1_000_003 + torch.arange(blocks, device=device)
     for factor in (0x85EBCA6B, 0xC2B2AE35):  # two rounds of a multiplicative hash on 32 bits
         state = ((state ^ (state >> 15)) * factor) & 0xFFFFFFFF
     return state.argsort(-1)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.training.loop import Cases
+from models.training.evaluation import Cases
 
 CASES = 256
 SHORTENED = 64
@@ -12,10 +12,10 @@ CANDIDATES = 100
 
 
 def golden_cases(model: nn.Module, test: Cases, seed: int) -> dict[str, np.ndarray]:
-    """Return item_ids [256, N], candidate_ids and scores [256, 100]; fewer cases where fewer users are tested.
+    """Return item_ids [256, N], candidate_ids and scores [256, 100]; fewer where fewer users or items are.
 
     The first quarter is cut to its latest 1, 2, ... N clicks in turn, so that all lengths occur; the rest is as it was.
-    Candidates are the positive and 99 negatives, shuffled.
+    Candidates are the positive and 99 negatives, or as many as the test has, shuffled. The model is on the CPU.
     """
     rng = np.random.default_rng([seed, 5])
     chosen = rng.permutation(len(test.item_ids))[:CASES]

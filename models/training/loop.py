@@ -10,17 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.spec import ModelSpec
-from models.training.data import Interactions, Split, histories, leave_one_out, training_positions
+from models.training.data import Interactions, Split, histories, training_positions
+from models.training.evaluation import (
+    CPU,
+    Cases,
+    Negatives,
+    Score,
+    popularity_scores,
+    ranking_cases,
+    score_cases,
+    split_to_train_on,
+)
 from models.training.metrics import ndcg, ranks, summary
-from models.training.readers import DataError
+from models.training.progress import Report, Watch, after, watching
 from models.training.resume import SELECTION, Progress, Resume
 from models.training.sampling import clicked, sample_negatives
 from models.training.settings import Settings
 from safeio.errors import BadInputError
-
-TRAIN_NEGATIVES = 4
-TEST_NEGATIVES = 100
 
 
 class DivergedError(BadInputError):
@@ -33,26 +39,20 @@ class DivergedError(BadInputError):
 
 
 @dataclass(frozen=True)
-class Cases:
-    """Users to be ranked for: histories [U, N], and candidates [U, 1 + negatives] with the positive in column 0."""
-
-    item_ids: np.ndarray
-    candidate_ids: np.ndarray
-
-
-@dataclass(frozen=True)
 class Trained:
-    """The model with the weights of its best epoch, what was measured, the test cases, and a row for each epoch."""
+    """The model with the weights of its best epoch, what was measured, the test cases, and a row for each epoch.
+
+    Also how many negatives there were.
+    """
 
     model: nn.Module
     best_epoch: int
     metrics: Mapping[str, Mapping[str, float]]
     test: Cases
     log: Sequence[Mapping[str, float]]
+    negatives: Negatives
 
 
-Report = Callable[[int, int, str], None]
-Score = Callable[[Tensor, Tensor], Tensor]
 LossOf = Callable[[np.ndarray], Tensor]
 """Maps indices of samples to the mean loss of these."""
 StartEpoch = Callable[[], LossOf]
@@ -60,72 +60,72 @@ StartEpoch = Callable[[], LossOf]
 
 
 def train(
-    spec: ModelSpec,
-    architecture: Mapping[str, int | str],
+    model: nn.Module,
     interactions: Interactions,
     settings: Settings,
     report: Report,
     resume: Resume | None = None,
-    frozen: Mapping[str, Tensor] | None = None,
+    corrected: bool = False,
+    device: torch.device = CPU,
 ) -> Trained:
     """Train, keep the epoch of best validation NDCG@10 and test it; `report` gets batches done, all batches, a note.
 
-    An SCN with a GCN is trained by its corrected scores, as the paper does. Weights in `frozen`, by name, stay as they
-    are given. Raises DataError where the data is too small to train on or to test with 100 negatives per user, and
-    DivergedError.
+    With `corrected` an SCN is trained by the scores that its GCN corrects, as the paper does. Raises DataError where
+    the data is too small to train on or to test, and DivergedError.
     """
-    split = split_to_train_on(interactions)
+    split, negatives = split_to_train_on(interactions)
+    report = after(negatives.notes, report)
     trained_on = training_positions(interactions, split)
     # Each part has a generator of its own, so that the test does not depend on how long the training was.
-    validation = ranking_cases(interactions, split.validation, settings.history, [settings.seed, 1])
-    test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2])
+    validation, test = (
+        ranking_cases(interactions, targets, settings.history, [settings.seed, part], negatives.test)
+        for part, targets in ((1, split.validation), (2, split.test))
+    )
     rng = np.random.default_rng([settings.seed, 3])
-    model = _model_to_train(spec, architecture, settings, frozen)
-    score: Score = model.corrected if architecture.get("gcn") else model
-    start_epoch = _sampled_epochs(score, interactions, split, settings.history, rng)
+    scorer: Any = model.to(device)
+    score: Score = scorer.corrected if corrected else scorer
+    start_epoch = _sampled_epochs(score, interactions, split, settings, negatives.train, rng, device)
 
-    def validate() -> float:
-        scores = score_cases(score, validation)
+    def validate(watch: Watch) -> float:
+        scores = score_cases(score, validation, device=device, watch=watch)
         require_finite("the scores of the validation are", [torch.from_numpy(scores)])
         return ndcg(ranks(scores), 10)
 
     fitted = fit(model, settings, rng, len(split.train), start_epoch, validate, report, resume)
-    metrics = {"test": summary(score_cases(model, test)), "validation": summary(score_cases(model, validation))}
-    if score is not model:
-        metrics["test_corrected"] = summary(score_cases(score, test))
-        metrics["validation_corrected"] = summary(score_cases(score, validation))
-    metrics["test_by_popularity"] = summary(_popularity(interactions, trained_on, test, settings.seed))
-    return Trained(model, fitted.best_epoch, metrics, test, fitted.log)
-
-
-def _model_to_train(
-    spec: ModelSpec, architecture: Mapping[str, int | str], settings: Settings, frozen: Mapping[str, Tensor] | None
-) -> Any:
-    """Return the model with the seed's weights, of `initial_std` where that is stated, and with `frozen` ones fixed."""
-    torch.manual_seed(settings.seed)
-    model: Any = spec.build(architecture)
-    if settings.initial_std is not None:
-        model.reset(settings.initial_std)
-    if frozen is not None:
-        model.load_state_dict({**model.state_dict(), **frozen})
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name not in frozen)
-    return model
+    parts = {"test": (model, test), "validation": (model, validation)}
+    if corrected:
+        parts |= {"test_corrected": (score, test), "validation_corrected": (score, validation)}
+    metrics = {
+        part: summary(score_cases(scoring, cases, device=device, watch=watching(report, 1, 1, f"measuring {part}")))
+        for part, (scoring, cases) in parts.items()
+    }
+    metrics["test_by_popularity"] = summary(popularity_scores(interactions, trained_on, test, settings.seed))
+    return Trained(model, fitted.best_epoch, metrics, test, fitted.log, negatives)
 
 
 def _sampled_epochs(
-    score: Score, interactions: Interactions, split: Split, history: int, rng: np.random.Generator
+    score: Score,
+    interactions: Interactions,
+    split: Split,
+    settings: Settings,
+    negatives: int,
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> StartEpoch:
     """Return what draws new negatives for all training targets, for `fit`."""
     # Training must not know the held-out clicks, not even by sparing them as negatives.
     excluded = clicked(interactions, training_positions(interactions, split))
     users = interactions.owners[split.train]
-    item_ids = histories(interactions, split.train, history)
+    item_ids = histories(interactions, split.train, settings.history)
 
     def start_epoch() -> LossOf:
-        negatives = sample_negatives(rng, excluded, users, TRAIN_NEGATIVES)
-        candidate_ids = np.concatenate([interactions.items[split.train][:, None], negatives], axis=1)
-        return lambda chosen: _loss(score(torch.from_numpy(item_ids[chosen]), torch.from_numpy(candidate_ids[chosen])))
+        drawn = sample_negatives(rng, excluded, users, negatives)
+        candidate_ids = np.concatenate([interactions.items[split.train][:, None], drawn], axis=1)
+
+        def loss_of(chosen: np.ndarray) -> Tensor:
+            return _loss(score(*(torch.from_numpy(ids[chosen]).to(device) for ids in (item_ids, candidate_ids))))
+
+        return loss_of
 
     return start_epoch
 
@@ -136,7 +136,7 @@ def fit(
     rng: np.random.Generator,
     samples: int,
     start_epoch: StartEpoch,
-    validate: Callable[[], float],
+    validate: Callable[[Watch], float],
     report: Report,
     resume: Resume | None,
 ) -> Progress:
@@ -166,12 +166,13 @@ def fit(
         loss = torch.stack(losses).mean()
         _require_sound(progress.epoch + 1, loss, model, optimiser)
         model.eval()
-        reached = validate()
+        done = (progress.epoch + 1) * batches
+        reached = validate(watching(report, done, total, f"validating epoch {progress.epoch + 1}"))
         _record(progress, float(loss), reached, model, started)
         if resume:
             resume.save(progress, model, optimiser, rng)
         note = f"epoch {progress.epoch}: loss {loss:.4f}, validation {SELECTION} {reached:.4f}"
-        report(progress.epoch * batches, total, note)
+        report(done, total, note)
     model.load_state_dict(progress.best_state)
     model.eval()
     return progress
@@ -221,47 +222,8 @@ def _patience_is_over(progress: Progress, patience: int | None) -> bool:
     return patience is not None and progress.epoch - progress.best_epoch >= patience
 
 
-def split_to_train_on(interactions: Interactions) -> Split:
-    """Return the split of data that can be trained on and tested; raises DataError."""
-    split = leave_one_out(interactions)
-    if not len(split.train) or not len(split.test):
-        raise DataError("no user has the four clicks that a training, a validation and a test target need")
-    return split
-
-
-def ranking_cases(interactions: Interactions, targets: np.ndarray, history: int, seed: Sequence[int]) -> Cases:
-    """Return one case per target position, with 100 negatives from all that its user never clicked."""
-    excluded = clicked(interactions, np.arange(len(interactions.items)))
-    rng = np.random.default_rng(seed)
-    negatives = sample_negatives(rng, excluded, interactions.owners[targets], TEST_NEGATIVES)
-    positives = interactions.items[targets][:, None]
-    return Cases(histories(interactions, targets, history), np.concatenate([positives, negatives], axis=1))
-
-
-def score_cases(score: Score, cases: Cases, batch_size: int = 1024) -> np.ndarray:
-    """Return the scores [U, 1 + negatives] of a model in eval mode, or of a part of it, for all cases."""
-    scores = []
-    with torch.no_grad():
-        for start in range(0, len(cases.item_ids), batch_size):
-            part = slice(start, start + batch_size)
-            batch = torch.from_numpy(cases.item_ids[part]), torch.from_numpy(cases.candidate_ids[part])
-            scores.append(score(*batch).numpy())
-    return np.concatenate(scores)
-
-
 def _loss(logits: Tensor) -> Tensor:
     """Return the mean binary cross-entropy of logits [B, 1 + negatives] with the positive in column 0."""
     labels = torch.zeros_like(logits)
     labels[:, 0] = 1
     return functional.binary_cross_entropy_with_logits(logits, labels)
-
-
-def _popularity(interactions: Interactions, trained_on: np.ndarray, cases: Cases, seed: int) -> np.ndarray:
-    """Return as scores how often each candidate was clicked in training; ties, which are many, are broken at random."""
-    counted = popularity(interactions, trained_on)[cases.candidate_ids]
-    return np.asarray(counted + np.random.default_rng([seed, 4]).random(cases.candidate_ids.shape))
-
-
-def popularity(interactions: Interactions, positions: np.ndarray) -> np.ndarray:
-    """Return how often each item [V] was clicked at these positions."""
-    return np.bincount(interactions.items[positions], minlength=interactions.vocabulary)

@@ -15,18 +15,10 @@ from torch.nn import functional
 from models.forward_ofa.backbones.backbone import count
 from models.forward_ofa.supernet import Supernet
 from models.training.data import Interactions, Split, histories, training_positions
-from models.training.loop import (
-    DivergedError,
-    LossOf,
-    Report,
-    Trained,
-    fit,
-    popularity,
-    ranking_cases,
-    require_finite,
-    split_to_train_on,
-)
+from models.training.evaluation import CPU, popularity, ranking_cases, split_to_train_on
+from models.training.loop import DivergedError, LossOf, Trained, fit, require_finite
 from models.training.metrics import by_rank, ndcg
+from models.training.progress import Report, Watch, after, unwatched, watching
 from models.training.resume import Resume
 from models.training.settings import NextItem, Settings
 
@@ -41,43 +33,48 @@ def train(
     options: NextItem,
     report: Report,
     resume: Resume | None = None,
+    device: torch.device = CPU,
 ) -> Trained:
     """Train, keep the epoch of best validation NDCG@10 and test it with its weights rounded to fp16, as they ship.
 
     Validation is on VALIDATION_USERS drawn users, the test on all; ranks are among all items, clicked ones too.
     Raises DataError where the data is too small, and DivergedError.
     """
-    split = split_to_train_on(interactions)
-    test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2])  # before the hours of training
+    split, negatives = split_to_train_on(interactions, sampled=False)
+    report = after(negatives.notes, report)
+    test = ranking_cases(interactions, split.test, settings.history, [settings.seed, 2], negatives.test)
     draw = np.random.default_rng([settings.seed, 1])
     validation = np.sort(draw.permutation(split.validation)[:VALIDATION_USERS])
     rng = np.random.default_rng([settings.seed, 3])
     model.dropout.p = options.dropout
+    model.to(device)
     owners = interactions.owners[split.train]
 
     def start_epoch() -> LossOf:
         drawn = split.train[_some(rng, owners, options.targets_per_user)]
         item_ids = histories(interactions, drawn, settings.history)
         targets = torch.from_numpy(interactions.items[drawn].astype(np.int64))
-        return lambda chosen: loss(model, torch.from_numpy(item_ids[chosen]), targets[chosen], options)
+        return lambda chosen: loss(
+            model, torch.from_numpy(item_ids[chosen]).to(device), targets[chosen].to(device), options
+        )
 
     samples = len(_some(rng, owners, options.targets_per_user))
     validate = partial(_validate, model, interactions, validation)
     fitted = fit(model, settings, rng, samples, start_epoch, validate, report, resume)
     model.load_state_dict(_rounded(model))
     metrics = {
-        "test": by_rank(full_ranks(model, interactions, split.test)),
+        "test": by_rank(full_ranks(model, interactions, split.test, watching(report, 1, 1, "measuring test"))),
         "validation": by_rank(full_ranks(model, interactions, validation)),
         "test_by_popularity": by_rank(_popularity_ranks(interactions, split, settings.seed)),
         "sub_networks": sub_networks(model, histories(interactions, split.test, settings.history)),
     }
-    return Trained(model, fitted.best_epoch, metrics, test, fitted.log)
+    return Trained(model, fitted.best_epoch, metrics, test, fitted.log, negatives)
 
 
-def _validate(model: Supernet, interactions: Interactions, targets: np.ndarray) -> float:
+def _validate(model: Supernet, interactions: Interactions, targets: np.ndarray, watch: Watch) -> float:
     """Return NDCG@10 of the items at target positions among all items; raises DivergedError."""
     require_finite("the weights, rounded to the 16 bits in which they ship, are", _rounded(model).values())
-    rank, finite = _full_ranks(model, interactions, targets)
+    rank, finite = _full_ranks(model, interactions, targets, watch)
     if not finite:
         raise DivergedError("the scores of the validation are")
     return ndcg(rank, 10)
@@ -86,28 +83,33 @@ def _validate(model: Supernet, interactions: Interactions, targets: np.ndarray) 
 def loss(model: Supernet, item_ids: Tensor, targets: Tensor, options: NextItem) -> Tensor:
     """Return cross-entropy + lambda * sum_l -log alpha_l1 for histories [B, N] and next items [B]."""
     # Generating and applying half a megabyte of weights per sample is most of the work; in bf16 it takes half the time.
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(item_ids.device.type, torch.bfloat16):
         user, cost = model.sample_user_state(item_ids, options.temperature)
     logits = user.float() @ model.items.weight[1:].T  # [B, V - 1]: padding is no item
     return functional.cross_entropy(logits, targets - 1) + options.compactness * cost
 
 
-def full_ranks(model: Supernet, interactions: Interactions, targets: np.ndarray) -> np.ndarray:
+def full_ranks(
+    model: Supernet, interactions: Interactions, targets: np.ndarray, watch: Watch = unwatched
+) -> np.ndarray:
     """Return the 0-based ranks [U] of the items at target positions among all items; a tie or NaN counts against."""
-    return _full_ranks(model, interactions, targets)[0]
+    return _full_ranks(model, interactions, targets, watch)[0]
 
 
-def _full_ranks(model: Supernet, interactions: Interactions, targets: np.ndarray) -> tuple[np.ndarray, bool]:
+def _full_ranks(
+    model: Supernet, interactions: Interactions, targets: np.ndarray, watch: Watch
+) -> tuple[np.ndarray, bool]:
     """Return the ranks, and whether all scores are finite."""
-    ranks, finite = [], True
-    for part in _batches(targets):
-        item_ids = torch.from_numpy(histories(interactions, part, model.history_length))
-        target = torch.from_numpy(interactions.items[part].astype(np.int64))[:, None] - 1
+    ranks, finite, device = [], True, model.items.weight.device
+    for number, part in enumerate(_batches(targets)):
+        watch(number * RANKING_BATCH, len(targets))
+        item_ids = torch.from_numpy(histories(interactions, part, model.history_length)).to(device)
+        target = torch.from_numpy(interactions.items[part].astype(np.int64)).to(device)[:, None] - 1
         with torch.no_grad():
             scores = model.user_state(item_ids, model.structure(item_ids)) @ model.items.weight[1:].T
         ranks.append((~(scores < scores.gather(1, target))).sum(1) - 1)  # itself is not below itself
         finite &= bool(torch.isfinite(scores).all())
-    return np.asarray(torch.cat(ranks).numpy()), finite
+    return np.asarray(torch.cat(ranks).cpu().numpy()), finite
 
 
 def _rounded(model: Supernet) -> dict[str, Tensor]:
@@ -118,8 +120,9 @@ def _rounded(model: Supernet) -> dict[str, Tensor]:
 def sub_networks(model: Supernet, item_ids: np.ndarray) -> dict[str, float]:
     """Return averages over users [U, N]: blocks, their generated parameters and MACs, and how many run each block."""
     with torch.no_grad():
-        parts = [model.structure(torch.from_numpy(part)) for part in _batches(item_ids)]
-    structures = torch.cat(parts).int()
+        device = model.items.weight.device
+        parts = [model.structure(torch.from_numpy(part).to(device)) for part in _batches(item_ids)]
+    structures = torch.cat(parts).int().cpu()
     mean = structures.float().mean(0).tolist()
     block_macs = [block.macs(item_ids.shape[1]) for block in model.backbone.blocks]
     return {

@@ -80,7 +80,7 @@ class Resume:
         for index, values in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{key}": tensor for key, tensor in values.items()}
         tensors["torch_rng"] = torch.get_rng_state()
-        tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         facts = {
             "run": self.run,
             "numpy_rng": rng.bit_generator.state,

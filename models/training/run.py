@@ -1,10 +1,11 @@
 """From an interaction file to a checkpoint folder: everything that cocorr-train does but talk."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,13 +16,22 @@ from models.forward_ofa.supernet import Supernet
 from models.spec import ModelSpec
 from models.training import loop, next_item
 from models.training.data import Interactions, read_interactions
+from models.training.device import find_device
+from models.training.gather import DataError
 from models.training.golden import CASES, SHORTENED, golden_cases
-from models.training.loop import TEST_NEGATIVES, TRAIN_NEGATIVES, DivergedError, Report, Trained, require_finite
-from models.training.readers import DataError
+from models.training.loop import DivergedError, Trained, require_finite
+from models.training.progress import Report, after
 from models.training.resume import SELECTION, Resume, check_place, describe
 from models.training.settings import Request, SettingsError
 from models.zoo import load_spec
 from safeio import catalogue
+from safeio.errors import OutputError
+
+BELOW_POPULARITY = (
+    "warning: in the test the model ranks worse than the number of clicks of each item does (test_by_popularity); train"
+    " longer, try another --learning-rate, or take more data"
+)
+_HEADER_BYTES = 1 << 20
 
 
 def run(request: Request, report: Report) -> Checkpoint:
@@ -31,13 +41,15 @@ def run(request: Request, report: Report) -> Checkpoint:
     ValueError for an architecture that is none. A run that diverges, DivergedError, leaves no progress: gone on with,
     or begun anew, it would diverge again.
     """
+    device = find_device(request.device)
+    request = replace(request, device=device.type)  # what `auto` has found
     settings = request.settings
     if settings.initial_std is not None and (request.next_item or request.start_from):
         raise SettingsError("--initial-std is for runs that start from nothing, and not for ofa")
     checkpoint.check_destination(request.output)  # before the hours of training, not after
     progress = _progress_file(request.output)
     check_place(progress)
-    interactions = read_interactions(request.data, settings.seed, request.filters)
+    interactions = read_interactions(request.data, settings.seed, request.filters, request.columns)
     items = _items(request.data, interactions)
     spec = load_spec(request.model)
     architecture = _architecture(request, spec, interactions)
@@ -46,8 +58,11 @@ def run(request: Request, report: Report) -> Checkpoint:
     facts = {"command": request.command, "data_sha256": interactions.sha256, "torch": torch.__version__, "start": start}
     resume = Resume(progress, describe(facts), settings.epochs)
     notes = _notes(interactions)
+    model = _model(request, spec, architecture, lender)
+    _check_room(request, model, progress)
     try:
-        trained = _train(request, spec, architecture, interactions, lender, _after(notes, report), resume)
+        trained = _train(request, model, interactions, after(notes, report), resume, device)
+        trained.model.cpu()
         golden = golden_cases(trained.model, trained.test, settings.seed)
         require_finite("the scores of the golden cases are", [torch.from_numpy(golden["scores"])])
     except DivergedError:
@@ -56,11 +71,22 @@ def run(request: Request, report: Report) -> Checkpoint:
     state = trained.model.state_dict()
     if request.next_item is not None:
         state = {name: tensor.half() for name, tensor in state.items()}
-    training = {**_training(request, interactions, trained), "left_out": notes, "start_from": start}
+    training = {
+        **_training(request, interactions, trained),
+        "left_out": [*notes, *trained.negatives.notes],
+        "start_from": start,
+    }
     config = _config(request, architecture, training, trained)
-    metrics = {**trained.metrics, "command": request.command, "epochs": trained.log}
+    metrics = {
+        **trained.metrics,
+        "test_negatives": trained.negatives.test,
+        "command": request.command,
+        "epochs": trained.log,
+    }
     written = checkpoint.write(request.output, config, state, golden, metrics, items)
     resume.remove()
+    if training["below_popularity"]:
+        report(0, 0, BELOW_POPULARITY)
     return written
 
 
@@ -107,25 +133,61 @@ def _architecture(request: Request, spec: ModelSpec, interactions: Interactions)
     return architecture
 
 
+def _model(
+    request: Request, spec: ModelSpec, architecture: Mapping[str, int | str], lender: Checkpoint | None
+) -> torch.nn.Module:
+    """Return the model with the seed's weights and those of the lender; an SCN's that it lends stay as they are."""
+    settings = request.settings
+    frozen = None if lender is None or request.next_item is not None else _frozen(lender, spec, architecture)
+    torch.manual_seed(settings.seed)
+    model = spec.build(architecture)
+    if settings.initial_std is not None:
+        cast(Any, model).reset(settings.initial_std)
+    if frozen is not None:
+        model.load_state_dict({**model.state_dict(), **frozen})
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+    elif lender is not None:
+        _lend(lender, spec, cast(Supernet, model))
+    return model
+
+
+def _check_room(request: Request, model: torch.nn.Module, progress: Path) -> None:
+    """Raise DataError where no checkpoint takes the weights, and OutputError where the disk has no room for them."""
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    written = weights if request.next_item is None else weights // 2
+    if written > checkpoint.MAX_BYTES[checkpoint.WEIGHTS] - _HEADER_BYTES:
+        raise DataError(
+            f"{request.data} has more items than a checkpoint of {request.model} holds: its weights would take"
+            f" {written} bytes; leave rare items out with --min-item-clicks"
+        )
+    learned = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    saved = 2 * weights + 2 * learned  # now, at the best epoch, and the optimiser's two averages
+    needed = saved + (saved if request.settings.epochs > 1 else written)  # a new one is written beside the old one
+    place = next(folder for folder in progress.parents if folder.exists())
+    there = progress.stat().st_size if progress.exists() else 0
+    free = shutil.disk_usage(place).free + there
+    if free < needed:
+        raise OutputError(
+            f"{place} has room for {free} bytes, and the progress of this training takes {needed}; make room or choose"
+            " another --output"
+        )
+
+
 def _train(
     request: Request,
-    spec: ModelSpec,
-    architecture: Mapping[str, int | str],
+    model: torch.nn.Module,
     interactions: Interactions,
-    lender: Checkpoint | None,
     report: Report,
     resume: Resume,
+    device: torch.device,
 ) -> Trained:
-    """Train in the way that the request wants, from the lender's weights where there is one."""
+    """Train in the way that the request wants."""
     settings, options = request.settings, request.next_item
     if options is None:
-        frozen = None if lender is None else _frozen(lender, spec, architecture)
-        return loop.train(spec, architecture, interactions, settings, report, resume, frozen)
-    torch.manual_seed(settings.seed)
-    supernet = cast(Supernet, spec.build(architecture))
-    if lender is not None:
-        _lend(lender, spec, supernet)
-    return next_item.train(supernet, interactions, settings, options, report, resume)
+        corrected = bool(request.architecture.get("gcn"))
+        return loop.train(model, interactions, settings, report, resume, corrected, device)
+    return next_item.train(cast(Supernet, model), interactions, settings, options, report, resume, device)
 
 
 def _config(
@@ -145,7 +207,8 @@ def _config(
 def _training(request: Request, interactions: Interactions, trained: Trained) -> dict[str, object]:
     """Return what config.json says of the training."""
     settings, options = request.settings, request.next_item
-    kind: dict[str, object] = {"train_negatives": TRAIN_NEGATIVES, "test_negatives": TEST_NEGATIVES}
+    negatives = trained.negatives
+    kind: dict[str, object] = {"train_negatives": negatives.train, "test_negatives": negatives.test}
     if options is not None:
         kind = {
             **asdict(options),
@@ -171,23 +234,19 @@ def _training(request: Request, interactions: Interactions, trained: Trained) ->
         "batch_size": settings.batch_size,
         "initial_std": settings.initial_std,
         **kind,
+        "device": request.device,
         "test_users": len(trained.test.item_ids),
+        "below_popularity": _is_below_popularity(trained.metrics),
         "torch": torch.__version__,
         "golden_cases": cases,
         "golden_cases_shortened": min(SHORTENED, cases),
     }
 
 
-def _after(notes: Sequence[str], report: Report) -> Report:
-    """Return a report that begins with notes once there is something to report; bad input is told without them."""
-    waiting = list(notes)
-
-    def tell(done: int, total: int, note: str) -> None:
-        while waiting:
-            report(0, 0, waiting.pop(0))
-        report(done, total, note)
-
-    return tell
+def _is_below_popularity(metrics: Mapping[str, Mapping[str, float]]) -> bool:
+    """Tell whether the items that are clicked most would be ranked better than what the model ranks, in the test."""
+    reached = metrics.get("test_corrected", metrics["test"])
+    return reached[SELECTION] < metrics["test_by_popularity"][SELECTION]
 
 
 def _lender(folder: Path, data_sha256: str, seed: int) -> Checkpoint:

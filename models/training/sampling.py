@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.training.data import Interactions
-from models.training.readers import DataError
+from models.training.gather import DataError
+
+_KEYS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,19 @@ def clicked(interactions: Interactions, positions: np.ndarray) -> Clicked:
 def sample_negatives(rng: np.random.Generator, excluded: Clicked, users: np.ndarray, count: int) -> np.ndarray:
     """Draw `count` distinct items of 1..V-1 for each user [R] that are not `excluded`, uniformly, as [R, count] int32.
 
-    Raises DataError where a user has clicked so much that fewer than `count` items are left.
+    Raises DataError where one of them has clicked so much that fewer than `count` items are left.
     """
-    most = int(np.bincount(excluded.keys // excluded.vocabulary).max())
+    most = int(np.bincount(excluded.keys // excluded.vocabulary, minlength=int(users.max()) + 1)[users].max())
     if excluded.vocabulary - 1 - most < count:
         items = excluded.vocabulary - 1
         raise DataError(
             f"{count} negatives per user cannot be drawn: of {items} items one user has clicked {most}; take data with"
             f" {count + most} items or more"
         )
+    if excluded.vocabulary - 1 - most < 2 * count:  # drawing again until all are right would take long
+        at_once = max(1, _KEYS // excluded.vocabulary)
+        parts = [users[start : start + at_once] for start in range(0, len(users), at_once)]
+        return np.concatenate([_sample_of_few(rng, excluded, part, count) for part in parts])
     drawn = rng.integers(1, excluded.vocabulary, (len(users), count), dtype=np.int32)
     rows = np.arange(len(users))
     while len(rows):
@@ -53,3 +59,11 @@ def sample_negatives(rng: np.random.Generator, excluded: Clicked, users: np.ndar
         drawn[rows[row], column] = rng.integers(1, excluded.vocabulary, len(row), dtype=np.int32)
         rows = rows[wrong.any(axis=1)]
     return drawn
+
+
+def _sample_of_few(rng: np.random.Generator, excluded: Clicked, users: np.ndarray, count: int) -> np.ndarray:
+    """Draw as `sample_negatives` does, by one random number for each user and item."""
+    items = np.broadcast_to(np.arange(1, excluded.vocabulary), (len(users), excluded.vocabulary - 1))
+    keys = rng.random(items.shape)
+    keys[excluded.among(users, items)] = 2.0  # behind all others
+    return np.argsort(keys, axis=1)[:, :count].astype(np.int32) + np.int32(1)
