@@ -69,16 +69,27 @@ class LayerNorm(nn.LayerNorm):
         return normalise(x, self.eps)[0] * self.weight + self.bias
 
 
+class SmallEpsNorm(LayerNorm):
+    """Layer norm whose eps is too small for fp16: a row without variance is divided by one there, not by zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., D] to [..., D]."""
+        centred = x - x.mean(-1, keepdim=True)
+        variance = (centred * centred).mean(-1, keepdim=True)
+        flat = (variance == 0).to(x.dtype)
+        return centred * torch.rsqrt(variance + flat + self.eps) * self.weight + self.bias
+
+
 class GRU(nn.Module):
     """One layer of GRU cells, parameters named and laid out like torch.nn.GRU, unrolled over a static length."""
 
-    def __init__(self, inputs: int, dimension: int) -> None:
+    def __init__(self, inputs: int, dimension: int, bias: bool = True) -> None:
         super().__init__()
-        self.input_size, self.hidden_size = inputs, dimension
+        self.input_size, self.hidden_size, self.bias = inputs, dimension, bias
         self.weight_ih_l0 = nn.Parameter(torch.empty(3 * dimension, inputs))
         self.weight_hh_l0 = nn.Parameter(torch.empty(3 * dimension, dimension))
-        self.bias_ih_l0 = nn.Parameter(torch.empty(3 * dimension))
-        self.bias_hh_l0 = nn.Parameter(torch.empty(3 * dimension))
+        self.bias_ih_l0 = nn.Parameter(torch.empty(3 * dimension)) if bias else None
+        self.bias_hh_l0 = nn.Parameter(torch.empty(3 * dimension)) if bias else None
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(dimension**-0.5), dimension**-0.5)
 
@@ -102,9 +113,13 @@ class GRU(nn.Module):
         A `state` of None is zero, whose product need not be computed.
         """
         reset_x, update_x, new_x = from_input.chunk(3, -1)
-        from_state = self.bias_hh_l0
         if state is not None:
             from_state = functional.linear(state, self.weight_hh_l0, self.bias_hh_l0)
+        elif self.bias_hh_l0 is not None:
+            from_state = self.bias_hh_l0
+        else:
+            new = torch.tanh(new_x)
+            return new - torch.sigmoid(update_x) * new
         reset_h, update_h, new_h = from_state.chunk(3, -1)
         update = torch.sigmoid(update_x + update_h)
         new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
@@ -142,10 +157,18 @@ def tower_product(user: Tensor, candidates: Tensor, hidden: nn.Linear, output: n
     return torch.matmul(inner, projected[:, :, None]).squeeze(-1) + constant
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, clicked: Tensor | None = None) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    clicked: Tensor | None = None,
+    future: Tensor | None = None,
+) -> Tensor:
     """Return softmax(Q K^T / sqrt(d)) V, head by head, as [B, M, D] for Q [B, M, D], K and V [B, N, D].
 
     Nothing attends to where `clicked` [B, N] is false; where it is false for all N, all are attended to alike.
+    `future` [M, N] is added to the products: HIDDEN where a token must not see another one, and 0 elsewhere.
     """
     width = query.shape[2] // heads
     query, key, value = (_heads_apart(x, heads, width) for x in (query, key, value))  # [B * h, M or N, d]
@@ -154,6 +177,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, clicked: Tenso
         wide = scores.reshape(-1, heads, *scores.shape[1:])
         seen = clicked.to(scores.dtype)[:, None, None]  # a product and a sum, which all targets take, in place of where
         scores = (wide * seen + (1 - seen) * HIDDEN).flatten(0, 1)
+    if future is not None:
+        scores = scores + future
     mixed = torch.bmm(torch.softmax(scores, -1), value)  # [B * h, M, d]
     return mixed.reshape(-1, heads, *mixed.shape[1:]).transpose(1, 2).flatten(2)
 

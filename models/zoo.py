@@ -8,6 +8,8 @@ MODELS: dict[str, str] = {
     "scn": "models.scn.programs",
     "ofa": "models.forward_ofa.programs",
     **{name: f"models.baselines.{name}" for name in ("din", "gru4rec", "sasrec", "bert4rec", "mamba4rec")},
+    "recbole-sasrec": "models.recbole.sasrec",
+    "recbole-gru4rec": "models.recbole.gru4rec",
 }
 DEFAULT_PROGRAMS: dict[str, str] = {**dict.fromkeys(MODELS, "rerank"), "ofa": "subnet"}
 """What each SPEC says of its default program, for whoever must know it before torch is imported."""

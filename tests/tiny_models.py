@@ -1,4 +1,4 @@
-"""Small checkpoints of all models but Forward-OFA, with weights that are random everywhere, norms and biases too."""
+"""Small checkpoints of CoCorrRec's models, with weights that are random everywhere, norms and biases too."""
 
 from pathlib import Path
 

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.inputs import RERANK
-from models.layers import ItemEmbedding, LayerNorm, initialise, inner_product, last_position, redraw, states_at, until
+from models.layers import (
+    ItemEmbedding,
+    SmallEpsNorm,
+    initialise,
+    inner_product,
+    last_position,
+    redraw,
+    states_at,
+    until,
+)
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
 
@@ -26,17 +35,6 @@ INITIAL_STD = 0.02
 EXPAND = 2
 TAPS = 4  # of the convolution over the clicks
 CHUNK = 64  # samples whose states are computed together: what a scan writes for more would not stay in the cache
-
-
-class Norm(LayerNorm):
-    """Layer norm whose eps is too small for fp16: a row without variance is divided by one there, not by zero."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [..., D] to [..., D]."""
-        centred = x - x.mean(-1, keepdim=True)
-        variance = (centred * centred).mean(-1, keepdim=True)
-        flat = (variance == 0).to(x.dtype)
-        return centred * torch.rsqrt(variance + flat + self.eps) * self.weight + self.bias
 
 
 class State(NamedTuple):
@@ -139,10 +137,10 @@ class Block(nn.Module):
     def __init__(self, dimension: int, state: int) -> None:
         super().__init__()
         self.mixer = Mixer(dimension, state)
-        self.mixer_norm = Norm(dimension, NORM_EPS)
+        self.mixer_norm = SmallEpsNorm(dimension, NORM_EPS)
         self.inner = nn.Linear(dimension, 4 * dimension)
         self.outer = nn.Linear(4 * dimension, dimension)
-        self.feed_forward_norm = Norm(dimension, NORM_EPS)
+        self.feed_forward_norm = SmallEpsNorm(dimension, NORM_EPS)
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
@@ -169,7 +167,7 @@ class Mamba4Rec(nn.Module):
         super().__init__()
         self.items = ItemEmbedding(vocabulary, dimension)
         self.dropout = nn.Dropout(DROPOUT)
-        self.input_norm = Norm(dimension, NORM_EPS)
+        self.input_norm = SmallEpsNorm(dimension, NORM_EPS)
         self.blocks = nn.ModuleList([Block(dimension, state) for _ in range(blocks)])
         initialise(self, partial(nn.init.normal_, std=INITIAL_STD))
 
