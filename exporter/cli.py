@@ -226,6 +226,33 @@ def rank(
         print_ranking(ranking)
 
 
+@app.command("import")
+def import_weights(
+    file: Annotated[Path, _argument("FILE", "A state dict: safetensors, or torch.save(model.state_dict(), FILE).")],
+    origin: Annotated[str, typer.Option("--as", help=f"Whose weights: {', '.join(pipeline.origin_names())}.")],
+    output: Annotated[Path, _option("The checkpoint folder to write.")],
+    data: Annotated[
+        Path | None, _option("Clicks for the golden cases, in any form that cocorr-train reads; else they are drawn.")
+    ] = None,
+    items: Annotated[
+        Path | None, _option("The ids of the item table's rows (items.tsv: row, id, clicks), as the clicks have them.")
+    ] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads, where the weights do not show them.")] = None,
+    history: Annotated[
+        int | None, typer.Option(help="Clicks of a history, where the weights have no table of positions.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a checkpoint of weights that other code trained."""
+    request = pipeline.ImportRequest(file, origin, output, data, items, heads, history)
+    imported = pipeline.import_weights(request, _progress)
+    if as_json:
+        typer.echo(json.dumps(imported.to_json(), indent=2))
+    else:
+        for line in imported.lines():
+            typer.echo(line)
+
+
 @app.command("run")
 def run(
     package: Annotated[Path, _argument("PACKAGE", "Any Core ML program, an .mlpackage.")],
@@ -240,7 +267,7 @@ def run(
 
 @app.command("list")
 def list_names(what: Annotated[pipeline.Listing, typer.Argument()], as_json: Json = False) -> None:
-    """List models, programs, targets or profiles."""
+    """List models, programs, targets, profiles or origins of weights."""
     rows = pipeline.listing(what)
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, what: rows}, indent=2))

@@ -37,14 +37,23 @@ def untrained(spec: ModelSpec, history_length: int | None, candidates: int | Non
         for module in model.modules():
             if isinstance(module, ItemEmbedding):
                 module.reset(ITEM_STD)
+    golden = draw_golden(model, VOCABULARY, length, count)
+    config = {"model": spec.name, "architecture": architecture, "history_length": length}
+    state = model.state_dict()
+    return model, Checkpoint(Path(), spec.name, architecture, config, state, golden, None)
+
+
+def draw_golden(model: nn.Module, vocabulary: int, length: int, candidates: int) -> dict[str, np.ndarray]:
+    """Return golden cases of a model of V rows for drawn histories of 1, 2, ... N clicks in turn, with its scores.
+
+    The candidates of a case are distinct; there must be fewer than V.
+    """
     rng = np.random.default_rng(SEED)
-    item_ids = rng.integers(1, VOCABULARY, (CASES, length), dtype=np.int32)
+    item_ids = rng.integers(1, vocabulary, (CASES, length), dtype=np.int32)
     item_ids[np.arange(length) > np.arange(CASES)[:, None] % length] = 0
-    drawn = [rng.choice(VOCABULARY - 1, count, replace=False) + 1 for _ in range(CASES)]
+    drawn = [rng.choice(vocabulary - 1, candidates, replace=False) + 1 for _ in range(CASES)]
     golden = {"item_ids": item_ids, "candidate_ids": np.array(drawn, np.int32)}
     with torch.no_grad():  # case by case: a long history or list takes its memory once and not for each case
         pairs = zip(*(torch.from_numpy(ids).split(1) for ids in golden.values()), strict=True)
         scores = torch.cat([model(*pair) for pair in pairs]).numpy()
-    config = {"model": spec.name, "architecture": architecture, "history_length": length}
-    state = model.state_dict()
-    return model, Checkpoint(Path(), spec.name, architecture, config, state, {**golden, "scores": scores}, None)
+    return {**golden, "scores": scores}

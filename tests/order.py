@@ -20,6 +20,7 @@ LONG = (
     "test_profile.py",
     "mil/test_networks.py",
     "mil/test_zoo.py",
+    "test_importing.py",
     "test_cli.py",
     "connections/test_host_runtimes.py",
     "test_profiles.py",

@@ -32,6 +32,8 @@ MAY_IMPORT = {
         "models.spec",
         "models.checkpoint",
         "models.untrained",
+        "models.importing",
+        "models.importing.run",
     },
     "exporter.cli": {
         *("exporter." + room for room in ("core", "pipeline", "targets", "report", "artifact.results", "__main__"))

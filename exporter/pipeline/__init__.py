@@ -4,6 +4,7 @@ The command line imports it when it starts, so what is slow to import is importe
 """
 
 from exporter.pipeline.export import export
+from exporter.pipeline.importing import ImportRequest, import_weights, origin_names
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
 from exporter.pipeline.parity import parity
 from exporter.pipeline.profile import ProfileRequest, profile
@@ -16,6 +17,7 @@ from exporter.pipeline.swap import swap
 __all__ = [
     "Embeddings",
     "ExportRequest",
+    "ImportRequest",
     "Listing",
     "ProfileRequest",
     "ProgramChoice",
@@ -23,9 +25,11 @@ __all__ = [
     "clean_device",
     "doctor",
     "export",
+    "import_weights",
     "install_emulator",
     "listing",
     "model_names",
+    "origin_names",
     "parity",
     "profile",
     "rank",

@@ -1,13 +1,14 @@
-"""What there is: models, programs, targets and profiles, and which targets are ready here."""
+"""What there is: models, programs, targets, profiles and origins of weights, and which targets are ready here."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from exporter.core.types import Row
 from exporter.targets import TARGETS
+from models.importing import ORIGINS
 from models.zoo import MODELS, load_spec
 
-Listing = Literal["models", "programs", "targets", "profiles"]
+Listing = Literal["models", "programs", "targets", "profiles", "origins"]
 
 
 def model_names() -> list[str]:
@@ -16,7 +17,7 @@ def model_names() -> list[str]:
 
 
 def listing(what: Listing) -> Sequence[Row]:
-    """Return one row per model, program, target or shipped profile."""
+    """Return one row per model, program, target, shipped profile or origin of weights."""
     if what == "targets":
         return [
             {"target": name, "extra": target.extra, "precisions": ", ".join(target.precisions)}
@@ -26,6 +27,11 @@ def listing(what: Listing) -> Sequence[Row]:
         from exporter import profiles
 
         return [{"profile": name, "description": profiles.load(name).description} for name in profiles.shipped()]
+    if what == "origins":
+        return [
+            {"origin": origin.name, "model": origin.model, "description": origin.description}
+            for origin in ORIGINS.values()
+        ]
     specs = [load_spec(name) for name in model_names()]
     if what == "models":
         return [{"model": spec.name, "description": spec.description} for spec in specs]
