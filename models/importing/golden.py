@@ -9,8 +9,8 @@ from torch import nn
 
 from models.importing.weights_file import ImportingError
 from models.training.data import Interactions, read_interactions
+from models.training.evaluation import ranking_cases, split_to_train_on
 from models.training.golden import golden_cases
-from models.training.loop import ranking_cases, split_to_train_on
 
 SEED = 0
 """That of cocorr-train's default: it draws the negatives and chooses the cases."""
@@ -36,7 +36,8 @@ def from_clicks(
         )
     to_row = np.array([0, *own], np.int32)
     clicks = replace(clicks, items=to_row[clicks.items], vocabulary=vocabulary, names=())
-    test = ranking_cases(clicks, split_to_train_on(clicks).test, length, [SEED, 2])
+    split, negatives = split_to_train_on(clicks)
+    test = ranking_cases(clicks, split.test, length, [SEED, 2], negatives.test)
     return golden_cases(model, test, SEED), clicks
 
 

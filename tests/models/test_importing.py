@@ -16,8 +16,8 @@ from models.importing import ORIGINS
 from models.importing.run import Imported, Request, run
 from models.importing.weights_file import ImportingError
 from models.training.data import read_interactions
+from models.training.evaluation import ranking_cases, split_to_train_on
 from models.training.golden import golden_cases
-from models.training.loop import ranking_cases, split_to_train_on
 from models.zoo import load_spec
 from safeio import catalogue
 
@@ -262,7 +262,8 @@ def test_golden_cases_are_those_of_a_training_on_the_same_clicks(shop: Path, wei
     items = tmp_path / "items.tsv"  # as cocorr-train numbers this catalogue
     items.write_bytes(catalogue.to_bytes(clicks.names, [0] * len(clicks.names)))
     imported = take(weights, "recbole-gru4rec", tmp_path / "out", data=shop, items=items)
-    test = ranking_cases(clicks, split_to_train_on(clicks).test, published.N, [0, 2])
+    split, negatives = split_to_train_on(clicks)
+    test = ranking_cases(clicks, split.test, published.N, [0, 2], negatives.test)
     expected = golden_cases(built(imported), test, 0)
     for name, array in imported.checkpoint.golden.items():
         np.testing.assert_array_equal(array, expected[name])
