@@ -10,7 +10,7 @@ import torch
 from models import checkpoint
 from models.forward_ofa.supernet import Supernet
 from models.training.data import leave_one_out, read_interactions
-from models.training.loop import ranking_cases, score_cases
+from models.training.evaluation import ranking_cases, score_cases
 from models.training.metrics import by_rank, summary
 from models.training.next_item import full_ranks
 from models.zoo import load_spec
