@@ -284,10 +284,10 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, **found}, indent=2))
     else:
-        from exporter.report.console import print_rows
+        from exporter.report.console import print_readiness
 
         for rows in found.values():
-            print_rows(rows)
+            print_readiness(rows)
 
 
 emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_args_is_help=True)

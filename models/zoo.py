@@ -5,11 +5,11 @@ import importlib
 from models.spec import ModelSpec
 
 MODELS: dict[str, str] = {
-    "scn": "models.scn.programs",
-    "ofa": "models.forward_ofa.programs",
-    **{name: f"models.baselines.{name}" for name in ("din", "gru4rec", "sasrec", "bert4rec", "mamba4rec")},
-    "recbole-sasrec": "models.recbole.sasrec",
-    "recbole-gru4rec": "models.recbole.gru4rec",
+    "scn": f"{__package__}.scn.programs",
+    "ofa": f"{__package__}.forward_ofa.programs",
+    **{name: f"{__package__}.baselines.{name}" for name in ("din", "gru4rec", "sasrec", "bert4rec", "mamba4rec")},
+    "recbole-sasrec": f"{__package__}.recbole.sasrec",
+    "recbole-gru4rec": f"{__package__}.recbole.gru4rec",
 }
 DEFAULT_PROGRAMS: dict[str, str] = {**dict.fromkeys(MODELS, "rerank"), "ofa": "subnet"}
 """What each SPEC says of its default program, for whoever must know it before torch is imported."""

@@ -4,3 +4,7 @@
 `staging` puts folders in place whole or not at all, `npz` reads arrays, `command` runs a command line. Standard library
 and numpy only; what is promised under faults is written in docs/faults.md.
 """
+
+from safeio.invocation import require_command
+
+require_command(__name__, __path__)

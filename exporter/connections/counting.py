@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.connections.agent.marker import MARKER
+from safeio.packages import how_to_get
 
 _PAGE = 4096
 _CHUNK = 1024  # bytes of memory in one answer of the stub
@@ -116,7 +117,7 @@ def count(command: Sequence[str], variables: Mapping[str, str], folder: Path) ->
     try:
         import unicorn  # noqa: F401 - asked here, before anything is started
     except ModuleNotFoundError:
-        raise CountingError("counting needs: pip install 'cocorr-export[emulator]'") from None
+        raise CountingError(f"counting needs unicorn; {how_to_get(('unicorn',))}") from None
     stub_path = folder / "stub"
     qemu, *rest = command
     # Addresses decide a little of what a runtime does, so they are not left to chance.

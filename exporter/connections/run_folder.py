@@ -27,6 +27,7 @@ from exporter.core.errors import (
 )
 from exporter.core.types import Arrays, PairedTimes, RunRequest, RunResult, TensorSpec
 from safeio import files, npz, strict_json
+from safeio.packages import missing
 
 MAX_RESPONSE_BYTES = 64 * 2**20
 LOG_TAIL_BYTES = 4096
@@ -204,7 +205,7 @@ def raise_reported(response: Mapping[str, Any], request: RunRequest, tail: str) 
     kind, words = text(response, "kind"), text(response, "message")
     name = request.target.name
     if kind == "missing_package":
-        raise MissingExtraError(words, request.target.extra)
+        raise MissingExtraError(missing(request.target.runtime.packages) or words, request.target.extra)
     errors: dict[str, CocorrError] = {
         "no_runtime": RuntimeMissingError(words),
         "request": BadInputError(words),

@@ -7,6 +7,7 @@ disk as it was, and 1 for an artifact that was tried and does not work. The root
 from collections.abc import Iterable
 
 from safeio.errors import BadInputError, CocorrError, OutputError
+from safeio.packages import MissingExtraError
 
 __all__ = [
     "ArtifactError",
@@ -47,13 +48,6 @@ class CheckpointError(BadInputError):
 
 class ArtifactError(BadInputError):
     """An artifact folder or file that cannot be read as what it claims to be."""
-
-
-class MissingExtraError(BadInputError):
-    """A package that comes with an extra is not installed; the message names the pip command."""
-
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; get it with: pip install 'cocorr-export[{extra}]'")
 
 
 class SetupError(BadInputError):

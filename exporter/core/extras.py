@@ -21,6 +21,8 @@ _NOISE = (
     r"^\s*return cls\.__new__\(cls, \*args\)",
     r"^\s*warnings\.warn\($",
 )
+LOWER = "lower"
+"""The extra that brings torch and the converters; a target's own brings what runs its artifacts."""
 _PROBE_BYTES = 16 << 20  # the weights of a program for a device
 
 

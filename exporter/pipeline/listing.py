@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from exporter.core.extras import LOWER, require
 from exporter.core.types import Row
 from exporter.targets import TARGETS
 from models.importing import ORIGINS
@@ -32,6 +33,7 @@ def listing(what: Listing) -> Sequence[Row]:
             {"origin": origin.name, "model": origin.model, "description": origin.description}
             for origin in ORIGINS.values()
         ]
+    require("torch", LOWER)
     specs = [load_spec(name) for name in model_names()]
     if what == "models":
         return [{"model": spec.name, "description": spec.description} for spec in specs]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
+from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays, Verdict
 from exporter.pipeline import budgets, lengths
 from exporter.pipeline.opening import open_known, require_unchanged
@@ -181,6 +182,7 @@ def _source(request: ProfileRequest, manifest: "Manifest") -> "Source":
     """Return the program as it was lowered, from the checkpoint that the manifest names by its hash."""
     from exporter.pipeline import source as sources
 
+    require("torch", LOWER)  # the models themselves are imported next
     model, program = manifest.model, manifest.program
     if model not in MODELS or program not in load_spec(model).programs:
         raise ArtifactError(f"{model}/{program} is not known here")

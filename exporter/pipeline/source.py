@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
+from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, TensorSpec
 from exporter.pipeline import cases
 from exporter.pipeline.ids import Items
@@ -193,8 +194,7 @@ def load(choice: ProgramChoice, history_length: int | None = None, candidates: i
 
     Golden histories are cut to their last `history_length` clicks, and the lists to their first `candidates`.
     """
-    import torch
-
+    torch = require("torch", LOWER)
     # These models are too small to share: more threads wait for each other, and others for them.
     torch.set_num_threads(1)
     spec = load_spec(choice.model)

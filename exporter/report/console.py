@@ -1,6 +1,5 @@
 """The summary that a person reads: one table, a column per artifact."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from rich.text import Text
 from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Ranking, Refusal, Result
 from exporter.core.types import Row
+from exporter.report import terminal
 from exporter.report.units import MISSING, added, bytes_, count
 from safeio.errors import printable
 
@@ -21,7 +21,7 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"
 
 def print_artifacts(results: Sequence[Result | Refusal]) -> None:
     """Print exported or judged artifacts to stdout, one column each, then reasons and places below."""
-    console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=False)
+    console = terminal.console()
     done = [result for result in results if isinstance(result, Result)]
     if done:
         _print_table(console, [result.manifest for result in done])
@@ -59,7 +59,15 @@ def print_rows(rows: Sequence[Row]) -> None:
         table.add_column(key.replace("_", " "))
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
-    Console(file=sys.stdout, highlight=False, markup=False).print(table)
+    terminal.console().print(table)
+
+
+def print_readiness(rows: Sequence[Row]) -> None:
+    """Print what is ready here, and below it, each on a line of its own that can be copied, how to get the rest."""
+    print_rows([{key: value for key, value in row.items() if key != "install"} for row in rows])
+    for row in rows:
+        if row["install"] is not None:
+            terminal.console(soft_wrap=True).print(f"{next(iter(row.values()))}: {row['install']}")
 
 
 def print_ranking(ranking: Ranking) -> None:
@@ -74,7 +82,7 @@ def print_ranking(ranking: Ranking) -> None:
     for place, item in enumerate(ranking.ranked, start=1):
         lines.append(f"{place:>4}  {item.score:>12.6f}  {printable(item.id)}")
     lines += [f"not settled: {choice}" for choice in ranking.unsettled]
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    console = terminal.console()
     for line in lines:
         console.print(Text(line), soft_wrap=True)
 

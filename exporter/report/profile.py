@@ -1,6 +1,5 @@
 """What a person reads of an artifact's figures, on one screen: each with its unit, its method or why it is missing."""
 
-import sys
 from collections.abc import Callable
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.text import Text
 from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Result
 from exporter.core.sections import Comparison, Growth, GrowthLine, Network
+from exporter.report import terminal
 from exporter.report.units import MISSING, added, bytes_, count, microseconds
 
 _KINDS_SHOWN = 8
@@ -25,7 +25,7 @@ _GROWING: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
 
 def print_profile(result: Result) -> None:
     """Print the figures of one artifact to stdout."""
-    console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     manifest, parity = result.manifest, result.manifest.parity
     names = f"{manifest.target} {manifest.profile} {manifest.precision}"
     title = f"{manifest.model}/{manifest.program}  {names}  parity {parity.verdict}"

@@ -1,19 +1,31 @@
 """What is installed here: packages, their versions, and what is missing for which target."""
 
 import importlib.metadata
-import importlib.util
 import platform
+import sys
 
 from exporter.core.errors import MissingExtraError
+from exporter.core.extras import LOWER
 from exporter.core.protocols import Target
 from exporter.core.types import Row
+from safeio.packages import how_to_get, missing
 
 
 def require_packages(target: Target) -> None:
-    """Raise MissingExtraError where a package that lowering needs is not installed; imports nothing."""
-    for package in target.packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, target.extra)
+    """Raise MissingExtraError where packages that lowering needs are not installed; imports nothing."""
+    absent = missing(_lowering(target))
+    if absent:
+        raise MissingExtraError(absent, LOWER)
+
+
+def _lowering(target: Target) -> dict[str, str]:
+    """Return what lowering imports, each with the name of its distribution."""
+    return {"torch": "torch", **target.packages}
+
+
+def _running(target: Target) -> tuple[str, ...]:
+    """Return what running imports; nothing where this system has no runtime and our own interpreter computes."""
+    return target.runtime.packages if target.system in (None, sys.platform) else ()
 
 
 def versions(target: Target) -> dict[str, str]:
@@ -32,17 +44,20 @@ def version_of(distribution: str) -> str | None:
 
 
 def survey(targets: dict[str, Target]) -> list[Row]:
-    """Return one row per target: its packages with versions, and what is missing with the command that installs it."""
+    """Return one row per target: its packages with versions, and what is missing with the command that installs it.
+
+    `ready` is a target that can be lowered here, `runs` one whose artifacts can be run and judged.
+    """
     rows: list[Row] = []
     for name, target in targets.items():
-        packages = {package: version_of(distribution) for package, distribution in target.packages.items()}
-        missing = [package for package, version in packages.items() if version is None]
+        absent = missing(_lowering(target))
         rows.append(
             {
                 "target": name,
-                "packages": packages,
-                "ready": not missing,
-                "install": f"pip install 'cocorr-export[{target.extra}]'" if missing else None,
+                "packages": {package: version_of(own) for package, own in _lowering(target).items()},
+                "ready": not absent,
+                "runs": not missing(_running(target)),
+                "install": how_to_get(absent) if absent else None,
             }
         )
     return rows

@@ -26,7 +26,7 @@ _CPU_S, _CPU_S_PER_BYTE = 10, 1 / (16 << 20)
 _WALL_S = 120.0
 
 # It finds this package where this process has it, and behind all others. -P: not where the command was started.
-_START = "import sys; sys.path.append(sys.argv.pop()); from exporter.targets.reading import main; main(*sys.argv[1:])"
+_START = f"import sys; sys.path.append(sys.argv.pop()); from {__name__} import main; main(*sys.argv[1:])"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -60,9 +60,9 @@ def _ask(target: str, model_file: Path, folder: Path) -> tuple[bytes, int]:
 
     It leads a process group of its own, which ends with this function, and it ends when this process does.
     """
-    package = Path(__file__).resolve().parents[2]
+    top = Path(__file__).resolve().parents[__name__.count(".")]
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", _START, target, str(model_file.resolve()), str(package)],
+        [sys.executable, "-P", "-c", _START, target, str(model_file.resolve()), str(top)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

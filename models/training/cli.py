@@ -14,6 +14,7 @@ from models.training.progress import Passing
 from models.training.settings import DEVICES, Filters, NextItem, Request, Settings, SettingsError
 from models.zoo import MODELS
 from safeio.errors import BadInputError
+from safeio.packages import MissingExtraError, missing
 from safeio.places import parse_path
 
 __all__ = ["app", "main"]
@@ -168,6 +169,8 @@ def _run(request: Request) -> None:
         raise BadInputError("interactions are read with pyarrow: pip install 'cocorr-export[train]'") from error
 
     open_data(request.data).close()  # torch takes seconds to import
+    if missing(("torch",)):
+        raise MissingExtraError("torch", "train")
     import torch
 
     # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.

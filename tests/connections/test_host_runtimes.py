@@ -142,7 +142,7 @@ def test_core_ml_is_missing_off_macos(make_request, tmp_path):
 def test_a_package_that_is_not_installed_names_the_extra(make_request, tiny_onnx, tmp_path, monkeypatch):
     (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError('gone', name='onnxruntime')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(MissingExtraError, match=r"pip install 'cocorr-export\[onnx\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'onnxruntime\b.*' \(part of the extra \[onnx\]\)"):
         HostConnection().run(make_request("onnx", tiny_onnx))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core import kinds
 from exporter.core.calling import Calling, Snippet
-from exporter.core.extras import converting, require
+from exporter.core.extras import LOWER, converting, require
 from exporter.core.liveness import Lifetime, memory_plan, planned_bytes
 from exporter.core.protocols import Target
 from exporter.core.types import (
@@ -140,8 +140,8 @@ class CoreMLTarget:
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.mlpackage; inputs and outputs stay int32 and float32 at every precision."""
         with converting(f"coremltools refused {captured.model}/{captured.program}", *noise.SHARED):
-            np = require("numpy", self.extra)
-            ct = require("coremltools", self.extra)
+            np = require("numpy", LOWER)
+            ct = require("coremltools", LOWER)
             converted = ct.convert(
                 captured.exported.run_decompositions({}),
                 outputs=[ct.TensorType(name=spec.name, dtype=np.dtype(spec.dtype).type) for spec in captured.outputs],

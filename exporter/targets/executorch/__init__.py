@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core.calling import Calling, Snippet
-from exporter.core.extras import converting, require
+from exporter.core.extras import LOWER, converting, require
 from exporter.core.protocols import Target
 from exporter.core.types import (
     Captured,
@@ -77,7 +77,7 @@ class ExecuTorchTarget:
         """Write model.pte; with external weights also weights.ptd, and layout.json to find them."""
         external = captured.external if captured.external and captured.external.tensors else None
         with converting(f"ExecuTorch refused {captured.model}/{captured.program}", *_NOISE):
-            exir = require("executorch.exir", self.extra)
+            exir = require("executorch.exir", LOWER)
             exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
             partitioners = _partitioners(str(options["delegate"]), precision)
             with needed_passes() if options["delegate"] == "xnnpack" else nullcontext():
@@ -117,15 +117,15 @@ def _partitioners(delegate: str, precision: Precision) -> list[Any]:
         case "portable":
             return []
         case "xnnpack":
-            module = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
+            module = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", LOWER)
             return [module.XnnpackPartitioner()]
         case "vulkan":
-            module = require("executorch.backends.vulkan.partitioner.vulkan_partitioner", "executorch")
+            module = require("executorch.backends.vulkan.partitioner.vulkan_partitioner", LOWER)
             return [module.VulkanPartitioner()]
         case _:
-            module = require("executorch.backends.apple.coreml.partition", "executorch")
-            compiler = require("executorch.backends.apple.coreml.compiler", "executorch")
-            ct = require("coremltools", "coreml")
+            module = require("executorch.backends.apple.coreml.partition", LOWER)
+            compiler = require("executorch.backends.apple.coreml.compiler", LOWER)
+            ct = require("coremltools", LOWER)
             specs = (
                 compiler.CoreMLBackend.generate_compile_specs(  # the delegate's own default is fp16 whatever comes in
                     compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision]
@@ -162,7 +162,7 @@ def _tag(target: object, names: Sequence[str]) -> str | None:
 
 
 def _backend_config(edge: Any, names: Sequence[str]) -> Any:
-    exir = require("executorch.exir", "executorch")
+    exir = require("executorch.exir", LOWER)
     parameters = edge.exported_program().graph_signature.inputs_to_parameters
     return exir.ExecutorchBackendConfig(
         external_constants=lambda node: _tag(parameters.get(node.target), names) if names else None

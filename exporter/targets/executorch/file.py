@@ -23,6 +23,7 @@ from exporter.core.errors import MissingExtraError
 from exporter.core.types import Constant, Lowered, MemoryPlan, Operation, extents, stored_bytes
 from exporter.targets.aten import KINDS, in_order
 from safeio.files import write_new, writing
+from safeio.packages import missing
 from safeio.staging import ROOM, scratch
 
 SCHEMA = "exir/_serialize/program.fbs"
@@ -47,7 +48,7 @@ def decompile(schema: str, data: bytes) -> dict[str, Any]:
     """Return a flatbuffer as `flatc` prints it; `schema` is a file of the executorch package. Raises ValueError."""
     spec = importlib.util.find_spec("executorch")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError("executorch", "executorch")
+        raise MissingExtraError(missing(("torch", "executorch")), "executorch")
     package = Path(next(iter(spec.submodule_search_locations)))
     with scratch("flatc") as folder:
         with writing(folder, ROOM):

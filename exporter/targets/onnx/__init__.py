@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core.calling import Calling, Snippet
-from exporter.core.extras import converting, require
+from exporter.core.extras import LOWER, converting, require
 from exporter.core.protocols import Target
 from exporter.core.types import About, Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options, Precision
 from exporter.targets.onnx import file as onnx_file
@@ -56,8 +56,8 @@ class OnnxTarget:
         The data file of external weights is their package itself, in fp32 at every precision.
         """
         with converting(f"torch.onnx.export refused {captured.model}/{captured.program}", *_NOISE):
-            onnx = require("onnx", self.extra)
-            require("onnxscript", self.extra)
+            onnx = require("onnx", LOWER)
+            require("onnxscript", LOWER)
             import torch
 
             program = torch.onnx.export(
@@ -73,7 +73,7 @@ class OnnxTarget:
                 raise ValueError("it gave no program")
             model = program.model_proto
             if precision == "fp16":
-                float16 = require("onnxruntime.transformers.float16", self.extra)
+                float16 = require("onnxruntime.transformers.float16", LOWER)
                 model = float16.convert_float_to_float16(model, keep_io_types=True)
                 # Its casts of inputs may come after the nodes that read them.
                 given = {value.name for value in model.graph.input}
@@ -122,7 +122,7 @@ def _move_out(graph: Any, external: ExternalWeights, folder: Path) -> None:
     # As inputs they got through the exporter's constant folding whole; a parameter would have come out transposed.
     from exporter.artifact import weights
 
-    onnx = require("onnx", "onnx")
+    onnx = require("onnx", LOWER)
     content = weights.to_bytes(external)
     write_new(folder / onnx_file.PACKAGE, content)
     inputs = [value for value in graph.input if value.name not in external.tensors]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from exporter.core.calling import Calling, Snippet
-from exporter.core.extras import converting, require
+from exporter.core.extras import LOWER, converting, require
 from exporter.core.protocols import Target
 from exporter.core.types import About, Captured, DeviceRuntime, GraphForm, Lowered, Options, Precision
 from exporter.targets import noise
@@ -64,7 +64,7 @@ class TFLiteTarget:
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.tflite; fp16 stores the weights in 16 bits and computes in 32, TFLite's own convention."""
         with converting(f"litert-torch refused {captured.model}/{captured.program}", *_NOISE):
-            litert_torch = require("litert_torch", self.extra)
+            litert_torch = require("litert_torch", LOWER)
             litert_torch.config.show_progress = False
             model = litert_torch.convert(captured.exported.module(), sample_kwargs=captured.exported.example_inputs[1])
             # Its export() ends the whole process, without a word, where a write fails.
@@ -107,9 +107,9 @@ def _described(content: bytes, about: About) -> bytes:
 
 def _cast_weights(content: bytes) -> bytes:
     """Return a model with its weights stored in 16 bits."""
-    quantizer_module = require("ai_edge_quantizer.quantizer", "tflite")
-    qtyping = require("ai_edge_quantizer.qtyping", "tflite")
-    manager = require("ai_edge_quantizer.algorithm_manager", "tflite")
+    quantizer_module = require("ai_edge_quantizer.quantizer", LOWER)
+    qtyping = require("ai_edge_quantizer.qtyping", LOWER)
+    manager = require("ai_edge_quantizer.algorithm_manager", LOWER)
     quantizer = quantizer_module.Quantizer(content)
     quantizer.update_quantization_recipe(
         regex=".*",
