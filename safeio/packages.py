@@ -14,6 +14,7 @@ from safeio.errors import BadInputError
 PROJECT = "cocorr-export"
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 """PyTorch's own index of CPU builds, as its install page gives it: the default index has CUDA builds only for Linux."""
+UNBUILT = "there is no build of"
 
 
 class MissingExtraError(BadInputError):
@@ -22,17 +23,21 @@ class MissingExtraError(BadInputError):
     def __init__(self, packages: str | Sequence[str], extra: str) -> None:
         names = (packages,) if isinstance(packages, str) else packages
         absent = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not installed"
-        super().__init__(f"{absent}; {how_to_get(names)} (part of the extra [{extra}])")
+        advice = how_to_get(names)
+        unbuilt = advice.startswith(UNBUILT)
+        super().__init__(advice if unbuilt else f"{absent}; {advice} (part of the extra [{extra}])")
 
 
 def missing(modules: Iterable[str]) -> tuple[str, ...]:
     """Return the top-level modules among these that are not installed, or not whole on this system; imports nothing."""
+    unbuilt = without_build(modules := tuple(modules))
+    return tuple(module for module in modules if module in unbuilt or importlib.util.find_spec(module) is None)
+
+
+def without_build(modules: Iterable[str]) -> tuple[str, ...]:
+    """Return the modules among these whose packages the project states for other systems only."""
     stated = _stated()
-    return tuple(
-        module
-        for module in modules
-        if importlib.util.find_spec(module) is None or not stated.get(_normal(module), ("", True))[1]
-    )
+    return tuple(module for module in modules if not stated.get(_normal(module), ("", True))[1])
 
 
 def how_to_get(modules: Sequence[str]) -> str:
@@ -45,7 +50,7 @@ def how_to_get(modules: Sequence[str]) -> str:
         name = _normal(module)
         requirement, built = stated.get(name, (name, True))
         if not built:
-            return f"there is no build of {name} for {platform.system()} {platform.machine()}; use another machine"
+            return f"{UNBUILT} {name} for {platform.system()} {platform.machine()}; use another machine"
         requirements.append(f"'{requirement}'")
     # What is not asked for by name, a converter's own dependency, may be a CUDA build of several GB otherwise.
     index = f"--extra-index-url {CPU_BUILDS} " if "torch" in modules and sys.platform == "linux" else ""

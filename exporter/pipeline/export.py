@@ -36,7 +36,7 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     from exporter.artifact import store
     from exporter.artifact.results import Refusal
     from exporter.connections import connect
-    from exporter.targets.environment import require_packages
+    from exporter.targets.environment import left_out, require_packages
 
     model = request.choice.model
     if model not in MODELS:
@@ -44,7 +44,13 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     if request.target != "all" and request.target not in TARGETS:
         raise UnknownNameError("target", request.target, [*TARGETS, "all"])
     profile = profiles.load(request.profile)
-    chosen = profile.allowed() if request.target == "all" else [request.target]
+    chosen = [request.target]
+    if request.target == "all":
+        reasons = {name: left_out(TARGETS[name]) for name in profile.allowed()}
+        chosen = [name for name, reason in reasons.items() if reason is None]
+        for name, reason in reasons.items():
+            if reason is not None:
+                report(f"{name}: left out, {reason}")
     lowerings = [
         lengths.Lowering(name, request.precision or profile.precision, profile.options_for(name)) for name in chosen
     ]

@@ -8,7 +8,7 @@ from exporter.core.errors import MissingExtraError
 from exporter.core.extras import LOWER
 from exporter.core.protocols import Target
 from exporter.core.types import Row
-from safeio.packages import how_to_get, missing
+from safeio.packages import how_to_get, missing, without_build
 
 
 def require_packages(target: Target) -> None:
@@ -16,6 +16,12 @@ def require_packages(target: Target) -> None:
     absent = missing(_lowering(target))
     if absent:
         raise MissingExtraError(absent, LOWER)
+
+
+def left_out(target: Target) -> str | None:
+    """Return why nothing on this system can lower to a target, whatever is installed, or None where something can."""
+    unbuilt = without_build(_lowering(target))
+    return how_to_get(unbuilt) if unbuilt else None
 
 
 def _lowering(target: Target) -> dict[str, str]:
