@@ -1,8 +1,8 @@
-"""The wheel in a fresh environment of each Python that is here, without torch: does it judge, profile and run artifacts?
+"""The wheel in a new environment of each Python that is here, without torch: does it judge and profile artifacts?
 
     python benchmarks/installed.py ARTIFACTS [--python /path/to/python3.12 ...]
 
-ARTIFACTS is the folder of a program under a profile, such as artifacts/scn/rerank/generic, with a folder for each target.
+ARTIFACTS is the folder of a program under a profile, such as artifacts/scn/rerank/generic, with one for each target.
 Downloads what the extras onnx, coreml and tflite name, some 80 MB for each Python, into a temporary place.
 """
 
