@@ -145,6 +145,7 @@ def test_what_lowers_or_trains_says_how_to_get_torch(project: Path, artifacts: d
     for words in (
         ["cocorr", "scn", "--target", "onnx"],
         ["cocorr", "list", "programs"],
+        ["cocorr", "import", "weights.pt", "--as", "recbole-sasrec", "--output", "checkpoint"],
         ["cocorr", "parity", artifacts["executorch"]],
         ["cocorr.models.training", "scn", "--data", "clicks.csv", "--output", "checkpoint"],
     ):

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from exporter.core.errors import UnknownNameError
+from exporter.core.errors import MissingExtraError, UnknownNameError
 from exporter.pipeline.export import Report
 from models.importing import ORIGINS
 from safeio.errors import one_line
+from safeio.packages import missing
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ def import_weights(request: ImportRequest, report: Report) -> Imported:
     """Write the checkpoint; raises BadInputError for whatever cannot be imported."""
     if request.origin not in ORIGINS:
         raise UnknownNameError("origin", request.origin, ORIGINS)
+    absent = missing(("pyarrow", "torch"))
+    if absent:
+        raise MissingExtraError(absent, "train")
     import torch
 
     from models.importing.run import Request, run

@@ -161,16 +161,12 @@ def _usual(backbone: str, method: str) -> tuple[float, float, float]:
 
 def _run(request: Request) -> None:
     """Train, with progress on stderr, and print the metrics."""
-    try:
-        from models.training.readers import open_data
-    except ModuleNotFoundError as error:
-        if error.name != "pyarrow":
-            raise
-        raise BadInputError("interactions are read with pyarrow: pip install 'cocorr-export[train]'") from error
+    absent = missing(("pyarrow", "torch"))
+    if absent:
+        raise MissingExtraError(absent, "train")
+    from models.training.readers import open_data
 
     open_data(request.data).close()  # torch takes seconds to import
-    if missing(("torch",)):
-        raise MissingExtraError("torch", "train")
     import torch
 
     # One thread: sums do not then depend on the number of cores, and with batches this small more threads gain little.
