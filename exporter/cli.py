@@ -1,8 +1,9 @@
 """The command line: thin, and quick to start; torch and the vendors' packages are imported by the work itself."""
 
+import inspect
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -100,57 +101,105 @@ def _finish(results: "Sequence[Result | Refusal]", document: Mapping[str, object
     sys.exit(1 if 1 in codes else max(codes))
 
 
-def _add_export(model: str) -> None:
-    @app.command(model, help=f"Export a trained {model} and verify what was made.")
-    def export(
-        target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)} or all.")],
-        program: Annotated[
-            str | None, typer.Option(help="Which graph of the model; the default is its main one.")
-        ] = None,
-        profile: Annotated[str, typer.Option(help="Name of a device profile, or a YAML file.")] = "generic",
-        checkpoint: Annotated[Path | None, _option("Checkpoint folder; the default is the shipped one.")] = None,
-        precision: Annotated[Precision | None, typer.Option(help="The default is the profile's.")] = None,
-        output: Annotated[Path, _option("Folder for the artifacts.")] = Path("artifacts"),
-        history: Annotated[
-            str | None,
-            typer.Option(help="Whose sub-network: a user's item ids, oldest first, as CSV, or a text file of them."),
-        ] = None,
-        structure: Annotated[
-            str | None, typer.Option(help="Which blocks run, one digit for each (101101); the default is the user's.")
-        ] = None,
-        embeddings: Annotated[
-            pipeline.Embeddings,
-            typer.Option(help="cached: the device gives embeddings of items in place of ids, and no catalogue ships."),
-        ] = "shipped",
-        untrained: Annotated[
-            bool, typer.Option("--untrained", help="Draw the weights: costs and parity of an architecture.")
-        ] = False,
-        force: Force = False,
-        as_json: Json = False,
-    ) -> None:
-        request = pipeline.ExportRequest(
-            choice=pipeline.ProgramChoice(
-                model=model,
-                program=program,
-                checkpoint=checkpoint,
-                history=history,
-                structure=structure,
-                embeddings=embeddings,
-                untrained=untrained,
-            ),
-            target=target,
-            output=output,
-            profile=profile,
-            precision=precision,
-            force=force,
-        )
-        results = pipeline.export(request, _progress)
-        documents = [result.to_json() for result in results]
-        _finish(results, {"schema_version": 1, "artifacts": documents} if target == "all" else documents[0], as_json)
+_OWN_COMMANDS = (
+    "export",
+    "program",
+    "parity",
+    "profile",
+    "swap",
+    "run",
+    "rank",
+    "list",
+    "doctor",
+    "emulator",
+    "device",
+)
+Target = Annotated[str, typer.Option(help=f"{', '.join(TARGETS)} or all.")]
+Profile = Annotated[str, typer.Option(help="Name of a device profile, or a YAML file.")]
+PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="The default is the profile's.")]
+Output = Annotated[Path, _option("Folder for the artifacts.")]
 
 
+def _export(request: pipeline.ExportRequest, as_json: bool) -> NoReturn:
+    results = pipeline.export(request, _progress)
+    documents = [result.to_json() for result in results]
+    several = request.target == "all"
+    _finish(results, {"schema_version": 1, "artifacts": documents} if several else documents[0], as_json)
+
+
+def _export_model(
+    model: Annotated[str, typer.Option(help="FILE.py:SPEC, which runs that file, or the name of a model.")],
+    target: Target,
+    program: Annotated[str | None, typer.Option(help="Which graph of the model; the default is its main one.")] = None,
+    profile: Profile = "generic",
+    checkpoint: Annotated[Path | None, _option("Checkpoint folder; the default is the shipped one.")] = None,
+    precision: PrecisionOption = None,
+    output: Output = Path("artifacts"),
+    history: Annotated[
+        str | None,
+        typer.Option(help="Whose sub-network: a user's item ids, oldest first, as CSV, or a text file of them."),
+    ] = None,
+    structure: Annotated[
+        str | None, typer.Option(help="Which blocks run, one digit for each (101101); the default is the user's.")
+    ] = None,
+    embeddings: Annotated[
+        pipeline.Embeddings,
+        typer.Option(help="cached: the device gives embeddings of items in place of ids, and no catalogue ships."),
+    ] = "shipped",
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Draw the weights: costs and parity of an architecture.")
+    ] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    choice = pipeline.ProgramChoice(
+        model=model,
+        program=program,
+        checkpoint=checkpoint,
+        history=history,
+        structure=structure,
+        embeddings=embeddings,
+        untrained=untrained,
+    )
+    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force), as_json)
+
+
+def _command_of(model: str) -> Callable[..., None]:
+    """Return `_export_model` without its first parameter: the command of a model that has a name."""
+
+    def command(**options: Any) -> None:
+        _export_model(model, **options)
+
+    whole = inspect.signature(_export_model)
+    others = {name: parameter for name, parameter in whole.parameters.items() if name != "model"}
+    command.__signature__ = whole.replace(parameters=list(others.values()))  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in others.items()}
+    return command
+
+
+app.command("export", help="Export a model of your own, FILE.py:SPEC, and verify what was made.")(_export_model)
 for _model in pipeline.model_names():
-    _add_export(_model)
+    if _model not in _OWN_COMMANDS:
+        app.command(_model, help=f"Export a trained {_model} and verify what was made.")(_command_of(_model))
+
+
+@app.command("program")
+def program(
+    file: Annotated[Path, _argument("MODEL.pt2", "A program that torch.export.save wrote.")],
+    inputs: Annotated[Path, _option("Golden inputs: an .npz with an array per input, the cases on the first axis.")],
+    target: Target,
+    ranking: Annotated[str | None, typer.Option(help="The output that scores candidates, whose order is kept.")] = None,
+    outputs: Annotated[str | None, typer.Option(help="Names of the outputs, in order: scores,state.")] = None,
+    profile: Profile = "generic",
+    precision: PrecisionOption = None,
+    output: Output = Path("artifacts"),
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Export any program that torch.export.save wrote; torch computes what its outputs should be."""
+    names = None if outputs is None else tuple(name.strip() for name in outputs.split(","))
+    choice = pipeline.SavedProgram(file, inputs, ranking, names)
+    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force), as_json)
 
 
 @app.command("parity")
@@ -176,11 +225,14 @@ def profile(
     ] = None,
     samples: Annotated[bool, typer.Option("--samples", help="Put the time of every call into the document.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where an operation could not be counted.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="FILE.py:SPEC of an artifact whose model is there, for other lengths.")
+    ] = None,
     connection: Over = "host",
     as_json: Json = False,
 ) -> None:
     """Count, measure and time an artifact; the figures go into its manifest.json."""
-    request = pipeline.ProfileRequest(artifact, iterations, samples, against, checkpoint, connection)
+    request = pipeline.ProfileRequest(artifact, iterations, samples, against, checkpoint, connection, model)
     result = pipeline.profile(request, _progress)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, allow_nan=False))

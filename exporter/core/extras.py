@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import BinaryIO
 
 from exporter.core.errors import CocorrError, LoweringError, MissingExtraError, OutputError
+from exporter.core.types import Captured
 from safeio.files import write_failure
 
 _NOISE = (
@@ -38,16 +39,25 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def converting(refusal: str, *noise: str) -> Iterator[None]:
+def converting(refusal: str, *noise: str, captured: Captured | None = None) -> Iterator[None]:
     """Run a vendor's converter in the body: hold back its noise, and translate what it raises.
 
-    The body writes nothing but temporary files; what comes out is written afterwards. Raises LoweringError, `refusal`
-    and the converter's words, and OutputError where there is no room for its temporary files: many converters say no
-    more than that they failed.
+    `captured` is what it converts, None where nothing is captured yet. The body writes nothing but temporary files;
+    what comes out is written afterwards. Raises LoweringError, `refusal` and why, and OutputError where there is no
+    room for its temporary files: many converters say no more than that they failed.
     """
+    from exporter.core.refusals import explain
+
+    why = ""
     try:
         with without_noise(*noise):
-            yield
+            try:
+                yield
+            except CocorrError:
+                raise
+            except Exception as error:
+                why = explain(error, captured)  # it asks torch, which has words to say too
+                raise
     except CocorrError:
         raise
     except Exception as error:  # converters raise whatever their passes raise
@@ -56,7 +66,7 @@ def converting(refusal: str, *noise: str) -> Iterator[None]:
             raise OutputError(
                 f"cannot write temporary files: {full}; make room for them, or name another folder in TMPDIR"
             ) from error
-        raise LoweringError(f"{refusal}: {error}") from error
+        raise LoweringError(f"{refusal}: {why}") from error
 
 
 def _no_room() -> str | None:

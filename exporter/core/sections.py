@@ -106,12 +106,17 @@ class Link:
 
 @dataclass(frozen=True)
 class Source:
-    """Where an artifact comes from: the checkpoint's SHA-256 (None: weights were drawn), its architecture, versions."""
+    """Where an artifact comes from: the checkpoint's SHA-256, its architecture, versions.
+
+    Without a checkpoint the weights were drawn, or they came with a program: `program_sha256` is that of its .pt2, or
+    of its graph and weights where it came from memory.
+    """
 
     checkpoint_sha256: str | None = None
     untrained: bool = False
     architecture: Mapping[str, int | str] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
+    program_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ class Captured:
     """One program after torch.export: `exported` is a torch ExportedProgram, `examples` holds one array per input.
 
     Where weights stay outside, `external` has them; they are inputs of the graph, or parameters of it with these names,
-    as the target asked for.
+    as the target asked for. `plain` is the program before any pass, None where none ran: its operations know the lines
+    of the source that they come from.
     """
 
     model: str
@@ -90,6 +91,7 @@ class Captured:
     examples: Arrays
     external: ExternalWeights | None = None
     about: About = field(default_factory=About)
+    plain: Any = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """torch.export, once per program: every target starts from what is captured here."""
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.core.extras import converting
 from exporter.core.types import Arrays, Captured, TensorSpec
@@ -19,32 +19,41 @@ def capture(model: str, program: str, module: "nn.Module", examples: Arrays, out
     """
     import torch
 
-    to_trace = _with_persistent_buffers(module)
-
     class Named(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.program = to_trace
+            self.program = module
 
         def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
             values = self.program(*(inputs[name] for name in examples))
             return dict(zip(outputs, (values,) if isinstance(values, torch.Tensor) else values, strict=True))
 
-    # An axis of one that numpy added has stride 0, which ExecuTorch refuses; numpy's own copy has none.
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in examples.items()}
-    with converting(f"torch.export cannot capture {model}/{program}"), torch.no_grad():
-        exported = torch.export.export(Named().eval(), args=(), kwargs=tensors)
-        values = exported.module()(**tensors)
+    exported = trace(f"{model}/{program}", Named(), examples)
+    results = [node.meta["val"] for node in exported.graph.output_node().args[0]]  # shapes: nothing is computed
     return Captured(
         model=model,
         program=program,
         exported=exported,
         inputs=tuple(TensorSpec(name, tuple(a.shape), a.dtype.name) for name, a in examples.items()),
         outputs=tuple(
-            TensorSpec(name, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for name, v in values.items()
+            TensorSpec(name, tuple(v.shape), str(v.dtype).removeprefix("torch."))
+            for name, v in zip(outputs, results[-len(outputs) :], strict=True)
         ),
         examples=examples,
     )
+
+
+def trace(name: str, module: "nn.Module", examples: Arrays) -> Any:
+    """Return torch's ExportedProgram of a module that takes `examples` by name; the module itself stays as it is.
+
+    Raises LoweringError where torch.export cannot trace it.
+    """
+    import torch
+
+    # An axis of one that numpy added has stride 0, which ExecuTorch refuses; numpy's own copy has none.
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in examples.items()}
+    with converting(f"torch.export cannot capture {name}"), torch.no_grad():
+        return torch.export.export(_with_persistent_buffers(module).eval(), args=(), kwargs=tensors)
 
 
 def _with_persistent_buffers(module: "nn.Module") -> "nn.Module":

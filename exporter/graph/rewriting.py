@@ -36,4 +36,4 @@ class Pass:
         module = self.rewrite(graph_module)
         with converting(f"torch.export cannot capture {captured.model}/{captured.program} after the pass {self.name}"):
             exported = torch.export.export(module, args=(), kwargs=captured.exported.example_inputs[1])
-        return replace(captured, exported=exported)
+        return replace(captured, exported=exported, plain=captured.plain or captured.exported)

@@ -3,26 +3,31 @@
 The command line imports it when it starts, so what is slow to import is imported where it is used.
 """
 
+from exporter.pipeline.compute import compute
 from exporter.pipeline.export import export
 from exporter.pipeline.importing import ImportRequest, import_weights, origin_names
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
+from exporter.pipeline.opening import read_manifest
 from exporter.pipeline.parity import parity
 from exporter.pipeline.profile import ProfileRequest, profile
 from exporter.pipeline.rank import RankRequest, rank
 from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
-from exporter.pipeline.request import Embeddings, ExportRequest, ProgramChoice
+from exporter.pipeline.request import Embeddings, ExportRequest, GivenModule, ProgramChoice, SavedProgram
 from exporter.pipeline.run import run_package
 from exporter.pipeline.swap import swap
 
 __all__ = [
     "Embeddings",
     "ExportRequest",
+    "GivenModule",
     "ImportRequest",
     "Listing",
     "ProfileRequest",
     "ProgramChoice",
     "RankRequest",
+    "SavedProgram",
     "clean_device",
+    "compute",
     "doctor",
     "export",
     "import_weights",
@@ -33,6 +38,7 @@ __all__ = [
     "parity",
     "profile",
     "rank",
+    "read_manifest",
     "remove_emulator",
     "run_package",
     "swap",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.core.sections import Interface, Port, Tensor
     from exporter.core.types import About, Arrays, Lowered
-    from exporter.pipeline.source import Source
+    from exporter.pipeline.exportable import Exportable
     from models.spec import InputSpec
 
 
@@ -66,7 +66,7 @@ def _own_cases(folder: Path, manifest: "Manifest", inputs: "Arrays") -> list[int
     return list(itertools.islice(own, _CASES))
 
 
-def interface(source: "Source", lowered: "Lowered", inputs: "tuple[Tensor, ...]") -> "Interface":
+def interface(source: "Exportable", lowered: "Lowered", inputs: "tuple[Tensor, ...]") -> "Interface":
     """Return how an app meets a program: what its spec says of it, and where its file has inputs and outputs."""
     from exporter.core.sections import Interface, Port
 
@@ -107,18 +107,20 @@ def interface(source: "Source", lowered: "Lowered", inputs: "tuple[Tensor, ...]"
     )
 
 
-def about(source: "Source") -> "About":
+def about(source: "Exportable") -> "About":
     """Return what a program's files may say of it to people."""
     from exporter.core.types import About
     from exporter.targets.environment import version_of
 
-    program, sha256 = source.program, source.checkpoint.sha256
+    program, origin = source.program, source.origin
+    kind = "checkpoint" if origin.program_sha256 is None else "program"
+    sha256 = origin.checkpoint_sha256 or origin.program_sha256
     return About(
         description=program.description,
         inputs={spec.name: spec.meaning for spec in program.inputs if spec.meaning},
         outputs=dict(program.output_meanings),
         maker_version=version_of("cocorr-export") or "",
-        weights="drawn, not trained" if sha256 is None else f"checkpoint {sha256[:16]}",
+        weights="drawn, not trained" if sha256 is None else f"{kind} {sha256[:16]}",
     )
 
 

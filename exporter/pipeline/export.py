@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import LoweringError, UnknownNameError
 from exporter.pipeline import budgets, lengths, places
 from exporter.pipeline.explaining import about, explain, interface
-from exporter.pipeline.request import ExportRequest
+from exporter.pipeline.listing import require_model
+from exporter.pipeline.request import ExportRequest, ProgramChoice
 from exporter.targets import TARGETS
-from models.zoo import DEFAULT_PROGRAMS, MODELS
+from models import zoo
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.results import Refusal, Result
-    from exporter.core.sections import Exchange, External, Flops, Selection, Tensor
+    from exporter.core.sections import Exchange, External, Flops, Tensor
     from exporter.core.types import Captured, DataFile, Lowered, TensorSpec
-    from exporter.pipeline.source import Source
+    from exporter.pipeline.exportable import Exportable
     from exporter.profiles import DeviceProfile
 
 Report = Callable[[str], None]
@@ -38,9 +39,8 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     from exporter.connections import connect
     from exporter.targets.environment import left_out, require_packages
 
-    model = request.choice.model
-    if model not in MODELS:
-        raise UnknownNameError("model", model, MODELS)
+    if isinstance(request.choice, ProgramChoice):
+        require_model(request.choice.model)
     if request.target != "all" and request.target not in TARGETS:
         raise UnknownNameError("target", request.target, [*TARGETS, "all"])
     profile = profiles.load(request.profile)
@@ -62,30 +62,27 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     store.check_output(request.output)
     _check_places(request, profile, lowerings)
 
-    report("loading the checkpoint")
-    from exporter.pipeline import source as sources
-
-    source = sources.load(request.choice, profile.history_length, profile.candidates)
-    report(f"capturing {model}/{source.program.name}")
+    source = _source(request, profile, report)
+    report(f"capturing {source.name}/{source.program.name}")
     jobs = [_Job(request.output, source, profile, lowering, report) for lowering in lowerings]
     for job in jobs:
         places.check(job.place, job.facts, request.force)
-    if request.choice.history is not None and (note := sources.items_of(source.checkpoint).note) is not None:
-        report(note)
     results: list[Result | Refusal] = []
     for job in jobs:
         try:
             results.append(job.run())
         except LoweringError as error:
-            results.append(Refusal(model, source.program.name, job.lowering.target, str(error)))
+            results.append(Refusal(source.name, source.program.name, job.lowering.target, str(error)))
     return results
 
 
 def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "list[lengths.Lowering]") -> None:
     """Check all places against what is known before torch is imported; what is not, once the checkpoint is read."""
     choice = request.choice
-    program = choice.program or DEFAULT_PROGRAMS.get(choice.model)
-    if program is None or not program.isidentifier():
+    if not isinstance(choice, ProgramChoice) or choice.model not in zoo.MODELS:
+        return
+    program = choice.program or zoo.DEFAULT_PROGRAMS[choice.model]
+    if not program.isidentifier():
         return
     program = f"{program}_cached" if choice.embeddings == "cached" else program
     for lowering in lowerings:
@@ -105,12 +102,30 @@ def _place(output: Path, model: str, program: str, profile: "DeviceProfile", low
     return output / model / program / profile.name / lowering.target
 
 
+def _source(request: ExportRequest, profile: "DeviceProfile", report: Report) -> "Exportable":
+    """Return what was asked for: a program of a model with a checkpoint, or one that was handed over."""
+    from exporter.pipeline import program as programs
+    from exporter.pipeline import source as sources
+
+    choice = request.choice
+    if not isinstance(choice, ProgramChoice):
+        report("reading the program")
+        return programs.load(choice, profile.name, (profile.history_length, profile.candidates))
+    report("loading the checkpoint")
+    source = sources.load(choice, profile.history_length, profile.candidates)
+    if choice.history is not None and (note := sources.items_of(source.checkpoint).note) is not None:
+        report(note)
+    with zoo.foreign(choice.model):
+        _ = source.outputs
+    return source
+
+
 @dataclass(frozen=True)
 class _Job:
     """One artifact to make: everything that its manifest says about where it comes from."""
 
     output: Path
-    source: "Source"
+    source: "Exportable"
     profile: "DeviceProfile"
     lowering: lengths.Lowering
     report: Report
@@ -118,25 +133,16 @@ class _Job:
     @property
     def place(self) -> Path:
         """Return the folder that the artifact will be."""
-        model, program = self.source.checkpoint.model, self.source.program.name
-        return _place(self.output, model, program, self.profile, self.lowering)
+        return _place(self.output, self.source.name, self.source.program.name, self.profile, self.lowering)
 
     @property
     def facts(self) -> places.Facts:
         """Return what tells this artifact from others at its place."""
-        checkpoint, selection = self.source.checkpoint, self.source.selection
         return {
-            "model": checkpoint.model,
-            "program": self.source.program.name,
+            **self.source.facts,
             "target": self.lowering.target,
             "precision": self.lowering.precision,
             "options": dict(self.lowering.options),
-            "trained": checkpoint.sha256 is not None,
-            "checkpoint": checkpoint.sha256,
-            "structure": None if selection is None else _digits(selection.structure),
-            "history": None if selection is None else list(selection.history),
-            "history length": checkpoint.history_length,
-            "candidates": checkpoint.golden["candidate_ids"].shape[1],
         }
 
     def run(self) -> "Result":
@@ -148,41 +154,19 @@ class _Job:
         with store.staging(self.place) as folder:
             manifest = self._make(source, folder)
             left_out: list[int] = []
-            while budgets.over(manifest.budgets or ()) and (smaller := budgets.leave_out(source.selection)) is not None:
-                block, selection = smaller
+            while budgets.over(manifest.budgets or ()) and (smaller := source.smaller()) is not None:
+                block, source = smaller
                 why = budgets.explain(manifest.budgets or ())
                 self.report(f"{self.lowering.target}: {why}; leaving out block {block}")
                 left_out.append(block)
-                source = source.of(selection)
                 shutil.rmtree(folder)
                 folder.mkdir()
                 manifest = self._make(source, folder)
-            manifest = explain(folder, replace(manifest, selection=self._selection(source, left_out)))
+            manifest = explain(folder, replace(manifest, selection=source.selected(self.source, left_out)))
             store.write_manifest(folder, manifest)
         return Result(manifest, str(self.place))
 
-    def _selection(self, source: "Source", left_out: list[int]) -> "Selection | None":
-        """Say which blocks run, and how the rankings without those that were left out agree with the chosen one's."""
-        from exporter.core.sections import Selection
-        from exporter.parity import section
-
-        if source.selection is None or self.source.selection is None:
-            return None
-        agreement = None
-        ranking = source.program.ranking
-        if left_out and ranking is not None:
-            scores = [choice.scores_with_own_weights(self.source.inputs) for choice in (self.source, source)]
-            agreement = section.agreement(ranking, *scores)
-        return Selection(
-            structure=_digits(source.selection.structure),
-            chosen=_digits(self.source.selection.structure),
-            logits=tuple(source.selection.logits),
-            left_out=tuple(left_out),
-            agreement_with_chosen=agreement,
-            history=tuple(self.source.selection.history),
-        )
-
-    def _make(self, source: "Source", folder: Path) -> "Manifest":
+    def _make(self, source: "Exportable", folder: Path) -> "Manifest":
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
         from exporter.artifact import store
         from exporter.targets import reading
@@ -197,23 +181,23 @@ class _Job:
         data = None if source.external is None else lowered.data
         _write_weights(source, data, folder)
         store.write_golden(folder, source.inputs, source.outputs)
-        if source.checkpoint.items_file is not None:
-            write_new(folder / catalogue.FILE, source.checkpoint.items_file)
+        if source.items_file is not None:
+            write_new(folder / catalogue.FILE, source.items_file)
         return self._judged(source, captured, lowered, model_file, data)
 
     def _judged(
-        self, source: "Source", captured: "Captured", lowered: "Lowered", model_file: Path, data: "DataFile | None"
+        self, source: "Exportable", captured: "Captured", lowered: "Lowered", model_file: Path, data: "DataFile | None"
     ) -> "Manifest":
         """Run the golden cases of what was lowered, judge and measure it; return its manifest."""
         from exporter.artifact import store
         from exporter.artifact.manifest import Manifest
         from exporter.connections import connect, running
-        from exporter.core.sections import Link, Source
+        from exporter.core.sections import Link
         from exporter.measure import figures
         from exporter.pipeline.subjects import parity_of
         from exporter.targets.environment import versions
 
-        program, checkpoint, profile = source.program, source.checkpoint, self.profile
+        program, profile = source.program, self.profile
         target, precision = TARGETS[self.lowering.target], self.lowering.precision
         self.report(f"{target.name}: running {len(next(iter(source.inputs.values())))} golden cases")
         subject = running.Subject(
@@ -229,7 +213,7 @@ class _Job:
         in_file = {} if data is None else data.tensors
         inputs = tuple(_tensor(spec) for spec in source.specs if spec.name not in in_file)
         manifest = Manifest(
-            model=checkpoint.model,
+            model=source.name,
             program=program.name,
             target=target.name,
             profile=profile.name,
@@ -245,17 +229,12 @@ class _Job:
             ranking=program.ranking,
             state=dict(program.state),
             external=_external(source, data),
-            history_length=checkpoint.history_length,
-            candidates=checkpoint.golden["candidate_ids"].shape[1],
+            history_length=source.history_length,
+            candidates=source.candidates,
             exchange=_exchange(source),
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),
-            source=Source(
-                checkpoint_sha256=checkpoint.sha256,
-                untrained=checkpoint.sha256 is None,
-                architecture=dict(checkpoint.architecture),
-                versions=versions(target),
-            ),
+            source=replace(source.origin, versions=versions(target)),
             parity=parity_of(ran, source.outputs, program.ranking, precision),
             flops=self._flops(source, lowered),
             memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
@@ -263,26 +242,28 @@ class _Job:
         )
         return replace(manifest, budgets=budgets.section(profile.stated_budgets(), manifest))
 
-    def _flops(self, source: "Source", lowered: "Lowered") -> "Flops":
+    def _flops(self, source: "Exportable", lowered: "Lowered") -> "Flops":
         """Count what was lowered; with a budget for it also per click, from a second lowering for half the history."""
         from exporter.core.sections import Growth, Latency, Memory
         from exporter.measure import figures, flops
 
         counted = flops.count(lowered.operations)
-        length = source.checkpoint.history_length
+        length = source.history_length
         reason = None
-        if source.program.state or "flops_per_token" not in self.profile.stated_budgets():
+        if length is None:
+            reason = lengths.ONE_LENGTH
+        elif source.program.state or "flops_per_token" not in self.profile.stated_budgets():
             reason = "lowering for other lengths takes its time: see `cocorr-export profile`, or state a budget for it"
         elif length < 2 or not source.reads_history:
             reason = lengths.NO_HISTORY
         per_click = Growth(reason=reason)
-        if reason is None:
+        if length is not None and reason is None:
             half = lengths.points(source, self.lowering, (length // 2,), None, self.profile.threads, self.report)
             per_click = figures.growth([*half, figures.point(length, counted, Memory(), Latency())])
         return figures.flops(lowered, counted, figures.per_token(source.program.state, counted, per_click))
 
 
-def _write_weights(source: "Source", data: "DataFile | None", folder: Path) -> None:
+def _write_weights(source: "Exportable", data: "DataFile | None", folder: Path) -> None:
     """Write external weights beside the program as a weights package, unless the target wrote them into a data file."""
     from exporter.artifact import weights
     from safeio.files import write_new
@@ -297,7 +278,7 @@ def _tensor(spec: "TensorSpec") -> "Tensor":
     return Tensor(spec.name, spec.shape, spec.dtype)  # type: ignore[arg-type]  # int32 and float32 alone cross a border
 
 
-def _external(source: "Source", data: "DataFile | None") -> "External | None":
+def _external(source: "Exportable", data: "DataFile | None") -> "External | None":
     """Return what the manifest says of weights outside, or None where there are none."""
     from exporter.core.sections import External, WeightsFile
 
@@ -310,7 +291,7 @@ def _external(source: "Source", data: "DataFile | None") -> "External | None":
     )
 
 
-def _exchange(source: "Source") -> "Exchange":
+def _exchange(source: "Exportable") -> "Exchange":
     """Return the tensors that cross the network with each call, by their way: up to the cloud, down to the device."""
     from exporter.core.sections import Exchange
 
@@ -318,7 +299,3 @@ def _exchange(source: "Source") -> "Exchange":
     external = source.external.tensors if source.external is not None else ()
     here, there = tuple(program.sends), (*program.receives, *external)
     return Exchange(here, there) if program.runs_on == "device" else Exchange(there, here)
-
-
-def _digits(structure: tuple[int, ...]) -> str:
-    return "".join(map(str, structure))

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from exporter.connections.running import Ran
     from exporter.core.protocols import Connection
     from exporter.core.sections import GrowthPoint
+    from exporter.pipeline.exportable import Exportable
     from exporter.pipeline.source import Source
 
 Report = Callable[[str], None]
 
 NO_HISTORY = "no input of this program has the length of the history"
+ONE_LENGTH = "a program that was handed over has one length; for others export its model: --model FILE.py:SPEC"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Lowering:
             other = "choose another --precision or --target"
             raise BadInputError(f"{self.target} has no {self.precision}, it has {', '.join(having)}; {other}")
 
-    def captured(self, source: "Source", history: int | None = None) -> Captured:
+    def captured(self, source: "Exportable", history: int | None = None) -> Captured:
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""
         target = TARGETS[self.target]
         form = target.fp16_form(self.options) if self.precision == "fp16" else "captured"
@@ -43,7 +45,7 @@ class Lowering:
 
 
 def points(
-    source: "Source",
+    source: "Exportable",
     lowering: Lowering,
     lengths: Sequence[int],
     timed: tuple[int, int] | None,
@@ -116,9 +118,7 @@ def lengthened(source: "Source", length: int) -> "Source":
         return source
     import torch
 
-    from models.zoo import load_spec
-
     architecture = {**known, "history_length": length}
     torch.manual_seed(0)
-    model = load_spec(source.checkpoint.model).build(architecture).eval()
+    model = source.spec.build(architecture).eval()
     return replace(source, model=model, checkpoint=replace(source.checkpoint, architecture=architecture))

@@ -3,18 +3,26 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from exporter.core.errors import CocorrError, UnknownNameError
 from exporter.core.extras import LOWER, require
 from exporter.core.types import Row
 from exporter.targets import TARGETS
+from models import zoo
 from models.importing import ORIGINS
-from models.zoo import MODELS, load_spec
+from models.spec import ModelSpec
 
 Listing = Literal["models", "programs", "targets", "profiles", "origins"]
 
 
 def model_names() -> list[str]:
-    """Return the models that can be exported."""
-    return sorted(MODELS)
+    """Return the models that can be exported by name: those that ship, and those of installed packages."""
+    return sorted({*zoo.MODELS, *zoo.installed()})
+
+
+def require_model(name: str) -> None:
+    """Raise UnknownNameError for a model that is neither known by its name nor FILE.py:SPEC."""
+    if not zoo.is_known(name):
+        raise UnknownNameError("model", name, model_names())
 
 
 def listing(what: Listing) -> Sequence[Row]:
@@ -34,14 +42,26 @@ def listing(what: Listing) -> Sequence[Row]:
             for origin in ORIGINS.values()
         ]
     require("torch", LOWER)
-    specs = [load_spec(name) for name in model_names()]
     if what == "models":
-        return [{"model": spec.name, "description": spec.description} for spec in specs]
+        found = {name: _spec(name) for name in model_names()}
+        return [
+            {"model": name, "description": spec.description if isinstance(spec, ModelSpec) else spec}
+            for name, spec in found.items()
+        ]
+    specs = [spec for name in model_names() if isinstance(spec := _spec(name), ModelSpec)]
     return [
         {"model": spec.name, "program": program.name, "runs on": program.runs_on, "description": program.description}
         for spec in specs
         for program in spec.programs.values()
     ]
+
+
+def _spec(name: str) -> ModelSpec | str:
+    """Return a model's SPEC, or why an installed package does not give it: the others are listed all the same."""
+    try:
+        return zoo.load_spec(name)
+    except CocorrError as error:
+        return f"cannot be used: {error}"
 
 
 def doctor() -> dict[str, Sequence[Row]]:

@@ -7,6 +7,7 @@ from exporter.core.errors import ArtifactError
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
     from exporter.artifact.store import Opened
 
 
@@ -22,6 +23,11 @@ def open_known(folder: Path) -> "Opened":
     if profiles.known_options(target, options) != options:
         raise ArtifactError(f"{folder}: made with options for {target} that are not known here; export it again")
     return opened
+
+
+def read_manifest(folder: Path) -> "Manifest":
+    """Return the manifest of an artifact; raises as `open_known`."""
+    return open_known(folder).manifest
 
 
 def require_unchanged(opened: "Opened") -> tuple[str, ...]:

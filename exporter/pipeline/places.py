@@ -49,6 +49,7 @@ def facts_of(manifest: "Manifest") -> dict[str, object]:
         "options": dict(manifest.options),
         "trained": not source.untrained,
         "checkpoint": source.checkpoint_sha256,
+        "program file": source.program_sha256,
         "structure": None if selection is None else selection.chosen,
         "history": None if selection is None or selection.history is None else list(selection.history),
         "history length": manifest.history_length,

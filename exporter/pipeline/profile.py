@@ -12,7 +12,7 @@ from exporter.pipeline import budgets, lengths
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
 from exporter.pipeline.request import ProgramChoice
-from models.zoo import MODELS, load_spec
+from models import zoo
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
@@ -38,6 +38,7 @@ class ProfileRequest:
     `connection` is the name of one, or of a profile whose device runs it.
 
     `checkpoint` is where the artifact comes from, None for the one that ships; other lengths are lowered from it.
+    `model` is FILE.py:SPEC for one that has its model there.
     """
 
     artifact: Path
@@ -46,6 +47,7 @@ class ProfileRequest:
     against: Path | None = None
     checkpoint: Path | None = None
     connection: str = "host"
+    model: str | None = None
 
 
 def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
@@ -162,14 +164,17 @@ def _growth(
     from exporter.measure import figures
     from exporter.measure.growth import LENGTHS
 
+    if manifest.source.program_sha256 is not None:
+        return Growth(reason=lengths.ONE_LENGTH)
     try:
         source = _source(request, manifest)
+        with zoo.foreign(request.model or manifest.model):
+            hooks = source.module_hook_macs()
     except CocorrError as error:
         return Growth(reason=str(error))
-    hooks = source.module_hook_macs()
     if not source.reads_history:
         return Growth(module_hook_macs_per_token=hooks, reason=lengths.NO_HISTORY)
-    length = source.checkpoint.history_length
+    length = source.history_length
     lowering = lengths.Lowering(manifest.target, manifest.precision, manifest.options)
     others = [other for other in LENGTHS if other != length]
     longer = lengths.lengthened(source, max(others))
@@ -183,9 +188,12 @@ def _source(request: ProfileRequest, manifest: "Manifest") -> "Source":
     from exporter.pipeline import source as sources
 
     require("torch", LOWER)  # the models themselves are imported next
-    model, program = manifest.model, manifest.program
-    if model not in MODELS or program not in load_spec(model).programs:
-        raise ArtifactError(f"{model}/{program} is not known here")
+    model, program = request.model or manifest.model, manifest.program
+    if not zoo.is_known(model):
+        raise ArtifactError(f"{model}/{program} is not known here; give its model: --model FILE.py:SPEC")
+    spec = zoo.load_spec(model)
+    if spec.name != manifest.model or program not in spec.programs:
+        raise ArtifactError(f"{manifest.model}/{program} is not a program of {model}")
     structure = manifest.selection.structure if manifest.selection else None
     choice = ProgramChoice(model, program, request.checkpoint, structure=structure, untrained=manifest.source.untrained)
     source = sources.load(choice, manifest.history_length, manifest.candidates)

@@ -1,10 +1,14 @@
-"""What the command line asks for."""
+"""What the command line and the API ask for."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from exporter.core.types import Precision
+from exporter.core.types import Arrays, Precision
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
 
 Embeddings = Literal["shipped", "cached"]
 
@@ -28,14 +32,41 @@ class ProgramChoice:
 
 
 @dataclass(frozen=True)
+class SavedProgram:
+    """A program that torch.export.save wrote, and its golden inputs: an .npz with an array per input, cases first.
+
+    `ranking` names the output whose order parity keeps, `outputs` names all of them in order; None: as the file does.
+    """
+
+    file: Path
+    inputs: Path
+    ranking: str | None = None
+    outputs: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class GivenModule:
+    """A torch module or ExportedProgram in memory, and its golden inputs by name, [cases, *shape] each.
+
+    `name` is the first part of the artifact's place; `ranking` and `outputs` are those of SavedProgram.
+    """
+
+    name: str
+    module: "nn.Module | ExportedProgram"
+    inputs: Arrays
+    ranking: str | None = None
+    outputs: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class ExportRequest:
-    """What `cocorr-export MODEL` was asked for: the program, the target or `all`, the device profile, and the place.
+    """What shall be exported, for a target or `all`, under a device profile, and the folder for the artifacts.
 
     `precision` None stands for the profile's. With `force`, an artifact that stands at the place is replaced even where
     it is another one: of another precision, structure, checkpoint or device.
     """
 
-    choice: ProgramChoice
+    choice: ProgramChoice | SavedProgram | GivenModule
     target: str
     output: Path
     profile: str = "generic"

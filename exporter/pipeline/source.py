@@ -1,23 +1,26 @@
 """A model with its weights and one program of it for one selection: captures, golden cases and costs come from here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
 from exporter.core.extras import LOWER, require
-from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, TensorSpec
-from exporter.pipeline import cases
+from exporter.core.types import Arrays, ExternalWeights
+from exporter.pipeline import budgets, cases
+from exporter.pipeline.exportable import Exportable
 from exporter.pipeline.ids import Items
 from exporter.pipeline.request import ProgramChoice
-from models.zoo import load_spec
+from models.zoo import foreign, load_spec
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from exporter.graph.rewriting import Pass
+    from exporter.core.sections import Selection as SelectionSection
+    from exporter.core.sections import Source as Origin
     from models.checkpoint import Checkpoint
     from models.spec import ModelSpec, ProgramSpec, Selection
 
@@ -25,13 +28,18 @@ PRETRAINED = Path(__file__).resolve().parents[2] / "models" / "pretrained"
 
 
 @dataclass(frozen=True)
-class Source:
-    """One program of a model, for one selection where the program has one; everything else is computed when asked."""
+class Source(Exportable):
+    """One program of a model with a checkpoint, for one selection where the program has one."""
 
     model: "nn.Module"
-    program: "ProgramSpec"
+    spec: "ModelSpec"
     checkpoint: "Checkpoint"
     selection: "Selection | None"
+
+    @property
+    def name(self) -> str:
+        """Return the model's name."""
+        return self.checkpoint.model
 
     @cached_property
     def module(self) -> "nn.Module":
@@ -43,20 +51,39 @@ class Source:
         """Return the golden inputs by name, [cases, *shape], the external weights of each case last."""
         return self.program.cases(self.model, self.checkpoint.golden, self.selection)
 
-    @cached_property
-    def outputs(self) -> Arrays:
-        """Return what torch computes for the golden inputs, case by case, as [cases, *shape] by name."""
-        import numpy as np
-        import torch
+    @property
+    def origin(self) -> "Origin":
+        """Return the checkpoint's hash and the architecture; a checkpoint without a hash is of drawn weights."""
+        from exporter.core.sections import Source as Origin
 
-        results: dict[str, list[np.ndarray]] = {output: [] for output in self.program.outputs}
-        with torch.no_grad():
-            for case in zip(*(torch.from_numpy(array) for array in self.inputs.values()), strict=True):
-                values = self.module(*case)
-                values = values if isinstance(values, tuple) else (values,)
-                for output, value in zip(self.program.outputs, values, strict=True):
-                    results[output].append(value.numpy())
-        return {output: np.stack(values) for output, values in results.items()}
+        return Origin(
+            checkpoint_sha256=self.checkpoint.sha256,
+            untrained=self.checkpoint.sha256 is None,
+            architecture=dict(self.checkpoint.architecture),
+        )
+
+    @property
+    def facts(self) -> "dict[str, object]":
+        """Return what tells an artifact from others at its place, as `places.facts_of` does."""
+        chosen = self.selection
+        structure = None if chosen is None else "".join(map(str, chosen.structure))
+        return {**super().facts, "structure": structure, "history": None if chosen is None else list(chosen.history)}
+
+    @property
+    def items_file(self) -> bytes | None:
+        """Return the catalogue's ids as the checkpoint has them."""
+        return self.checkpoint.items_file
+
+    @property
+    def history_length(self) -> int:
+        """Return the number of clicks in a golden history."""
+        return self.checkpoint.history_length
+
+    @property
+    def candidates(self) -> int:
+        """Return the number of candidates in a golden case."""
+        count: int = self.checkpoint.golden["candidate_ids"].shape[1]
+        return count
 
     @cached_property
     def external(self) -> ExternalWeights | None:
@@ -74,71 +101,10 @@ class Source:
         return ExternalWeights({name: tensor.numpy() for name, tensor in tensors.items()}, metadata)
 
     @property
-    def parameters(self) -> int:
-        """Return how many weights the program needs, the item table and external ones among them."""
-        inside: int = sum(parameter.numel() for parameter in self.module.parameters())
-        return inside + sum(tensor.size for tensor in (self.external.tensors.values() if self.external else ()))
-
-    @cached_property
-    def specs(self) -> tuple[TensorSpec, ...]:
-        """Return the inputs of one case, external weights last."""
-        return tuple(TensorSpec(name, array.shape[1:], array.dtype.name) for name, array in self.inputs.items())
-
-    @property
     def reads_history(self) -> bool:
         """Say whether an input has the length of the history."""
         shortest = self._examples(1)
         return any(shortest[spec.name].shape != spec.shape for spec in self.specs)
-
-    def captured(
-        self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None = None
-    ) -> Captured:
-        """Return the captured program in the form asked for, with external weights as inputs or as parameters.
-
-        `history` is another length than the checkpoint's.
-        """
-        key = weights if self.external else "inputs", form, history
-        if key not in self._captures:
-            self._captures[key] = self._capture(*key)
-        return self._captures[key]
-
-    @cached_property
-    def _captures(self) -> dict[tuple[str, GraphForm, int | None], Captured]:
-        return {}
-
-    def _capture(self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None) -> Captured:
-        from exporter import graph
-
-        if form not in self._passes:  # golden cases have one length, and external weights as inputs
-            self._passes[form] = graph.needed(self._plain("inputs", None), form, self.inputs)
-        captured = self._plain(weights, history)
-        for step in self._passes[form]:
-            captured = step.apply(captured)
-        return captured
-
-    @cached_property
-    def _passes(self) -> "dict[GraphForm, tuple[Pass, ...]]":
-        return {}
-
-    def _plain(self, weights: Literal["inputs", "parameters"], history: int | None) -> Captured:
-        """Return the program as torch.export captures it, before any pass."""
-        from exporter.graph.capture import capture
-
-        key = weights, history
-        if key not in self._plain_captures:
-            examples = self._examples(history or self.checkpoint.history_length)
-            module = self.module
-            if weights == "parameters" and self.external is not None:
-                module = self._with_own_weights
-                examples = {name: array for name, array in examples.items() if name not in self.external.tensors}
-            names = self.checkpoint.model, self.program.name
-            captured = capture(*names, module, examples, self.program.outputs)
-            self._plain_captures[key] = replace(captured, external=self.external)
-        return self._plain_captures[key]
-
-    @cached_property
-    def _plain_captures(self) -> dict[tuple[str, int | None], Captured]:
-        return {}
 
     @cached_property
     def _with_own_weights(self) -> "nn.Module":
@@ -162,31 +128,51 @@ class Source:
         from exporter.measure import module_hooks
         from exporter.measure.growth import line
 
-        encode = load_spec(self.checkpoint.model).encode
+        encode = self.spec.encode
         if encode is None:
             return None
         found = {}
-        for length in {self.checkpoint.history_length, max(self.checkpoint.history_length // 2, 1)}:
+        for length in {self.history_length, max(self.history_length // 2, 1)}:
             call = partial(encode, self.model, torch.ones(1, length, dtype=torch.int32))
             found[length] = float(module_hooks.count(self.model, call).macs)
         return line(found).per_token if len(found) > 1 else None
 
-    def _examples(self, history: int) -> dict[str, "np.ndarray"]:
+    def _examples(self, history: int | None) -> "dict[str, np.ndarray]":
         """Return the first case's inputs, cut to a length of the history or repeated up to it."""
         import numpy as np
 
-        candidates = self.checkpoint.golden["candidate_ids"].shape[1]
-        examples = {name: array[0] for name, array in self.inputs.items()}
+        examples = super()._examples(history)
         for spec in self.program.inputs:
-            shape = spec.shape(self.checkpoint.architecture, history, candidates)
+            shape = spec.shape(self.checkpoint.architecture, history or self.history_length, self.candidates)
             for axis, extent in enumerate(shape):
                 places = np.arange(extent) % examples[spec.name].shape[axis]
                 examples[spec.name] = examples[spec.name].take(places, axis)
         return examples
 
-    def of(self, selection: "Selection") -> "Source":
-        """Return the same program for another selection."""
-        return replace(self, selection=selection)
+    def smaller(self) -> "tuple[int, Source] | None":
+        """Return the running block with the smallest logit, and the same program without it."""
+        smaller = budgets.leave_out(self.selection)
+        return None if smaller is None else (smaller[0], replace(self, selection=smaller[1]))
+
+    def selected(self, chosen: Exportable, left_out: Sequence[int]) -> "SelectionSection | None":
+        """Say which blocks run, and how the rankings without those that were left out agree with the chosen one's."""
+        from exporter.core.sections import Selection
+        from exporter.parity import section
+
+        if not isinstance(chosen, Source) or self.selection is None or chosen.selection is None:
+            return None
+        agreement, ranking = None, self.program.ranking
+        if left_out and ranking is not None:
+            scores = [source.scores_with_own_weights(chosen.inputs) for source in (chosen, self)]
+            agreement = section.agreement(ranking, *scores)
+        return Selection(
+            structure="".join(map(str, self.selection.structure)),
+            chosen="".join(map(str, chosen.selection.structure)),
+            logits=tuple(self.selection.logits),
+            left_out=tuple(left_out),
+            agreement_with_chosen=agreement,
+            history=tuple(chosen.selection.history),
+        )
 
 
 def load(choice: ProgramChoice, history_length: int | None = None, candidates: int | None = None) -> Source:
@@ -198,6 +184,12 @@ def load(choice: ProgramChoice, history_length: int | None = None, candidates: i
     # These models are too small to share: more threads wait for each other, and others for them.
     torch.set_num_threads(1)
     spec = load_spec(choice.model)
+    with foreign(choice.model):
+        return _loaded(choice, spec, history_length, candidates)
+
+
+def _loaded(choice: ProgramChoice, spec: "ModelSpec", history_length: int | None, candidates: int | None) -> Source:
+    """Return the program of a checkpoint; raises BadInputError, and what a model from elsewhere raises."""
     program = _program(choice, spec)
     if spec.select is None and (choice.history is not None or choice.structure is not None):
         option = "--history" if choice.history is not None else "--structure"
@@ -208,7 +200,7 @@ def load(choice: ProgramChoice, history_length: int | None = None, candidates: i
     history = None if choice.history is None else items_of(checkpoint).rows("--history", choice.history)
     try:
         selection = _selection(choice, spec, program, model, checkpoint, history)
-        source = Source(model, program, cases.cut(checkpoint, history_length, candidates), selection)
+        source = Source(program, model, spec, cases.cut(checkpoint, history_length, candidates), selection)
         _ = source.module, source.inputs  # a program may want what this checkpoint has not
     except ValueError as error:
         raise BadInputError(str(error)) from error

@@ -12,7 +12,7 @@ from models.training.__main__ import main
 from models.training.columns import BY_NAME, Columns, parse_columns
 from models.training.progress import Passing
 from models.training.settings import DEVICES, Filters, NextItem, Request, Settings, SettingsError
-from models.zoo import MODELS
+from models.zoo import MODELS, installed, is_known
 from safeio.errors import BadInputError
 from safeio.packages import MissingExtraError, missing
 from safeio.places import parse_path
@@ -61,7 +61,7 @@ class Progress:
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help=f"The model to train: {', '.join(MODELS)}.")],
+    model: Annotated[str, typer.Argument(help=f"The model to train: {', '.join(MODELS)}, or FILE.py:SPEC.")],
     data: Annotated[
         Path,
         typer.Option(
@@ -119,8 +119,9 @@ def train(
     device: Annotated[str, typer.Option(help=f"What trains: {', '.join(DEVICES)}.")] = "cpu",
 ) -> None:
     """Train MODEL on interaction data and write a checkpoint with its metrics; exit code 2 for bad input."""
-    if model not in MODELS:
-        raise SettingsError(f"unknown model {model!r}; known: {', '.join(MODELS)}")
+    if not is_known(model):
+        known = ", ".join((*MODELS, *installed()))
+        raise SettingsError(f"unknown model {model!r}; known: {known}, or a model of your own: FILE.py:SPEC")
     only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         raise SettingsError("--backbone and the options below it are for ofa")

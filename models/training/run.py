@@ -76,7 +76,7 @@ def run(request: Request, report: Report) -> Checkpoint:
         "left_out": [*notes, *trained.negatives.notes],
         "start_from": start,
     }
-    config = _config(request, architecture, training, trained)
+    config = _config(request, spec.name, architecture, training, trained)
     metrics = {
         **trained.metrics,
         "test_negatives": trained.negatives.test,
@@ -191,12 +191,16 @@ def _train(
 
 
 def _config(
-    request: Request, architecture: Mapping[str, int | str], training: Mapping[str, object], trained: Trained
+    request: Request,
+    model: str,
+    architecture: Mapping[str, int | str],
+    training: Mapping[str, object],
+    trained: Trained,
 ) -> dict[str, object]:
     """Return what config.json holds."""
     return {
         "schema_version": checkpoint.SCHEMA_VERSION,
-        "model": request.model,
+        "model": model,
         "architecture": architecture,
         "history_length": request.settings.history,
         "training": training,

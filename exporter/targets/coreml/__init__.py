@@ -139,7 +139,7 @@ class CoreMLTarget:
 
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.mlpackage; inputs and outputs stay int32 and float32 at every precision."""
-        with converting(f"coremltools refused {captured.model}/{captured.program}", *noise.SHARED):
+        with converting(f"coremltools refused {captured.model}/{captured.program}", *noise.SHARED, captured=captured):
             np = require("numpy", LOWER)
             ct = require("coremltools", LOWER)
             converted = ct.convert(

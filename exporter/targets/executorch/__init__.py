@@ -76,7 +76,7 @@ class ExecuTorchTarget:
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.pte; with external weights also weights.ptd, and layout.json to find them."""
         external = captured.external if captured.external and captured.external.tensors else None
-        with converting(f"ExecuTorch refused {captured.model}/{captured.program}", *_NOISE):
+        with converting(f"ExecuTorch refused {captured.model}/{captured.program}", *_NOISE, captured=captured):
             exir = require("executorch.exir", LOWER)
             exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
             partitioners = _partitioners(str(options["delegate"]), precision)

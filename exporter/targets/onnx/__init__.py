@@ -55,7 +55,7 @@ class OnnxTarget:
 
         The data file of external weights is their package itself, in fp32 at every precision.
         """
-        with converting(f"torch.onnx.export refused {captured.model}/{captured.program}", *_NOISE):
+        with converting(f"torch.onnx.export refused {captured.model}/{captured.program}", *_NOISE, captured=captured):
             onnx = require("onnx", LOWER)
             require("onnxscript", LOWER)
             import torch

@@ -63,7 +63,7 @@ class TFLiteTarget:
 
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.tflite; fp16 stores the weights in 16 bits and computes in 32, TFLite's own convention."""
-        with converting(f"litert-torch refused {captured.model}/{captured.program}", *_NOISE):
+        with converting(f"litert-torch refused {captured.model}/{captured.program}", *_NOISE, captured=captured):
             litert_torch = require("litert_torch", LOWER)
             litert_torch.config.show_progress = False
             model = litert_torch.convert(captured.exported.module(), sample_kwargs=captured.exported.example_inputs[1])

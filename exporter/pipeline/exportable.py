@@ -1,0 +1,178 @@
+"""What can be exported: a program with its golden cases, whether it comes from a checkpoint or from somewhere else."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, Self
+
+from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from exporter.core.sections import Selection as SelectionSection
+    from exporter.core.sections import Source as Origin
+    from exporter.graph.rewriting import Pass
+    from models.spec import ProgramSpec
+
+
+@dataclass(frozen=True)
+class Exportable(ABC):
+    """One program: its module, its golden inputs, and where it comes from; everything is computed when it is asked for.
+
+    Frozen, with its parts computed once: what is made of it is made of the same weights and cases.
+    """
+
+    program: "ProgramSpec"
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Return the name of the model, the first part of an artifact's place."""
+
+    @property
+    @abstractmethod
+    def module(self) -> "nn.Module":
+        """Return the program as it computes the golden outputs, in eval mode."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Arrays:
+        """Return the golden inputs by name, [cases, *shape], the external weights of each case last."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> "Origin":
+        """Return what the manifest says of where the weights come from, without versions."""
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return what tells an artifact from others at its place, as `places.facts_of` does."""
+        origin = self.origin
+        return {
+            "model": self.name,
+            "program": self.program.name,
+            "trained": not origin.untrained,
+            "checkpoint": origin.checkpoint_sha256,
+            "program file": origin.program_sha256,
+            "history length": self.history_length,
+            "candidates": self.candidates,
+        }
+
+    @property
+    def items_file(self) -> bytes | None:
+        """Return the file with the ids of the catalogue's items, None where nobody knows them."""
+        return None
+
+    @property
+    def history_length(self) -> int | None:
+        """Return the number of clicks in a history, None where nobody says which input is one."""
+        return None
+
+    @property
+    def candidates(self) -> int | None:
+        """Return the number of candidates, None where nobody says which input has them."""
+        return None
+
+    @property
+    def external(self) -> ExternalWeights | None:
+        """Return the weights that the program leaves outside, None for none."""
+        return None
+
+    @property
+    def reads_history(self) -> bool:
+        """Say whether the program can be captured for histories of other lengths."""
+        return False
+
+    def smaller(self) -> "tuple[int, Self] | None":
+        """Return a block that can be left out and the program without it; None where there is none."""
+        return None
+
+    def selected(self, chosen: "Exportable", left_out: Sequence[int]) -> "SelectionSection | None":
+        """Say which blocks run of those of `chosen`, where a program has blocks."""
+        return None
+
+    @cached_property
+    def outputs(self) -> Arrays:
+        """Return what torch computes for the golden inputs, case by case, as [cases, *shape] by name."""
+        import numpy as np
+        import torch
+
+        results: dict[str, list[np.ndarray]] = {output: [] for output in self.program.outputs}
+        with torch.no_grad():
+            for case in zip(*(torch.from_numpy(array) for array in self.inputs.values()), strict=True):
+                values = self.module(*case)
+                values = values if isinstance(values, tuple) else (values,)
+                for output, value in zip(self.program.outputs, values, strict=True):
+                    results[output].append(value.numpy())
+        return {output: np.stack(values) for output, values in results.items()}
+
+    @property
+    def parameters(self) -> int:
+        """Return how many weights the program needs, the item table and external ones among them."""
+        inside: int = sum(parameter.numel() for parameter in self.module.parameters())
+        return inside + sum(tensor.size for tensor in (self.external.tensors.values() if self.external else ()))
+
+    @cached_property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Return the inputs of one case, external weights last."""
+        return tuple(TensorSpec(name, array.shape[1:], array.dtype.name) for name, array in self.inputs.items())
+
+    def captured(
+        self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None = None
+    ) -> Captured:
+        """Return the captured program in the form asked for, with external weights as inputs or as parameters.
+
+        `history` is another length than that of the golden cases, for a program that reads one.
+        """
+        key = weights if self.external else "inputs", form, history
+        if key not in self._captures:
+            self._captures[key] = self._capture(*key)
+        return self._captures[key]
+
+    @cached_property
+    def _captures(self) -> dict[tuple[str, GraphForm, int | None], Captured]:
+        return {}
+
+    def _capture(self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None) -> Captured:
+        from exporter import graph
+
+        if form not in self._passes:  # golden cases have one length, and external weights as inputs
+            self._passes[form] = graph.needed(self._plain("inputs", None), form, self.inputs)
+        captured = self._plain(weights, history)
+        for step in self._passes[form]:
+            captured = step.apply(captured)
+        return captured
+
+    @cached_property
+    def _passes(self) -> "dict[GraphForm, tuple[Pass, ...]]":
+        return {}
+
+    def _plain(self, weights: Literal["inputs", "parameters"], history: int | None) -> Captured:
+        """Return the program as torch.export captures it, before any pass."""
+        from exporter.graph.capture import capture
+
+        key = weights, history
+        if key not in self._plain_captures:
+            module, examples = self.module, self._examples(history)
+            if weights == "parameters" and self.external is not None:
+                module = self._with_own_weights
+                examples = {name: array for name, array in examples.items() if name not in self.external.tensors}
+            captured = capture(self.name, self.program.name, module, examples, self.program.outputs)
+            self._plain_captures[key] = replace(captured, external=self.external)
+        return self._plain_captures[key]
+
+    @cached_property
+    def _plain_captures(self) -> dict[tuple[str, int | None], Captured]:
+        return {}
+
+    @property
+    def _with_own_weights(self) -> "nn.Module":
+        """Return the program with its external weights as parameters."""
+        return self.module
+
+    def _examples(self, history: int | None) -> "dict[str, np.ndarray]":
+        """Return the first case's inputs, for a history of another length where one is asked for."""
+        return {name: array[0] for name, array in self.inputs.items()}

@@ -1,0 +1,84 @@
+"""A model that a user brings, FILE.py:SPEC or from an installed package: it does all that those that ship do."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import run_here
+from examples_of_the_project import EXAMPLES
+
+from models import zoo
+
+OWN = f"{EXAMPLES / 'own_model.py'}:SPEC"
+
+
+def test_a_model_from_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = ("--untrained", "--target", "onnx", "--output", tmp_path, "--json")
+    ended = run_here(capfd, "export", "--model", OWN, *made)
+    assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+    assert ended.document["artifact"] == str(tmp_path / "mean" / "rerank" / "generic" / "onnx")
+    step = run_here(capfd, "export", "--model", OWN, *made, "--program", "step").document
+    assert step["parity"]["verdict"] == "pass"
+    assert step["state"] == {"next_total": "total", "next_clicks": "clicks"}
+    profiled = run_here(capfd, "profile", step["artifact"], "--iterations", "20", "--json")
+    assert "give its model: --model FILE.py:SPEC" in profiled.document["growth"]["reason"], profiled.err
+    profiled = run_here(capfd, "profile", step["artifact"], "--iterations", "20", "--json", "--model", OWN)
+    assert profiled.document["growth"]["reason"] == "no input of this program has the length of the history"
+
+
+BROKEN = {
+    "no such file": (None, "broken.py is no file"),
+    "no SPEC": ("x = 1", "broken.py has no SPEC"),
+    "no ModelSpec": ("SPEC = {'name': 'x'}", "is dict, not a ModelSpec"),
+    "syntax": ("a = 1\ndef", "broken.py:2: SyntaxError"),
+    "an error": ("print('hello')\n\nraise RuntimeError('no luck')", "broken.py:3: RuntimeError: no luck"),
+    "exit": ("import sys\nsys.exit(0)", "broken.py:2: SystemExit"),
+    "a name that ships": ("replace(SPEC, name='scn')", "'scn' is the name of a model that ships"),
+    "a path as name": ("replace(SPEC, name='../x')", "'../x' is no name"),
+    "build": ("def build(_):\n    return [][0]\nreplace(SPEC, build=build)", "broken.py:4: IndexError"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_wrong_with_a_file_is_one_line(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, words = BROKEN[kind]
+    if code is not None and "replace(" in code:
+        code = code.replace("replace(", "SPEC = replace(")
+        found = f"import sys; sys.path.append({str(EXAMPLES)!r})"
+        code = f"{found}\nfrom dataclasses import replace; from own_model import SPEC\n{code}"
+    if code is not None:
+        Path("broken.py").write_text(code)
+    ended = run_here(capfd, "export", "--model", "broken.py:SPEC", "--untrained", "--target", "onnx", "--json")
+    lines = [line for line in ended.noise() if line != "hello"]
+    assert (ended.code, ended.out, len(lines), words in lines[0]) == (2, "", 1, True), ended.err
+    assert not Path("artifacts").exists()
+
+
+def test_models_of_installed_packages(tmp_path: Path) -> None:
+    described = tmp_path / "shop-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n")
+    points = {"mean": "own_model:SPEC", "hurt": "hurt:SPEC", "scn": "own_model:SPEC"}
+    lines = "\n".join(f"{name} = {place}" for name, place in points.items())
+    (described / "entry_points.txt").write_text(f"[{zoo.ENTRY_POINTS}]\n{lines}\n")
+    (tmp_path / "own_model.py").write_text((EXAMPLES / "own_model.py").read_text())
+    (tmp_path / "hurt.py").write_text("import nowhere_at_all\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "exporter", *words]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    listed = {row["model"]: row["description"] for row in json.loads(run("list", "models", "--json").stdout)["models"]}
+    assert listed["mean"] == "The mean of the clicks' embeddings"
+    assert "hurt.py:1: ModuleNotFoundError" in listed["hurt"]
+    assert "CoCorrRec" in listed["scn"]
+    assert "Export a trained mean" in run("--help").stdout
+    hurt = run("hurt", "--target", "onnx", "--untrained")
+    assert (hurt.returncode, hurt.stderr.count("\n")) == (2, 2) and "hurt.py:1" in hurt.stderr, hurt.stderr
