@@ -11,7 +11,6 @@ from exporter.core.extras import LOWER, converting, require
 from exporter.core.protocols import Target
 from exporter.core.types import About, Captured, DeviceRuntime, GraphForm, Lowered, Options, Precision
 from exporter.targets import noise
-from exporter.targets.tflite import file as tflite_file
 from safeio.files import write_new
 
 if TYPE_CHECKING:
@@ -84,7 +83,9 @@ class TFLiteTarget:
 
     def read(self, model_file: Path) -> Lowered:
         """Read the operators of the only subgraph and its constants, and plan TFLite's arena over its tensors."""
-        return tflite_file.read(model_file)
+        from exporter.targets.tflite import file
+
+        return file.read(model_file)
 
 
 def _described(content: bytes, about: About) -> bytes:
