@@ -93,6 +93,7 @@ def test_an_artifact_that_was_a_pass_is_so_no_more(
     shutil.copytree(remainder, folder / "model.mlpackage")
     spec = {"shape": [1, 3], "dtype": "float32"}
     manifest |= {"inputs": [{"name": "x", **spec}], "outputs": [{"name": "scores", **spec}], "candidates": 3}
+    del manifest["interface"]
     np.savez(folder / "golden.npz", **{"inputs.x": X[None], "outputs.scores": FLOOR[None]})
     manifest["files"] = list(map(asdict, store.list_files(folder)))
     (folder / "manifest.json").write_text(json.dumps(manifest))
