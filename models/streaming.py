@@ -61,7 +61,9 @@ def step_cases(module: Recurrent, golden: Arrays, state: Sequence[str]) -> Array
     values = module.start(len(item_ids))
     with torch.no_grad():
         for step in range(int(last.max())):
-            following = module(item_ids[:, step : step + 1], candidate_ids, *values)[1:]
+            following = module(item_ids[:, step : step + 1], candidate_ids[:, :1], *values)[
+                1:
+            ]  # no scores are asked for
             goes_on = step < last
             values = tuple(
                 torch.where(goes_on.reshape(-1, *[1] * (old.dim() - 1)), new, old)

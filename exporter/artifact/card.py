@@ -60,6 +60,8 @@ def _verdict(manifest: Manifest) -> str:
     if parity.reason:
         reason = _text(parity.reason).rstrip(".")
         lines.append(f"{reason[:1].upper()}{reason[1:]}.")
+    if (drawn := manifest.drawn) is not None:
+        lines.append(f"{drawn.as_they_were} of its {drawn.cases} golden cases are as they were: {_text(drawn.method)}.")
     if parity.executed_on:
         lines.append(f"Ran on {_text(parity.executed_on)}.")
     if manifest.source.untrained:

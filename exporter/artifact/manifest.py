@@ -15,6 +15,7 @@ from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
 from exporter.core.sections import (
     Budget,
     Count,
+    Drawn,
     Exchange,
     External,
     Flops,
@@ -41,8 +42,8 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 _WORDS_SHOWN = 60
 # absent until they are known
-_LATER = ("interface", "flops", "memory", "latency", "budgets", "selection", "growth", "network")
-_NEVER_NULL = ("interface", "flops", "memory", "latency", "budgets")
+_LATER = ("drawn", "interface", "flops", "memory", "latency", "budgets", "selection", "growth", "network")
+_NEVER_NULL = ("drawn", "interface", "flops", "memory", "latency", "budgets")
 
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -87,6 +88,7 @@ class Manifest:
     external: External | None = None
     history_length: Sizes | None = None
     candidates: Sizes | None = None
+    drawn: Drawn | None = None
     exchange: Exchange | None = None
     links: tuple[Link, ...] | None = None
     interface: Interface | None = None

@@ -285,6 +285,15 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What gave golden cases the sizes of a profile: all but `as_they_were` of `cases` were drawn, as `method` says."""
+
+    cases: Count
+    as_they_were: Count
+    method: str
+
+
+@dataclass(frozen=True)
 class Selection:
     """Which blocks run, a digit each, what the controller chose and said, and which were left out to fit.
 

@@ -231,6 +231,7 @@ class _Job:
             external=_external(source, data),
             history_length=source.history_length,
             candidates=source.candidates,
+            drawn=source.drawn,
             exchange=_exchange(source),
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),

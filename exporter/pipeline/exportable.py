@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from exporter.core.sections import Drawn
     from exporter.core.sections import Selection as SelectionSection
     from exporter.core.sections import Source as Origin
     from exporter.graph.rewriting import Pass
@@ -26,6 +27,8 @@ class Exportable(ABC):
     """
 
     program: "ProgramSpec"
+    drawn: "Drawn | None" = field(default=None, kw_only=True)
+    """What was drawn to give the golden cases their sizes, None where they are as they were."""
 
     @property
     @abstractmethod

@@ -176,10 +176,7 @@ class Source(Exportable):
 
 
 def load(choice: ProgramChoice, history_length: int | None = None, candidates: int | None = None) -> Source:
-    """Read the checkpoint and resolve program and selection; raises BadInputError.
-
-    Golden histories are cut to their last `history_length` clicks, and the lists to their first `candidates`.
-    """
+    """Read the checkpoint and resolve program and selection, with golden cases of these sizes; raises BadInputError."""
     torch = require("torch", LOWER)
     # These models are too small to share: more threads wait for each other, and others for them.
     torch.set_num_threads(1)
@@ -200,7 +197,9 @@ def _loaded(choice: ProgramChoice, spec: "ModelSpec", history_length: int | None
     history = None if choice.history is None else items_of(checkpoint).rows("--history", choice.history)
     try:
         selection = _selection(choice, spec, program, model, checkpoint, history)
-        source = Source(program, model, spec, cases.cut(checkpoint, history_length, candidates), selection)
+        # An untrained model's cases have been drawn in these sizes.
+        resized, drawn = cases.sized(checkpoint, history_length, candidates)
+        source = Source(program, model, spec, resized, selection, drawn=drawn)
         _ = source.module, source.inputs  # a program may want what this checkpoint has not
     except ValueError as error:
         raise BadInputError(str(error)) from error

@@ -149,6 +149,10 @@ def _notes(manifest: Manifest) -> list[str]:
     notes = [f"ran on {parity.executed_on}"] if parity.executed_on else []
     if manifest.source.untrained:
         notes.append("untrained: weights and histories are drawn, so the rankings say nothing about the model")
+    if manifest.drawn is not None:
+        notes.append(
+            f"{manifest.drawn.as_they_were} of {manifest.drawn.cases} cases as they were: {manifest.drawn.method}"
+        )
     if parity.reason:
         notes.append(f"{parity.verdict}: {parity.reason}")
     if manifest.flops is not None and manifest.flops.uncounted:

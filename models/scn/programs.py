@@ -100,7 +100,10 @@ def _hidden(model: SCN, golden: Arrays) -> Tensor:
     """Return H [cases, 1, b, D] of the golden histories; raises ValueError where they are no mini-batch."""
     length = golden["item_ids"].shape[1]
     if length != model.mini_batch:
-        raise ValueError(f"corrections are for histories of {model.mini_batch} clicks, these have {length}")
+        raise ValueError(
+            f"corrections are for histories of {model.mini_batch} clicks, these have {length}; ask for a history_length"
+            f" of {model.mini_batch}, one mini-batch"
+        )
     return model.hidden_state(torch.from_numpy(golden["item_ids"]))[:, None]
 
 
