@@ -148,8 +148,14 @@ def inner_product(user: Tensor, candidates: Tensor) -> Tensor:
     return torch.bmm(candidates, user[:, :, None]).squeeze(-1)
 
 
+def tower(items: Tensor, hidden: nn.Linear, output: nn.Linear) -> Tensor:
+    """Return T(e) = W_2 tanh(W_1 e + c_1) + c_2 of embeddings e [..., D] as [..., D]."""
+    projected: Tensor = output(torch.tanh(hidden(items)))
+    return projected
+
+
 def tower_product(user: Tensor, candidates: Tensor, hidden: nn.Linear, output: nn.Linear) -> Tensor:
-    """Return u . T(e) as [B, C] with T(e) = W_2 tanh(W_1 e + c_1) + c_2 of the two linear maps."""
+    """Return u . T(e) as [B, C] with the `tower` T of the two linear maps."""
     # u . (W_2 t + c_2) = (u W_2) . t + u . c_2: W_2 is applied once per user and not once per candidate.
     inner = torch.tanh(hidden(candidates))  # [B, C, D]
     projected = torch.matmul(user, output.weight)  # [B, D]

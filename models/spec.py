@@ -92,6 +92,8 @@ class ProgramSpec:
     `sends` are outputs that go to the other side, device or cloud, and `receives` inputs that come from there.
     `state` names for an output the input that takes it with the next click; all such inputs are zero at the start.
     `output_meanings` tells the developer of an app what outputs are, by their names.
+    Where the program itself chooses the best items, `ranked` names the output that has the rows of those whose scores
+    `ranking` has, and `of_top` gives the `build` for another number of them than the program's own.
     """
 
     name: str
@@ -108,6 +110,8 @@ class ProgramSpec:
     receives: tuple[str, ...] = ()
     state: Mapping[str, str] = field(default_factory=dict)
     output_meanings: Mapping[str, str] = field(default_factory=dict)
+    ranked: str | None = None
+    of_top: Callable[[int], BuildProgram] | None = None
 
 
 def table_weights(architecture: Mapping[str, Any]) -> int:

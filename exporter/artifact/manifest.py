@@ -42,8 +42,8 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 _WORDS_SHOWN = 60
 # absent until they are known
-_LATER = ("drawn", "interface", "flops", "memory", "latency", "budgets", "selection", "growth", "network")
-_NEVER_NULL = ("drawn", "interface", "flops", "memory", "latency", "budgets")
+_LATER = ("ranked", "drawn", "interface", "flops", "memory", "latency", "budgets", "selection", "growth", "network")
+_NEVER_NULL = ("ranked", "drawn", "interface", "flops", "memory", "latency", "budgets")
 
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -65,8 +65,9 @@ class File:
 class Manifest:
     """Everything that an artifact says of itself.
 
-    `options` are those of its target; `ranking` names the output whose order parity keeps; `state` names for an output
-    the input that takes it with the next call. `others` are the keys of later versions.
+    `options` are those of its target; `ranking` names the output whose order parity keeps, and `ranked` the one with
+    the ids of the items that it is of, where the program itself chooses the best; `state` names for an output the input
+    that takes it with the next call. `others` are the keys of later versions.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -84,6 +85,7 @@ class Manifest:
     inputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
     outputs: Annotated[tuple[Tensor, ...], Field(min_length=1)]
     ranking: str | None
+    ranked: str | None = None
     state: Mapping[str, str] = field(default_factory=dict)
     external: External | None = None
     history_length: Sizes | None = None
@@ -203,6 +205,11 @@ def _names_problem(manifest: Manifest) -> str | None:
     outputs = {tensor.name for tensor in manifest.outputs}
     if manifest.ranking is not None and manifest.ranking not in outputs:
         return f"'ranking' names {manifest.ranking!r}, which is no output"
+    if manifest.ranked is not None:
+        shapes = {tensor.name: (tensor.dtype, tensor.shape) for tensor in manifest.outputs}
+        ids, scores = shapes.get(manifest.ranked), shapes.get(str(manifest.ranking))
+        if scores is None or ids != ("int32", scores[1]):
+            return f"'ranked' names {manifest.ranked!r}, which is no output of the ids that 'ranking' is of"
     if manifest.interface is not None:
         for side, ports in (
             (manifest.inputs, manifest.interface.inputs),

@@ -227,6 +227,10 @@ class RunRequest:
     options: Options = field(default_factory=dict)
 
 
+EQUAL_ELEMENTS = "elements are equal; here the one that stands first comes first"
+"""What is unsettled of an operation that sorts: the interpreter says so, and parity knows when it does not matter."""
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What came back: outputs [cases, *output shape], timings and memory of the process; None where not measured.

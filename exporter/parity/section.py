@@ -3,15 +3,27 @@
 import numpy as np
 
 from exporter.core.sections import Agreement, Parity
-from exporter.core.types import Arrays, Precision, RunResult
+from exporter.core.types import EQUAL_ELEMENTS, Arrays, Precision, RunResult
 from exporter.parity.compare import compare, ranking_figures
+from exporter.parity.selection import compare_lists, order_is_settled
 from exporter.parity.verdict import judge
 
 
-def judged(result: RunResult, expected: Arrays, ranking: str | None, precision: Precision) -> Parity:
-    """Compare a run with the torch outputs by name, each [cases, ...], and give the verdict."""
-    report = compare(expected, result.outputs, ranking)
-    judgement = judge(report, precision, result.unsettled)
+def judged(
+    result: RunResult, expected: Arrays, ranking: str | None, precision: Precision, ranked: str | None = None
+) -> Parity:
+    """Compare a run with the torch outputs by name, each [cases, ...], and give the verdict.
+
+    `ranking` and `ranked` are those of a manifest.
+    """
+    unsettled = result.unsettled
+    if ranking is None or ranked is None:
+        report = compare(expected, result.outputs, ranking)
+    else:
+        report = compare_lists(expected, result.outputs, ranking, ranked)
+        if report.mismatch is None and order_is_settled(result.outputs[ranking]):
+            unsettled = tuple(line for line in unsettled if not line.endswith(f"(topk): {EQUAL_ELEMENTS}"))
+    judgement = judge(report, precision, unsettled)
     figures = report.ranking
     return Parity(
         verdict=judgement.verdict,
@@ -26,7 +38,7 @@ def judged(result: RunResult, expected: Arrays, ranking: str | None, precision: 
         flip_margin=figures.flip_margin if figures else None,
         twice_max_error=figures.twice_max_error if figures else None,
         could_flip=figures.could_flip if figures else None,
-        unsettled=result.unsettled,
+        unsettled=unsettled,
         ranking_reason=report.ranking_reason or (figures.reason if figures else None),
         tolerance=judgement.tolerance,
     )

@@ -30,6 +30,17 @@ FP16_UNIT_ROUNDOFF = 2.0**-11
 # 1e-4 / (sqrt(384) * 2^-24) = 85.6; the scan of that Mamba4Rec is off by 11 u, where 19.6 u are allowed.
 FP32_UNIT_ROUNDOFF = 2.0**-24
 
+# A program that finds the best K of a catalogue itself gives their ids, in falling order of their scores, and nobody
+# sees the scores of all other items. Let an artifact have scores a(i) of all items i and torch s(i), |a(i) - s(i)| <=
+# e, which is what passes where all scores are seen. Then of the two lists, whose last scores are a_K and s_K:
+# - At each rank the scores differ by e at most: to sort does not move two lists further apart than they are.
+# - An item that both lists have has scores that differ by e at most, whatever its ranks.
+# - An item that torch alone has is not above the artifact's last: a(i) <= a_K, so s(i) <= a_K + e.
+# - An item that the artifact alone has is not above torch's last: s(i) <= s_K, so a(i) <= s_K + e.
+# `selection.py` takes the largest of these four as the error of a case, which is held to what any ranking's scores are
+# held to. So ids are torch's in torch's order but where scores are nearer to each other, or to the last one, than 2 e
+# (a_K <= s_K + e); of the last id itself nothing else is known. The top 10 are held to TOP10_OVERLAP by their ids.
+
 # A checkpoint brings the scores that torch gave in fp32 where it was trained. Torch elsewhere may sum in another order,
 # so they are held to what the scores of an fp32 artifact are held to. Those of the shipped checkpoints reach 11.3 and
 # are within 3.4e-6 of the same models in float64; weights that are off by 1e-4 of their size, or fp32 ones that were

@@ -93,6 +93,7 @@ def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "
             "structure": choice.structure,
             "history length": profile.history_length,
             "candidates": profile.candidates,
+            "top": profile.top,
         }
         places.check(_place(request.output, choice.model, program, profile, lowering), facts, request.force)
 
@@ -112,7 +113,7 @@ def _source(request: ExportRequest, profile: "DeviceProfile", report: Report) ->
         report("reading the program")
         return programs.load(choice, profile.name, (profile.history_length, profile.candidates))
     report("loading the checkpoint")
-    source = sources.load(choice, profile.history_length, profile.candidates)
+    source = sources.load(choice, profile.history_length, profile.candidates, profile.top)
     if choice.history is not None and (note := sources.items_of(source.checkpoint).note) is not None:
         report(note)
     with zoo.foreign(choice.model):
@@ -227,6 +228,7 @@ class _Job:
             inputs=inputs,
             outputs=tuple(map(_tensor, captured.outputs)),
             ranking=program.ranking,
+            ranked=program.ranked,
             state=dict(program.state),
             external=_external(source, data),
             history_length=source.history_length,
@@ -236,7 +238,7 @@ class _Job:
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),
             source=replace(source.origin, versions=versions(target)),
-            parity=parity_of(ran, source.outputs, program.ranking, precision),
+            parity=parity_of(ran, source.outputs, program.ranking, precision, program.ranked),
             flops=self._flops(source, lowered),
             memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
             latency=figures.latency(ran.result, ran.reason, _WARMUP),

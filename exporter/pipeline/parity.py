@@ -1,6 +1,7 @@
 """`cocorr-export parity`: an artifact judged again from its folder alone, without the checkpoint."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,10 +57,17 @@ def judge_golden(
     if wrong is not None:
         return Parity(verdict="fail", reason=wrong)
     report("running the golden cases")
+    judged = partial(
+        parity_of,
+        expected=outputs,
+        ranking=manifest.ranking,
+        precision=manifest.precision,
+        ranked=manifest.ranked,
+    )
     subject, external = subject_of(folder, manifest, connection), manifest.external
     ordered = {spec.name: inputs[spec.name] for spec in fed(manifest)}
     if external is None:
-        return parity_of(running.run(subject, ordered, 0, 0), outputs, manifest.ranking, manifest.precision)
+        return judged(running.run(subject, ordered, 0, 0))
     shipped = weights.beside(folder, subject.data, external.shapes, external.metadata)
     cases = len(next(iter(ordered.values())))
     with_shipped = {
@@ -72,4 +80,4 @@ def judge_golden(
     if strange:
         reason = f"the weights that ship give values of {strange[0]!r} that are not finite"
         return Parity(verdict="fail", reason=reason)
-    return parity_of(ran, outputs, manifest.ranking, manifest.precision)
+    return judged(ran)

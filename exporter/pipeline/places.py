@@ -54,7 +54,13 @@ def facts_of(manifest: "Manifest") -> dict[str, object]:
         "history": None if selection is None or selection.history is None else list(selection.history),
         "history length": manifest.history_length,
         "candidates": manifest.candidates,
+        "top": top_of(manifest),
     }
+
+
+def top_of(manifest: "Manifest") -> int | None:
+    """Return how many of the best items a program gives that finds them itself, None for any other."""
+    return next((tensor.shape[-1] for tensor in manifest.outputs if tensor.name == manifest.ranked), None)
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays, Verdict
-from exporter.pipeline import budgets, lengths
+from exporter.pipeline import budgets, lengths, places
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
 from exporter.pipeline.request import ProgramChoice
@@ -196,7 +196,7 @@ def _source(request: ProfileRequest, manifest: "Manifest") -> "Source":
         raise ArtifactError(f"{manifest.model}/{program} is not a program of {model}")
     structure = manifest.selection.structure if manifest.selection else None
     choice = ProgramChoice(model, program, request.checkpoint, structure=structure, untrained=manifest.source.untrained)
-    source = sources.load(choice, manifest.history_length, manifest.candidates)
+    source = sources.load(choice, manifest.history_length, manifest.candidates, places.top_of(manifest))
     if source.checkpoint.sha256 != manifest.source.checkpoint_sha256:
         raise BadInputError(f"{source.checkpoint.folder} is not the checkpoint of this artifact; give it: --checkpoint")
     return source

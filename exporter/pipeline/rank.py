@@ -1,4 +1,6 @@
-"""`cocorr-export rank`: candidates in the order that an artifact gives them for a history, computed by its own runtime.
+"""`cocorr-export rank`: items in the order that an artifact gives them for a history, computed by its own runtime.
+
+Candidates are scored in as many calls as they need; a program that finds the best of the catalogue itself takes one.
 
 Needs the artifact alone: neither the checkpoint nor torch, where the runtime does not.
 """
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import ArtifactError, RuntimeFailureError, RuntimeMissingError
+from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError, RuntimeMissingError
 from exporter.pipeline.export import Report
 from exporter.pipeline.ids import Items
 from exporter.pipeline.opening import open_known, require_unchanged
@@ -45,9 +47,10 @@ class RankRequest:
 def rank(request: RankRequest, report: Report) -> "Ranking":
     """Return the best candidates with their scores, the best first, those of equal scores in the order given.
 
-    A history that is too long is cut to its latest clicks, a shorter one padded as in training. As many calls are made
-    as the candidates need. Raises BadInputError for unknown ids and for an artifact that does not rank, and
-    RuntimeMissingError or RuntimeFailureError where it gives no scores.
+    Those of a program that finds them itself are in its own order. A history that is too long is cut to its latest
+    clicks, a shorter one padded as in training. As many calls are made as the candidates need. Raises BadInputError for
+    unknown ids and for an artifact that does not rank, and RuntimeMissingError or RuntimeFailureError where it gives no
+    scores.
     """
     import numpy as np
 
@@ -58,6 +61,8 @@ def rank(request: RankRequest, report: Report) -> "Ranking":
     opened = open_known(request.artifact)
     manifest = opened.manifest
     length, count = _sizes(request.artifact, manifest)
+    if manifest.ranked is not None:
+        _check_list(request, manifest, count)
     report("comparing the files with the manifest")
     require_unchanged(opened)
     items = _items(request.artifact, opened)
@@ -68,13 +73,19 @@ def rank(request: RankRequest, report: Report) -> "Ranking":
     candidates = items.rows("--candidates", request.candidates) if request.candidates is not None else [*everything]
     seen = clicks[-length:]
     history = np.array([*seen, *[0] * (length - len(seen))], np.int32)
-    calls = -(-len(candidates) // count)
-    lists = np.zeros(calls * count, np.int32)
-    lists[: len(candidates)] = candidates
     subject = subject_of(opened.folder, manifest, way)
-    report(f"running {calls} {'call' if calls == 1 else 'calls'} of {count} candidates")
-    scores, last = _scores(subject, opened, history, lists.reshape(calls, count))
-    order = np.argsort(-scores[: len(candidates)], kind="stable")[: request.top].tolist()
+    if manifest.ranked is not None:
+        report(f"running 1 call for the best {count} of {len(candidates)} items")
+        best, scores, last = _best(subject, opened, history, items.vocabulary)
+    else:
+        calls = -(-len(candidates) // count)
+        lists = np.zeros(calls * count, np.int32)
+        lists[: len(candidates)] = candidates
+        report(f"running {calls} {'call' if calls == 1 else 'calls'} of {count} candidates")
+        scores, last = _scores(subject, opened, history, lists.reshape(calls, count))
+        order = np.argsort(-scores[: len(candidates)], kind="stable")
+        best, scores = np.array(candidates)[order], scores[order]
+    ranked = zip(best[: request.top].tolist(), scores[: request.top].tolist(), strict=True)
     return Ranking(
         place=str(request.artifact),
         manifest=manifest,
@@ -84,28 +95,42 @@ def rank(request: RankRequest, report: Report) -> "Ranking":
         candidates=len(candidates),
         executed_on=last.executed_on,
         unsettled=last.unsettled,
-        ranked=tuple(Ranked(items.name(candidates[at]), candidates[at], float(scores[at])) for at in order),
+        ranked=tuple(Ranked(items.name(row), row, score) for row, score in ranked),
     )
 
 
 def _sizes(folder: Path, manifest: "Manifest") -> tuple[int, int]:
-    """Return how many clicks and candidates a call takes; raises ArtifactError for a program that does not rank."""
+    """Return how many clicks a call takes, and how many candidates it takes or, of the best items, gives.
+
+    Raises ArtifactError for a program that does not rank.
+    """
     external = {tensor.name for tensor in (manifest.external.tensors if manifest.external else ())}
     inputs = {tensor.name: tensor for tensor in manifest.inputs if tensor.name not in external}
     outputs = {tensor.name: tensor for tensor in manifest.outputs}
-    ids = [inputs.get(name) for name in (_HISTORY, _CANDIDATES)]
+    ids = [inputs.get(_HISTORY), inputs.get(_CANDIDATES) if manifest.ranked is None else outputs[manifest.ranked]]
     ranking = None if manifest.ranking is None else outputs[manifest.ranking]
     shapes = [tensor.shape for tensor in ids if tensor is not None and tensor.dtype == "int32"]
-    fits = len(inputs) == len(shapes) == 2 and all(len(shape) == 2 and shape[0] == 1 for shape in shapes)
+    taken = 2 if manifest.ranked is None else 1
+    fits = len(inputs) == taken and len(shapes) == 2 and all(len(shape) == 2 and shape[0] == 1 for shape in shapes)
     if not fits or ranking is None or ranking.shape != shapes[1]:
         raise ArtifactError(
             f"{folder}: {manifest.model}/{manifest.program} takes {', '.join(inputs)}; rank is for programs that score"
-            f" {_CANDIDATES} for {_HISTORY} and take nothing else: export rerank, or of ofa subnet or subnet_external"
+            f" {_CANDIDATES} for {_HISTORY}, or find the best items for it, and take nothing else: export rerank or"
+            " topk, or of ofa subnet or subnet_external"
         )
     length, count = shapes[0][1], shapes[1][1]
     if not 0 < 4 * (length + count) <= _MOST_BYTES or not length * count:
         raise ArtifactError(f"{folder}: takes {length} clicks and {count} candidates, which is no list to rank")
     return length, count
+
+
+def _check_list(request: RankRequest, manifest: "Manifest", count: int) -> None:
+    """Raise BadInputError where a program that gives the best `count` of the catalogue is asked for something else."""
+    program = f"{request.artifact}: {manifest.model}/{manifest.program} gives the best {count} of the whole catalogue"
+    if request.candidates is not None:
+        raise BadInputError(f"{program}; leave out --candidates, or export rerank, which scores them")
+    if request.top > count:
+        raise BadInputError(f"{program}; give --top {count} or less, or export it with more: top in the profile")
 
 
 def _items(folder: Path, opened: "Opened") -> Items:
@@ -128,8 +153,6 @@ def _scores(
     """Return the scores of all candidates in `lists` [calls, C] for a history [N], and the last run."""
     import numpy as np
 
-    from exporter.connections import running
-
     manifest = opened.manifest
     case = {**_own_weights(opened), _HISTORY: history[None]}
     per_call = sum(array.nbytes for array in case.values()) + lists[0].nbytes
@@ -139,16 +162,36 @@ def _scores(
         part = lists[start : start + at_once, None]
         cases = {name: np.broadcast_to(array, (len(part), *array.shape)) for name, array in case.items()}
         cases[_CANDIDATES] = part
-        ran = running.run(subject, {spec.name: cases[spec.name] for spec in manifest.inputs}, warmup=0, iterations=0)
-        if ran.result is None:
-            failure = RuntimeMissingError if ran.verdict == "unverified" else RuntimeFailureError
-            raise failure(f"{opened.folder}: {ran.reason}")
-        last = ran.result
+        last = _run(subject, opened, {spec.name: cases[spec.name] for spec in manifest.inputs})
         scores.append(last.outputs[str(manifest.ranking)].reshape(-1))
-    joined = np.concatenate(scores)
-    if not np.isfinite(joined).all():
+    return np.concatenate(scores), last
+
+
+def _best(
+    subject: "Subject", opened: "Opened", history: "np.ndarray", vocabulary: int
+) -> "tuple[np.ndarray, np.ndarray, RunResult]":
+    """Return the best items for a history [N] and their scores, both [K], and the run."""
+    manifest = opened.manifest
+    result = _run(subject, opened, {_HISTORY: history[None, None]})
+    ids, scores = (result.outputs[str(name)].reshape(-1) for name in (manifest.ranked, manifest.ranking))
+    if ids.min() < 1 or ids.max() >= vocabulary:
+        raise RuntimeFailureError(f"{opened.folder}: gives rows that are no items; check it with parity")
+    return ids, scores, result
+
+
+def _run(subject: "Subject", opened: "Opened", cases: "Arrays") -> "RunResult":
+    """Return what an artifact gives for cases, [cases, *shape] by name; raises where it gives no finite scores."""
+    import numpy as np
+
+    from exporter.connections import running
+
+    ran = running.run(subject, cases, warmup=0, iterations=0)
+    if ran.result is None:
+        failure = RuntimeMissingError if ran.verdict == "unverified" else RuntimeFailureError
+        raise failure(f"{opened.folder}: {ran.reason}")
+    if not np.isfinite(ran.result.outputs[str(opened.manifest.ranking)]).all():
         raise RuntimeFailureError(f"{opened.folder}: gives scores that are not finite; check it with parity")
-    return joined, last
+    return ran.result
 
 
 def _own_weights(opened: "Opened") -> "Arrays":

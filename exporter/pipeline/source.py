@@ -67,7 +67,10 @@ class Source(Exportable):
         """Return what tells an artifact from others at its place, as `places.facts_of` does."""
         chosen = self.selection
         structure = None if chosen is None else "".join(map(str, chosen.structure))
-        return {**super().facts, "structure": structure, "history": None if chosen is None else list(chosen.history)}
+        history = None if chosen is None else list(chosen.history)
+        ranked = self.program.ranked
+        top = None if ranked is None else self.outputs[ranked].shape[-1]
+        return {**super().facts, "structure": structure, "history": history, "top": top}
 
     @property
     def items_file(self) -> bytes | None:
@@ -175,30 +178,37 @@ class Source(Exportable):
         )
 
 
-def load(choice: ProgramChoice, history_length: int | None = None, candidates: int | None = None) -> Source:
-    """Read the checkpoint and resolve program and selection, with golden cases of these sizes; raises BadInputError."""
+def load(
+    choice: ProgramChoice, history_length: int | None = None, candidates: int | None = None, top: int | None = None
+) -> Source:
+    """Read the checkpoint and resolve program and selection, with golden cases of these sizes; raises BadInputError.
+
+    `top` is how many of the best items a program gives that finds them itself; None stands for its own number.
+    """
     torch = require("torch", LOWER)
     # These models are too small to share: more threads wait for each other, and others for them.
     torch.set_num_threads(1)
     spec = load_spec(choice.model)
     with foreign(choice.model):
-        return _loaded(choice, spec, history_length, candidates)
+        return _loaded(choice, spec, (history_length, candidates), top)
 
 
-def _loaded(choice: ProgramChoice, spec: "ModelSpec", history_length: int | None, candidates: int | None) -> Source:
+def _loaded(choice: ProgramChoice, spec: "ModelSpec", sizes: tuple[int | None, int | None], top: int | None) -> Source:
     """Return the program of a checkpoint; raises BadInputError, and what a model from elsewhere raises."""
     program = _program(choice, spec)
+    if top is not None and program.of_top is not None:
+        program = replace(program, build=program.of_top(top))
     if spec.select is None and (choice.history is not None or choice.structure is not None):
         option = "--history" if choice.history is not None else "--structure"
         raise BadInputError(f"{option} chooses a sub-network, and {choice.model} has only one network; leave it out")
     if choice.untrained and choice.checkpoint is not None:
         raise BadInputError("--untrained draws weights and --checkpoint has some; leave one of the two out")
-    model, checkpoint = _load_model(choice, spec, history_length, candidates)
+    model, checkpoint = _load_model(choice, spec, *sizes)
     history = None if choice.history is None else items_of(checkpoint).rows("--history", choice.history)
     try:
         selection = _selection(choice, spec, program, model, checkpoint, history)
         # An untrained model's cases have been drawn in these sizes.
-        resized, drawn = cases.sized(checkpoint, history_length, candidates)
+        resized, drawn = cases.sized(checkpoint, *sizes)
         source = Source(program, model, spec, resized, selection, drawn=drawn)
         _ = source.module, source.inputs  # a program may want what this checkpoint has not
     except ValueError as error:

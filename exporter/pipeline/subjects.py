@@ -44,8 +44,10 @@ def golden_problem(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> str |
     return None
 
 
-def parity_of(ran: Ran, expected: Arrays, ranking: str | None, precision: Precision) -> Parity:
+def parity_of(
+    ran: Ran, expected: Arrays, ranking: str | None, precision: Precision, ranked: str | None = None
+) -> Parity:
     """Return the parity section of a run: judged where there are outputs, else the verdict of having none."""
     if ran.result is None:
         return Parity(verdict=ran.verdict, reason=ran.reason or "")
-    return section.judged(ran.result, expected, ranking, precision)
+    return section.judged(ran.result, expected, ranking, precision, ranked)

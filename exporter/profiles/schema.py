@@ -22,6 +22,7 @@ _SERIAL = r"^[A-Za-z0-9]([A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?$"
 # The longest history and all items of the largest catalogue of a checkpoint: its MAX_SIZE and MAX_VOCABULARY.
 MAX_HISTORY = 4096
 MAX_CANDIDATES = 10_000_000 - 1
+MAX_TOP = 5_000
 _MAX_COUNT = 2**63 - 1
 # From a byte in a second to a petabyte: what takes longer or less than that is no link, and its times no numbers.
 _Speed = Annotated[float, Field(ge=1, le=1e15, allow_inf_nan=False)]
@@ -143,7 +144,8 @@ class DeviceProfile(Strict):
     """One device: `threads` is what latency is measured with, `targets` what may be lowered for it.
 
     A sub-network that exceeds a budget of `budgets` loses blocks until it fits. `history_length` and `candidates` are
-    what the application gives one call; null stands for the checkpoint's own.
+    what the application gives one call; null stands for the checkpoint's own. `top` is how many of the best items a
+    program gives that finds them itself; null stands for the program's own number.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -153,6 +155,7 @@ class DeviceProfile(Strict):
     precision: Precision = "fp32"
     history_length: int | None = Field(default=None, ge=1, le=MAX_HISTORY)
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
+    top: int | None = Field(default=None, ge=1, le=MAX_TOP)
     threads: int = Field(default=1, ge=1, le=256)
     targets: TargetOptions  # type: ignore[valid-type]  # made above, out of the targets
     budgets: Budgets = Budgets()

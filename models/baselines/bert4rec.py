@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.inputs import RERANK
 from models.layers import EPS, ItemEmbedding, attend, cut, initialise, inner_product, last_position, redraw, states_at
 from models.spec import ModelSpec
+from models.topk import by_table, topk_program
 
 DROPOUT = 0.1
 INITIAL_STD = 0.02
@@ -89,11 +90,15 @@ class BERT4Rec(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        return inner_product(self.user(item_ids), self.items(candidate_ids))
+
+    def user(self, item_ids: Tensor) -> Tensor:
+        """Return the user's vector [B, D] after histories [B, N]."""
         x, clicked = self.embed(item_ids), item_ids != 0
         for block in self.blocks[:-1]:
             x = block(x, clicked)
-        user = self.blocks[-1](x, clicked, last_position(item_ids, x.dtype)).squeeze(1)
-        return inner_product(user, self.items(candidate_ids))
+        user: Tensor = self.blocks[-1](x, clicked, last_position(item_ids, x.dtype)).squeeze(1)
+        return user
 
     def embed(self, item_ids: Tensor) -> Tensor:
         """Return what the first block takes in, [B, N, D], of histories [B, N]."""
@@ -117,7 +122,7 @@ SPEC = ModelSpec(
     description="BERT4Rec: transformer blocks over the clicks, in both directions",
     build=build,
     architecture={"dimension": 64, "heads": 4, "blocks": 2, "history_length": 10},
-    programs={"rerank": RERANK},
+    programs={"rerank": RERANK, "topk": topk_program(by_table)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )

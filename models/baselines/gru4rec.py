@@ -11,6 +11,7 @@ from models.inputs import RERANK
 from models.layers import GRU, ItemEmbedding, initialise, last_position, redraw, states_at, tower_product
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
+from models.topk import by_tower, topk_program
 
 
 class GRU4Rec(nn.Module):
@@ -33,8 +34,11 @@ class GRU4Rec(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
-        states = self.encode(item_ids)
-        return self.score(states_at(states, last_position(item_ids, states.dtype)), candidate_ids)
+        return self.score(self._last_state(item_ids), candidate_ids)
+
+    def user(self, item_ids: Tensor) -> Tensor:
+        """Return the user's vector [B, D] after histories [B, N]."""
+        return self._user(self._last_state(item_ids))
 
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return the GRU's states [B, N, D] after each click of histories [B, N]."""
@@ -46,8 +50,18 @@ class GRU4Rec(nn.Module):
 
     def score(self, state: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] for the GRU's state [B, D]."""
-        user = self.user_output(torch.tanh(self.user_hidden(state)))
+        user = self._user(state)
         return tower_product(user, self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+
+    def _last_state(self, item_ids: Tensor) -> Tensor:
+        """Return the GRU's state [B, D] after histories [B, N]."""
+        states = self.encode(item_ids)
+        return states_at(states, last_position(item_ids, states.dtype))
+
+    def _user(self, state: Tensor) -> Tensor:
+        """Return the user's vector [B, D] for the GRU's state [B, D]."""
+        user: Tensor = self.user_output(torch.tanh(self.user_hidden(state)))
+        return user
 
 
 class Step(nn.Module):
@@ -87,7 +101,7 @@ SPEC = ModelSpec(
     description="GRU4Rec: a recurrent network over the clicks",
     build=build,
     architecture={"dimension": 64},
-    programs={"rerank": RERANK, "step": step_program(Step, STATE)},
+    programs={"rerank": RERANK, "topk": topk_program(by_tower), "step": step_program(Step, STATE)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )

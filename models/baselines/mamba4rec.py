@@ -28,6 +28,7 @@ from models.layers import (
 )
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
+from models.topk import by_table, topk_program
 
 NORM_EPS = 1e-12
 DROPOUT = 0.2
@@ -177,16 +178,18 @@ class Mamba4Rec(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        return inner_product(self.user(item_ids), self.items(candidate_ids))
+
+    def user(self, item_ids: Tensor) -> Tensor:
+        """Return the user's vector [B, D] after histories [B, N]."""
         x = self.embed(item_ids)
         if len(item_ids) <= CHUNK:
-            user = self._user(x, item_ids)
-        else:
-            # Those of about one length together: nothing from behind a last click is read, so it is cut off.
-            lengths, order = (item_ids != 0).sum(1).clamp(min=1).sort()
-            chunks = zip(x[order].split(CHUNK), item_ids[order].split(CHUNK), lengths.split(CHUNK), strict=True)
-            users = [self._user(states[:, : clicks[-1]], ids[:, : clicks[-1]]) for states, ids, clicks in chunks]
-            user = torch.cat(users)[order.argsort()]
-        return inner_product(user, self.items(candidate_ids))
+            return self._user(x, item_ids)
+        # Those of about one length together: nothing from behind a last click is read, so it is cut off.
+        lengths, order = (item_ids != 0).sum(1).clamp(min=1).sort()
+        chunks = zip(x[order].split(CHUNK), item_ids[order].split(CHUNK), lengths.split(CHUNK), strict=True)
+        users = [self._user(states[:, : clicks[-1]], ids[:, : clicks[-1]]) for states, ids, clicks in chunks]
+        return torch.cat(users)[order.argsort()]
 
     def _user(self, x: Tensor, item_ids: Tensor) -> Tensor:
         """Return the last block's output [B, D] at the last clicks of histories [B, N], embedded as x [B, N, D]."""
@@ -269,7 +272,7 @@ SPEC = ModelSpec(
     description="Mamba4Rec: blocks of a selective state-space model over the clicks",
     build=build,
     architecture={"dimension": 64, "blocks": 2, "state": 32},
-    programs={"rerank": RERANK, "step": step_program(Step, STATE)},
+    programs={"rerank": RERANK, "topk": topk_program(by_table), "step": step_program(Step, STATE)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )

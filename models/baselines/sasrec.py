@@ -27,6 +27,7 @@ from models.layers import (
     tower_product,
 )
 from models.spec import ModelSpec
+from models.topk import by_tower, topk_program
 
 NORM_EPS = 1e-5
 
@@ -106,11 +107,16 @@ class SASRec(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N], N up to `history_length`."""
+        user = self.user(item_ids)
+        return tower_product(user, self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+
+    def user(self, item_ids: Tensor) -> Tensor:
+        """Return the user's vector [B, D] after histories [B, N]."""
         x = self.embed(item_ids)
         last = states_at(x, last_position(item_ids, x.dtype))
         state = self.layer(x, last[:, None]).squeeze(1)  # [B, D]; no other token's output is needed
-        user = self.user_output(torch.tanh(self.user_hidden(state)))
-        return tower_product(user, self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+        user: Tensor = self.user_output(torch.tanh(self.user_hidden(state)))
+        return user
 
     def embed(self, item_ids: Tensor) -> Tensor:
         """Return what the layer takes in, [B, N, D], of histories [B, N]."""
@@ -139,7 +145,10 @@ SPEC = ModelSpec(
     description="SASRec as CoCorrRec has it: one transformer layer over the clicks",
     build=build,
     architecture={"dimension": 64, "heads": 4, "history_length": 10},
-    programs={"rerank": replace(RERANK, build=lambda model, _selection=None: model.without_unread_positions())},
+    programs={
+        "rerank": replace(RERANK, build=lambda model, _selection=None: model.without_unread_positions()),
+        "topk": topk_program(lambda model: by_tower(model.without_unread_positions())),
+    },
     default_program="rerank",
     weights=lambda architecture: 2 * int(architecture["vocabulary"]) * int(architecture.get("dimension", 1)),
     encode=lambda model, item_ids: model.encode(item_ids),

@@ -14,6 +14,7 @@ from models.inputs import RERANK
 from models.layers import GRU, ItemEmbedding, initialise, inner_product, last_position, redraw, states_at
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
+from models.topk import by_table, topk_program
 
 DROPOUT = 0.3
 
@@ -39,8 +40,12 @@ class GRU4Rec(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
-        states = self._states(item_ids)
-        return self.score(states_at(states, last_position(item_ids, states.dtype)), candidate_ids)
+        return self.score(self._last_state(item_ids), candidate_ids)
+
+    def user(self, item_ids: Tensor) -> Tensor:
+        """Return the user's vector [B, D] after histories [B, N]."""
+        user: Tensor = self.output(self._last_state(item_ids))
+        return user
 
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return the user's vector [B, N, D] after each click of histories [B, N], as RecBole computes it."""
@@ -58,6 +63,11 @@ class GRU4Rec(nn.Module):
     def score(self, state: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] for the last layer's state [B, H]."""
         return inner_product(self.output(state), self.items(candidate_ids))
+
+    def _last_state(self, item_ids: Tensor) -> Tensor:
+        """Return the last layer's state [B, H] after histories [B, N]."""
+        states = self._states(item_ids)
+        return states_at(states, last_position(item_ids, states.dtype))
 
     def _states(self, item_ids: Tensor) -> Tensor:
         """Return the last layer's states [B, N, H] after each click of histories [B, N]."""
@@ -101,7 +111,7 @@ SPEC = ModelSpec(
     description="GRU4Rec as RecBole has it: recurrent layers over the clicks",
     build=build,
     architecture={"dimension": 64, "hidden": 128, "layers": 1},
-    programs={"rerank": RERANK, "step": step_program(Step, STATE)},
+    programs={"rerank": RERANK, "topk": topk_program(by_table), "step": step_program(Step, STATE)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )

@@ -26,6 +26,7 @@ from models.layers import (
     until,
 )
 from models.spec import ModelSpec
+from models.topk import by_table, topk_program
 
 NORM_EPS = 1e-12
 DROPOUT = 0.5
@@ -89,11 +90,15 @@ class SASRec(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        return inner_product(self.user(item_ids), self.items(candidate_ids))
+
+    def user(self, item_ids: Tensor) -> Tensor:
+        """Return the user's vector [B, D] after histories [B, N]."""
         x, future = self.embed(item_ids), self._future(item_ids)
         for block in self.blocks[:-1]:
             x = block(x, future)
-        user = self.blocks[-1].at(x, last_position(item_ids, x.dtype))
-        return inner_product(user, self.items(candidate_ids))
+        user: Tensor = self.blocks[-1].at(x, last_position(item_ids, x.dtype))
+        return user
 
     def embed(self, item_ids: Tensor) -> Tensor:
         """Return what the first block takes in, [B, N, D], of histories [B, N]."""
@@ -123,7 +128,7 @@ SPEC = ModelSpec(
     description="SASRec as RecBole has it: causal transformer blocks over the clicks",
     build=build,
     architecture={"dimension": 64, "heads": 2, "blocks": 2, "inner": 256, "history_length": 50},
-    programs={"rerank": RERANK},
+    programs={"rerank": RERANK, "topk": topk_program(by_table)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )

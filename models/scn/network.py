@@ -98,9 +98,12 @@ class SCN(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
+        return self.score(self.user(item_ids), self.items(candidate_ids))
+
+    def user(self, item_ids: Tensor) -> Tensor:
+        """Return u [B, D] after histories [B, N]."""
         hidden = self.hidden_state(item_ids)
-        user = self.user_state(hidden, last_position(item_ids, hidden.dtype))
-        return self.score(user, self.items(candidate_ids))
+        return self.user_state(hidden, last_position(item_ids, hidden.dtype))
 
     def corrected(self, item_ids: Tensor, candidate_ids: Tensor, correction: Correction | None = None) -> Tensor:
         """Return the scores [B, C] after histories [B, b] with the cloud's correction, by default that of the own GCN.

@@ -15,6 +15,7 @@ from models.scn.gcn import GCN, Correction
 from models.scn.network import SCN, WITHOUT_GCN, State
 from models.spec import Arrays, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
 from models.streaming import step_program
+from models.topk import by_tower, topk_program
 
 
 class HiddenState(nn.Module):
@@ -184,6 +185,7 @@ SPEC = ModelSpec(
             build=lambda model, _selection=None: CachedRerank(model),
             cases=cached_embeddings,
         ),
+        "topk": topk_program(lambda model: by_tower(model.without("gcn"))),
         "step": step_program(Step, STATE),
         "hidden_state": ProgramSpec(
             name="hidden_state",

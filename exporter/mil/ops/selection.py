@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.core.types import EQUAL_ELEMENTS
 from exporter.mil.kernel import Env, Kernel, RefusedError, arithmetic, axis_of, integers, movement
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
@@ -36,7 +37,7 @@ def _doubt_ties(env: Env, values: np.ndarray, axis: int) -> None:
     """Doubt the order of sorted values where neighbours are equal: the spec does not say which comes first."""
     ahead, behind = (values.take(np.arange(start, values.shape[axis] - 1 + start), axis) for start in (0, 1))
     if values.shape[axis] > 1 and (ahead == behind).any():
-        env.doubt("elements are equal; here the one that stands first comes first")
+        env.doubt(EQUAL_ELEMENTS)
 
 
 def argsort(env: Env, x: np.ndarray, axis: Any = -1, ascending: bool = False) -> Any:

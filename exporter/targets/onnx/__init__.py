@@ -75,9 +75,7 @@ class OnnxTarget:
             if precision == "fp16":
                 float16 = require("onnxruntime.transformers.float16", LOWER)
                 model = float16.convert_float_to_float16(model, keep_io_types=True)
-                # Its casts of inputs may come after the nodes that read them.
-                given = {value.name for value in model.graph.input}
-                model.graph.node.sort(key=lambda node: node.op_type != "Cast" or node.input[0] not in given)
+                _sort(model.graph)
             _strip(model)
             _describe(model, captured.about)
             onnx.checker.check_model(model, full_check=True)
@@ -96,6 +94,26 @@ class OnnxTarget:
     def read(self, model_file: Path) -> Lowered:
         """Read the main graph, with shapes from ONNX's own shape inference, and plan an arena over its values."""
         return onnx_file.read(model_file)
+
+
+def _sort(graph: Any) -> None:
+    """Put nodes behind those whose outputs they read, and leave them as they are otherwise.
+
+    The converter to 16 bits writes some of its casts behind the nodes that read them.
+    """
+    nodes = list(graph.node)
+    makers = {name: at for at, node in enumerate(nodes) for name in node.output if name}  # "" is one that is left out
+    reads = [[makers[name] for name in node.input if name in makers] for node in nodes]
+    places: dict[int, int] = {}
+    for first in range(len(nodes)):
+        waiting = [first]
+        while waiting:
+            missing = [at for at in reads[waiting[-1]] if at not in places]
+            if missing:
+                waiting.extend(missing)
+            else:
+                places.setdefault(waiting.pop(), len(places))
+    graph.node.sort(key=lambda node: places[makers[next(filter(None, node.output))]])
 
 
 def _strip(model: Any) -> None:
