@@ -96,7 +96,7 @@ def selected(
 
 def _looked_up(ids: np.ndarray, scores: np.ndarray, other_ids: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the other list's score of each item of a list; of one that it lacks, the lower of its last and the own."""
-    looked_up = np.minimum(scores, other[:, -1:])
+    looked_up: np.ndarray = np.minimum(scores, other[:, -1:])
     for row, (wanted, there) in enumerate(zip(ids, other_ids, strict=True)):
         _, at, place = np.intersect1d(wanted, there, assume_unique=True, return_indices=True)
         looked_up[row, at] = other[row, place]

@@ -90,9 +90,9 @@ def _find(schema: pa.Schema, columns: Columns) -> dict[str, str]:
                 f" with --columns {role}=NAME"
             )
     for role, name in found.items():
-        kind = schema.field(name).type
         if names.count(name) > 1:
             raise ValueError(f"there are {names.count(name)} columns called {name!r}; give each its own name")
+        kind = schema.field(name).type
         if not _suits(role, kind):
             want = {"time": "text, numbers, dates or timestamps", "rating": "numbers"}.get(
                 role, "text or whole numbers"
