@@ -31,11 +31,7 @@ from fault_workload import Workload
 from fault_writers import WRITERS
 
 CHUNK = 20
-QUIET = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ORT_DISABLE_TELEMETRY"), "1"),
-    "ARROW_IO_THREADS": "1",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",  # jemalloc has a thread of its own
-}
+QUIET = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ORT_DISABLE_TELEMETRY"), "1")
 
 
 class Kind(Protocol):

@@ -143,7 +143,7 @@ class CoreMLTarget:
             np = require("numpy", LOWER)
             ct = require("coremltools", LOWER)
             converted = ct.convert(
-                captured.exported.run_decompositions({}),
+                captured.exported.run_decompositions(_of_the_type_asked_for()),
                 outputs=[ct.TensorType(name=spec.name, dtype=np.dtype(spec.dtype).type) for spec in captured.outputs],
                 minimum_deployment_target=getattr(ct.target, str(options["deployment_target"])),
                 compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision],
@@ -164,6 +164,21 @@ class CoreMLTarget:
     def read(self, model_file: Path) -> Lowered:
         """Read the default function, and plan an arena over the lifetimes of its values; raises ProgramError."""
         return lowered(model_file)
+
+
+def _of_the_type_asked_for() -> dict[Any, Any]:
+    """Return rewrites of zeros_like and its kind to `full`: coremltools does not heed the type that they ask for."""
+    torch = require("torch", LOWER)
+    aten = torch.ops.aten
+
+    def full_like(like: Any, value: Any, *, dtype: Any = None, **_layout: object) -> Any:
+        return torch.full(like.shape, value, dtype=dtype or like.dtype)
+
+    return {
+        aten.full_like.default: full_like,
+        aten.zeros_like.default: lambda like, **kind: full_like(like, 0, **kind),
+        aten.ones_like.default: lambda like, **kind: full_like(like, 1, **kind),
+    }
 
 
 def _copy(package: Path, place: Path) -> None:

@@ -1,0 +1,27 @@
+"""What torch makes like another tensor has the type that was asked for in Core ML too."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from lowering import lower
+from torch import nn
+
+from exporter import mil
+
+
+class Masks(nn.Module):
+    """What torch's attention does with a padding mask: floats made like a mask of true and false, or like ids."""
+
+    def forward(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        padding = ids == 0
+        mask = torch.zeros_like(padding, dtype=torch.float32).masked_fill_(padding, -7.5)
+        ones = torch.ones_like(ids, dtype=torch.float32) + torch.full_like(padding, 0.25, dtype=torch.float32)
+        return x + mask + ones + torch.zeros_like(x)
+
+
+def test_floats_like_a_mask_are_floats(tmp_path: Path) -> None:
+    inputs = {"x": np.ones((1, 4), np.float32), "ids": np.array([[3, 0, 2, 0]], np.int32)}
+    program = mil.load(lower("coreml", Masks(), inputs, tmp_path))
+    expected = Masks()(*map(torch.from_numpy, inputs.values())).numpy()
+    np.testing.assert_array_equal(program.run(inputs)["y"], expected)
