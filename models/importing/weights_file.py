@@ -2,29 +2,21 @@
 
 import hashlib
 import io
-import re
-import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from pickletools import genops
 
 import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.checkpoint import MAX_BYTES, WEIGHTS
+from models.importing import torch_file
 from models.importing.origin import Origin
 from safeio import files
 from safeio.errors import BadInputError
 
 MAX_AXES = 8
-_GLOBALS = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|tensor_v3|parameter)|torch\.storage UntypedStorage"
-    r"|torch (\w+Storage|b?float\d+|u?int\d+|bool)"
-)
-"""What the pickle of a state dict calls; torch's own reader allows more, such as bytearrays of any size."""
+MAX_TIMES = 16
+"""How often the weights may have the file's size in fp32: 2 where they are fp16, more where layers share theirs."""
 WRAPPED = "state_dict"
 """Under which trainers keep the weights among other things."""
 
@@ -36,7 +28,7 @@ class ImportingError(BadInputError, ValueError):
 def read(path: Path, origin: Origin) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a file by name, as they are, and the SHA-256 of its bytes; raises ImportingError.
 
-    Their fp32 form is bounded by what a checkpoint may hold.
+    Their fp32 form is bounded by what a checkpoint may hold, and by the file's size.
     """
     try:
         data = files.read_file(path, MAX_BYTES[WEIGHTS], follow_link=True)
@@ -47,6 +39,11 @@ def read(path: Path, origin: Origin) -> tuple[dict[str, Tensor], str]:
     size = 4 * sum(tensor.numel() for tensor in state.values())
     if size > MAX_BYTES[WEIGHTS]:
         raise ImportingError(f"{path}: its weights take {size} bytes in fp32, more than a checkpoint may hold")
+    if size > MAX_TIMES * len(data):
+        raise ImportingError(
+            f"{path}: its weights take {size} bytes in fp32 of {len(data)} in the file: too many of them share their"
+            f" storage; save a clone() of each, where it was made: {origin.save}"
+        )
     return state, hashlib.sha256(data).hexdigest()
 
 
@@ -59,7 +56,10 @@ def _load_safetensors(path: Path, data: bytes, origin: Origin) -> object:
                 f"{path} is a pickle, or of a torch before 1.6, and is not loaded; save the state dict alone, where it"
                 f" was made: {origin.save}"
             ) from error
-        raise ImportingError(f"{path} is neither safetensors nor a torch file, or damaged ({_words(error)})") from error
+        raise ImportingError(
+            f"{path} is neither safetensors nor a torch file, or damaged ({_words(error)}); copy it again, or save the"
+            f" state dict where it was made: {origin.save}"
+        ) from error
 
 
 def _load_torch(path: Path, data: bytes, origin: Origin) -> object:
@@ -67,38 +67,23 @@ def _load_torch(path: Path, data: bytes, origin: Origin) -> object:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-        # torch packs nothing; what unpacks to more than the file has could take any memory.
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or _stated(entries) > len(data):
-            raise ImportingError(f"{path} is packed in a way that torch does not use; save the state dict with torch")
-        strange = _stranger(data)
-        if strange is not None:
-            raise _more_than_tensors(path, f"{strange} among them", origin)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            # torch packs nothing; what unpacks to more than the file has could take any memory.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or _stated(entries) > len(data):
+                raise ImportingError(
+                    f"{path} is packed in a way that torch does not use; save the state dict with torch"
+                )
+            return torch_file.read(archive)
     except (ImportingError, MemoryError):
         raise
-    except UnpicklingError as error:
-        raise _more_than_tensors(path, "which torch's weights_only refuses", origin) from error
+    except torch_file.StrangerError as error:
+        raise ImportingError(
+            f"{path} holds more than tensors, {_words(error)} among them, and nothing of a file is run; save the state"
+            f" dict alone, where it was made: {origin.save}"
+        ) from error
     except Exception as error:  # zipfile and torch raise a dozen kinds for what is damaged or of another sort
         raise ImportingError(
             f"{path} cannot be read as a state dict ({_words(error)}); save one where it was made: {origin.save}"
         ) from error
-
-
-def _stranger(data: bytes) -> str | None:
-    """Return what the pickle of a torch file would call that no state dict needs, or None."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        pickles = [archive.read(entry) for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
-    called = (argument for each in pickles for code, argument, _ in genops(each) if code.name == "GLOBAL")
-    return next((str(name).replace(" ", ".") for name in called if not _GLOBALS.fullmatch(str(name))), None)
-
-
-def _more_than_tensors(path: Path, what: str, origin: Origin) -> ImportingError:
-    return ImportingError(
-        f"{path} holds more than tensors, {what}, and nothing of a file is run; save the state dict alone, where it was"
-        f" made: {origin.save}"
-    )
 
 
 def _stated(entries: list[zipfile.ZipInfo]) -> int:
@@ -107,18 +92,19 @@ def _stated(entries: list[zipfile.ZipInfo]) -> int:
 
 def _plain(path: Path, loaded: object, origin: Origin) -> dict[str, Tensor]:
     """Return the tensors by name of a state dict, or of one under `state_dict`; raises ImportingError for others."""
-    if isinstance(loaded, Mapping) and isinstance(loaded.get(WRAPPED), Mapping):
+    if isinstance(loaded, dict) and isinstance(loaded.get(WRAPPED), dict):
         loaded = loaded[WRAPPED]
-    if not isinstance(loaded, Mapping) or not loaded:
+    if not isinstance(loaded, dict) or not loaded:
         raise ImportingError(f"{path} holds no state dict but {type(loaded).__name__}; save one: {origin.save}")
     for name, tensor in loaded.items():
-        ordinary = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
-        if not isinstance(name, str) or not ordinary or tensor.device.type != "cpu" or tensor.is_quantized:
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
             kind = type(tensor).__name__
             raise ImportingError(f"{path}: {str(name)[:80]!r} is no plain tensor ({kind}); save one: {origin.save}")
         if tensor.dim() > MAX_AXES:
-            raise ImportingError(f"{path}: {name[:80]!r} has {tensor.dim()} axes, which no model has")
-    return dict(loaded)
+            raise ImportingError(
+                f"{path}: {name[:80]!r} has {tensor.dim()} axes, which no model has; leave it out: {origin.save}"
+            )
+    return loaded
 
 
 def _words(error: Exception) -> str:

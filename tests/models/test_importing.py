@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import safetensors.torch
 import torch
 
 from models import checkpoint
-from models.importing import ORIGINS
+from models.importing import ORIGINS, torch_file
 from models.importing.run import Imported, Request, run
 from models.importing.weights_file import ImportingError
 from models.training.data import read_interactions
@@ -206,14 +207,33 @@ def saved(value: object, **options: object) -> bytes:
     return file.getvalue()
 
 
+def keyed(key: bytes) -> bytes:
+    """Return a torch file of a dict whose one key these instructions make."""
+    return calling(b"\x80\x02}" + key + b"K\x01s.")
+
+
+def hiding(method: str) -> bytes:
+    """Return a torch file of an OrderedDict with an attribute in place of a method."""
+    state = OrderedDict(WEIGHTS)
+    setattr(state, method.upper(), 5)
+    pickled = zipfile.ZipFile(io.BytesIO(saved(state))).read("archive/data.pkl")
+    return calling(pickled.replace(method.upper().encode(), method.encode()))
+
+
+def shared(times: int) -> dict[str, torch.Tensor]:
+    """Return tensors of one storage."""
+    tensor = torch.ones(1 << 12)
+    return {f"layer.{number}": tensor.view(64, 64) for number in range(times)}
+
+
 WEIGHTS = {"item_embedding.weight": torch.ones(4, 2)}
 FILES = {
-    "nothing": (b"", "neither safetensors nor a torch file"),
+    "nothing": (b"", "neither safetensors nor a torch file, .*; copy it again, or save"),
     "noise": (b"PK\x03\x04" + bytes(100), "cannot be read as a state dict"),
     "a pickle": (pickle.dumps({"a": 1}), r"is a pickle, .* weights_only=False\)\['state_dict'\], FILE\)"),
     "an old torch file": (saved(WEIGHTS, _use_new_zipfile_serialization=False), "of a torch before 1.6"),
     "objects": (saved({"config": Config(), "state_dict": WEIGHTS}), "holds more than tensors, .*Config among them"),
-    "newer pickles": (saved(WEIGHTS, pickle_protocol=4), "holds more than tensors, which torch's weights_only refuses"),
+    "newer pickles": (saved(WEIGHTS, pickle_protocol=4), "pickle protocol 4 where torch uses 2 among them"),
     "memory": (calling(b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."), "builtins.bytearray among them"),
     "a call": (calling(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."), "os.system among them"),
     "a storage that is not there": (larger(WEIGHTS, 1 << 30), "cannot be read as a state dict"),
@@ -226,8 +246,19 @@ FILES = {
     "names that are none": (saved({3: torch.ones(2)}), "'3' is no plain tensor"),
     "a sparse tensor": (saved({"w": torch.eye(3).to_sparse()}), "_rebuild_sparse_tensor among them"),
     "no memory": (saved({"w": torch.empty(1 << 40, device="meta")}), "_rebuild_meta_tensor_no_storage among them"),
-    "one number for a table": (saved({"w": torch.ones(1).expand(1 << 40)}), "more than a checkpoint may hold"),
-    "axes": (saved({"w": torch.ones([1] * 9)}), "9 axes"),
+    "one number for a table": (saved({"w": torch.ones(1).expand(9_000_000, 64)}), "than its storage of 1, as expand"),
+    "one storage for many": (saved(shared(40)), "too many of them share their storage; save a clone"),
+    "what lies beyond": (larger(WEIGHTS, 9), "a storage says 9 numbers and has 8"),
+    "a key of 3,000 tuples": (keyed(b")" + 3_000 * b"\x85"), "a key that is no name but tuple among them"),
+    "a key of 100,000 tuples": (keyed(b")" + 100_000 * b"\x85"), "a key that is no name but tuple among them"),
+    "a key that doubles": (keyed(b")" + 99 * b"q\x01h\x01\x86"), "a key that is no name but tuple among them"),
+    "a storage's key": (
+        calling(b"\x80\x02(U\x01s)" + 3_000 * b"\x85" + b"tQ."),
+        "the pickle instruction SHORT_BINSTRING",
+    ),
+    "items hidden": (hiding("items"), "attributes of an object among them"),
+    "get hidden": (hiding("get"), "attributes of an object among them"),
+    "axes": (saved({"w": torch.ones([1] * 9)}), "9 axes, which no model has; leave it out"),
 }
 
 
@@ -239,6 +270,58 @@ def test_a_file_that_is_no_state_dict_is_refused(kind: str, tmp_path: Path) -> N
         take(tmp_path / "w.pt", "recbole-gru4rec", tmp_path / "out")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+def same(ours: object, theirs: object) -> None:
+    """Hold values that we read against those that torch reads; its OrderedDicts and Parameters are plain here."""
+    if isinstance(theirs, torch.Tensor):
+        assert type(ours) is torch.Tensor
+        assert (ours.dtype, ours.stride()) == (theirs.dtype, theirs.stride())
+        assert torch.equal(ours, theirs)
+    elif isinstance(theirs, dict):
+        assert type(ours) is dict
+        assert list(ours) == list(theirs)
+        for key, value in theirs.items():
+            same(ours[key], value)
+    elif isinstance(theirs, list | tuple):
+        assert type(ours) is type(theirs)
+        for our, their in zip(ours, theirs, strict=True):
+            same(our, their)
+    else:
+        assert (type(ours), ours) == (type(theirs), theirs)
+
+
+def test_what_trainers_save_is_read_as_torch_reads_it() -> None:
+    model = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(70)), torch.nn.BatchNorm1d(3))
+    model[1].weight = model[0].weight  # tied
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    table = torch.arange(24.0).reshape(4, 6)
+    kinds = [
+        torch.float16,
+        torch.bfloat16,
+        torch.float64,
+        torch.int8,
+        torch.uint8,
+        torch.int16,
+        torch.int32,
+        torch.bool,
+    ]
+    state = {
+        "state_dict": model.state_dict(),  # an OrderedDict with _metadata
+        "parameters": dict(model.named_parameters()),
+        "optimizer": optimizer.state_dict(),
+        "views": [table, table.t(), table[1:3, 2:], table[0, 0], table[:0], torch.ones(2, requires_grad=True)],
+        "kinds": [table.to(kind) for kind in [*kinds, torch.complex64, torch.complex128]],
+        "others": (None, True, False, 1.5, -1, 70_000, 1 << 40, "na\u00efve", [], (), {}, {3: (1, 2, 3, 4)}),
+    }
+    data = saved(state)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        ours = torch_file.read(archive)
+    same(ours, torch.load(io.BytesIO(data), weights_only=True))
+    tied = ours["state_dict"]
+    assert tied["0.weight"].data_ptr() == tied["1.weight"].data_ptr()
 
 
 @pytest.fixture(scope="module")
