@@ -3,15 +3,16 @@
 Everything is done by `exporter.pipeline`, as for the commands; nothing is printed, and what is wrong is raised.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from exporter import pipeline
-from exporter.core.errors import LoweringError, UnknownNameError
+from exporter.core.errors import BadInputError, LoweringError, UnknownNameError
 from exporter.core.types import Precision
 from exporter.targets import TARGETS
+from safeio.places import parse_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,9 @@ class Artifact:
     """A program lowered for one target: a folder with the model file, its manifest and its golden cases."""
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        _require("folder", self.folder, Path)
 
     @property
     def manifest(self) -> "Manifest":
@@ -45,18 +49,28 @@ class Artifact:
 
         `connection` is host, emulator, or a device profile whose device runs them.
         """
+        _require("connection", connection, str)
         return pipeline.parity(self.folder, _silent, connection).manifest.parity
 
     def profile(self, iterations: int = 200, connection: str = "host") -> "Manifest":
-        """Count, measure and time it; the figures go into its manifest.json and are returned with it."""
+        """Count, measure and time it; the figures go into its manifest.json and are returned with it.
+
+        `iterations` are the calls to time, 1 to 1,000,000.
+        """
+        _require("iterations", iterations, int)
+        if not 1 <= iterations <= pipeline.MOST_ITERATIONS:
+            raise BadInputError(f"iterations is {iterations}; give 1 to {pipeline.MOST_ITERATIONS}")
+        _require("connection", connection, str)
         request = pipeline.ProfileRequest(self.folder, iterations, connection=connection)
         return pipeline.profile(request, _silent).manifest
 
 
 def load(folder: str | Path) -> Artifact:
     """Return the artifact in a folder; raises ArtifactError where none is there, or one that is not known here."""
-    pipeline.read_manifest(Path(folder))
-    return Artifact(Path(folder))
+    _require("folder", folder, str, Path)
+    artifact = Artifact(parse_path(folder))
+    pipeline.read_manifest(artifact.folder)
+    return artifact
 
 
 def export(
@@ -66,7 +80,7 @@ def export(
     *,
     name: str | None = None,
     ranking: str | None = None,
-    outputs: Sequence[str] | None = None,
+    outputs: list[str] | tuple[str, ...] | None = None,
     profile: str = "generic",
     precision: Precision | None = None,
     output: str | Path = "artifacts",
@@ -85,20 +99,40 @@ def export(
     """
     from exporter.artifact.results import Refusal
 
+    _require("target", target, str)
+    _require("name", name, str, None)
+    _require("ranking", ranking, str, None)
+    _require("profile", profile, str)
+    _require("output", output, str, Path)
+    _require("force", force, bool)
+    _require("outputs", outputs, list, tuple, None)
+    for one in outputs or ():
+        _require("a name in outputs", one, str)
+    _require("precision", precision, str, None)
+    if precision is not None and precision not in get_args(Precision):
+        raise UnknownNameError("precision", precision, get_args(Precision))
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
     choice = pipeline.GivenModule(
         name=type(module).__name__ if name is None else name,
         module=module,
-        inputs=dict(inputs),
+        inputs=inputs,
         ranking=ranking,
         outputs=None if outputs is None else tuple(outputs),
     )
-    request = pipeline.ExportRequest(choice, target, Path(output), profile, precision, force)
+    request = pipeline.ExportRequest(choice, target, parse_path(output), profile, precision, force)
     (result,) = pipeline.export(request, _silent)
     if isinstance(result, Refusal):
         raise LoweringError(result.error)
     return Artifact(Path(result.place))
+
+
+def _require(name: str, value: object, *kinds: type | None) -> None:
+    """Raise BadInputError where an argument is of none of these types; what is true or false is no number."""
+    known = tuple(type(None) if kind is None else kind for kind in kinds)
+    if not isinstance(value, known) or (isinstance(value, bool) and bool not in known):
+        wanted = " or ".join("None" if kind is None else kind.__name__ for kind in kinds)
+        raise BadInputError(f"{name} is {type(value).__name__}; give {wanted}")
 
 
 def _silent(_message: str) -> None:

@@ -216,7 +216,9 @@ def parity(
 @app.command("profile")
 def profile(
     artifact: Annotated[Path, _argument("ARTIFACT", "The folder of an exported artifact.")],
-    iterations: Annotated[int, typer.Option(min=1, max=1_000_000, help="Calls to time, after 20 to warm up.")] = 200,
+    iterations: Annotated[
+        int, typer.Option(min=1, max=pipeline.MOST_ITERATIONS, help="Calls to time, after 20 to warm up.")
+    ] = 200,
     against: Annotated[
         Path | None, _option("Another artifact: both are called in turn and their times compared.")
     ] = None,

@@ -101,15 +101,16 @@ def foreign(name: str) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except CocorrError:
+    except (CocorrError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
-        from safeio.traces import line_of
+    except BaseException as error:  # code of others may raise what is no Exception: sys.exit, or a class of its own
+        from safeio.traces import line_of, said
 
         where = line_of(error)
-        words = (str(error).strip().splitlines() or [""])[0][:_WORDS_SHOWN]
+        words = (said(error).strip().splitlines() or [""])[0][:_WORDS_SHOWN]
         raise BadInputError(
-            f"{name}{f', {where}' if where else ''}: {type(error).__name__}: {words}; mend the model and start again"
+            f"{name}{f', {where}' if where else ''}: {type(error).__name__}{f': {words}' if words else ''};"
+            " mend the model and start again"
         ) from error
 
 

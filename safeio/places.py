@@ -12,6 +12,7 @@ MANIFEST = "manifest.json"
 """An artifact has a file of this name that lists all others in it; nothing else may be put there."""
 MAX_MANIFEST_BYTES = 16 << 20
 _NAME_MAX = 255
+_PATH_MAX = 4096 - 512  # what is put there has names of its own
 Foreign = Callable[[Path], str | None]
 """Returns the name of something in a folder that is not what would be replaced there, or None."""
 
@@ -92,6 +93,8 @@ def _resolve(place: Path, advice: str, within: Path | None = None) -> Path:
         raise OutputError(f"{bad!r} in the path has control characters or is not UTF-8; {advice}")
     if len(os.fsencode(real.name)) + locks.NAME_BYTES > _NAME_MAX:
         raise OutputError(f"{real.name[:40]}... is too long a name; {advice}")
+    if len(os.fsencode(real)) > _PATH_MAX or any(len(os.fsencode(part)) > _NAME_MAX for part in real.parts):
+        raise OutputError(f"{str(place)[:40]}... is too long a path; {advice}")
     spoilt = next((folder for folder in real.parents if folder != within and _is_artifact(folder)), None)
     if spoilt is not None:
         raise OutputError(f"{place} lies inside the artifact {spoilt}, which would then not be as listed; {advice}")

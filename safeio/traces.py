@@ -6,11 +6,24 @@ from pathlib import Path
 from types import TracebackType
 
 _ROOT = Path(__file__).resolve().parents[1]
-_OWN = tuple(str(_ROOT / room) + "/" for room in ("exporter", "safeio", "cocorr"))
+_OWN = (
+    *(str(_ROOT / room) + "/" for room in ("exporter", "safeio", "cocorr")),
+    *(str(_ROOT / "models" / file) for file in ("zoo.py", "spec.py", "untrained.py", "checkpoint.py")),
+)
 _STANDARD = str(Path(sysconfig.get_path("stdlib"))) + "/"
 _LIBRARY = re.compile(r"/(site|dist)-packages/(torch|numpy|pydantic)/|/torch/(nn|fx|export|_export)/")
 _PACKAGES = re.compile(r"/(site|dist)-packages/")
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
+
+
+def said(error: BaseException) -> str:
+    """Return the words of an error that others raised, "" where its own code fails to give them."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return ""
 
 
 def line_of(error: BaseException) -> str | None:

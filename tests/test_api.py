@@ -73,6 +73,80 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+X = np.ones((2, 4), np.float32)
+
+
+class Leaves(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sys.exit("left")
+
+
+class Silent(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        class SilentError(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("nothing to say")
+
+        raise SilentError
+
+
+WRONG = {
+    "module": (None, 5, "x", lambda x: x, torch.ones(2), Nothing, nn.Module(), Leaves(), Silent()),
+    "inputs": (
+        *(None, 5, "ids", [X], {}, {5: X}, {"x": torch.ones(2, 4)}, {"x": X[0, 0]}, {"x": X[:0]}),
+        *({"x": X.astype(dtype)} for dtype in (object, "U4", complex, np.longdouble, "f2", "u8")),
+        *({"x": np.zeros((2, 4), dtype)} for dtype in ("M8[D]", [("a", "i4")])),
+    ),
+    "target": (None, 5, ["onnx"]),
+    "name": (5, b"x"),
+    "ranking": (5, []),
+    "outputs": (5, [5], [None], [], "output", {"output"}),
+    "profile": (None, 5, []),
+    "precision": (5, 0, "", [], "fp8"),
+    "output": (None, 5, "", "a\0", "x" * 5000, "x/" * 3000),
+    "force": ("no", 1, None),
+}
+
+
+@pytest.mark.parametrize("argument", WRONG)
+def test_a_wrong_argument_is_one_line(argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in WRONG[argument]:
+        given = {"module": Nothing(), "inputs": {"x": X}, "target": "onnx", "ranking": "nowhere", argument: value}
+        if argument == "output":  # what is wrong with a place must be said before there is anything to put
+            del given["ranking"]
+        with pytest.raises(cocorr.CocorrError) as caught:
+            cocorr.export(**given)
+        assert "\n" not in str(caught.value) and "'nowhere'" not in str(caught.value), (value, caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_may_lie_in_memory_in_any_way(recwarn: pytest.WarningsRecorder) -> None:
+    """All but the last argument is right: in the order of other machines, read-only, backwards, as columns."""
+    still = np.frombuffer(X.tobytes(), np.float32).reshape(X.shape)
+    for array in (X.astype(">f4"), np.ones((2, 4), ">i8"), still, X[::-1], np.asfortranarray(X)):
+        with pytest.raises(cocorr.BadInputError, match="no output 'nowhere' to rank by"):
+            cocorr.export(Nothing(), {"x": array}, "onnx", ranking="nowhere")
+    assert not [one.message for one in recwarn if "writable" in str(one.message)]
+
+
+def test_a_wrong_argument_of_an_artifact_is_one_line(artifacts: dict[str, Path]) -> None:
+    artifact = cocorr.load(str(artifacts["onnx"]))
+    ids = {tensor.name: np.ones((2, *tensor.shape), ">i8") for tensor in artifact.manifest.inputs}
+    calls = [(cocorr.load, value) for value in (None, 5, b"x", [], "")]
+    calls += [(cocorr.Artifact, value) for value in (None, "x")]
+    calls += [(artifact.run, value) for value in (None, 5, "ids", [X], {**ids, "item_ids": [[1], [1, 2]]})]
+    calls += [(artifact.run, {**ids, "item_ids": ids["item_ids"].astype(kind)}) for kind in (object, "U4", float)]
+    calls += [(artifact.parity, value) for value in (None, 5, [], "nowhere")]
+    calls += [(artifact.profile, value) for value in (None, 0, -1, "x", True, 2.5, 10**9)]
+    calls += [(lambda value: artifact.profile(1, value), value) for value in (None, 5, [])]
+    for call, value in calls:
+        with pytest.raises(cocorr.BadInputError) as caught:
+            call(value)
+        assert "\n" not in str(caught.value), value
+    assert artifact.run(ids)["scores"].dtype == np.float32
+
+
 def test_the_names_are_the_documented_ones() -> None:
     documented = set(re.findall(r"^\| `(\w+)", PAGE.read_text(), re.M))
     assert documented == set(cocorr.__all__)

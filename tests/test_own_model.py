@@ -38,6 +38,16 @@ BROKEN = {
     "exit": ("import sys\nsys.exit(0)", "broken.py:2: SystemExit"),
     "a name that ships": ("replace(SPEC, name='scn')", "'scn' is the name of a model that ships"),
     "a path as name": ("replace(SPEC, name='../x')", "'../x' is no name"),
+    "an error without words": (
+        "class E(BaseException):\n    def __str__(self):\n        1 / 0\nraise E",
+        "broken.py:4: E;",
+    ),
+    "shapes": (
+        "def shape(*_):\n    raise KeyError('no shape')\nother, rerank = replace, SPEC.programs['rerank']\n"
+        "rerank = other(rerank, inputs=tuple(other(one, shape=shape) for one in rerank.inputs))\n"
+        "replace(SPEC, programs={'rerank': rerank})",
+        "broken.py:4: KeyError: 'no shape'",
+    ),
     "build": ("def build(_):\n    return [][0]\nreplace(SPEC, build=build)", "broken.py:4: IndexError"),
 }
 

@@ -55,12 +55,12 @@ def converting(refusal: str, *noise: str, captured: Captured | None = None) -> I
                 yield
             except CocorrError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 why = explain(error, captured)  # it asks torch, which has words to say too
                 raise
     except CocorrError:
         raise
-    except Exception as error:  # converters raise whatever their passes raise
+    except (Exception, SystemExit) as error:  # converters raise whatever their passes raise, and a user's forward
         full = _no_room() or (write_failure(error) if isinstance(error, OSError) else None)
         if full is not None:
             raise OutputError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from exporter.core.types import Captured
 from safeio.errors import one_line
-from safeio.traces import line_in, line_of
+from safeio.traces import line_in, line_of, said
 
 _WORDS_SHOWN = 200
 # What converters say before and after what was wrong.
@@ -30,7 +30,7 @@ _VALUES = "data-dependent"
 
 def explain(error: BaseException, captured: Captured | None) -> str:
     """Return why an error of a converter, or of torch.export where nothing is captured yet, says no."""
-    text = str(error)
+    text = said(error)
     words = _words(text) or type(error).__name__
     if captured is None:
         line = line_of(error) or line_in(text)

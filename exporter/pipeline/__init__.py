@@ -9,7 +9,7 @@ from exporter.pipeline.importing import ImportRequest, import_weights, origin_na
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
 from exporter.pipeline.opening import read_manifest
 from exporter.pipeline.parity import parity
-from exporter.pipeline.profile import ProfileRequest, profile
+from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile
 from exporter.pipeline.rank import RankRequest, rank
 from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
 from exporter.pipeline.request import Embeddings, ExportRequest, GivenModule, ProgramChoice, SavedProgram
@@ -17,6 +17,7 @@ from exporter.pipeline.run import run_package
 from exporter.pipeline.swap import swap
 
 __all__ = [
+    "MOST_ITERATIONS",
     "Embeddings",
     "ExportRequest",
     "GivenModule",

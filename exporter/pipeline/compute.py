@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError, RuntimeFailureError, RuntimeMissingError
 from exporter.core.types import TensorSpec
+from exporter.pipeline.arrays import plain
 from exporter.pipeline.opening import open_known, require_unchanged
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def compute(folder: Path, inputs: "Mapping[str, np.ndarray]") -> "dict[str, np.n
     opened = open_known(folder)
     require_unchanged(opened)
     specs = [tensor.spec for tensor in opened.manifest.inputs]
-    cases = _fitting(specs, inputs)
+    cases = _fitting(specs, plain(inputs))
     ran = running.run(subject_of(opened.folder, opened.manifest), cases, 0, 0)
     if ran.result is None:
         kind = RuntimeMissingError if ran.verdict == "unverified" else RuntimeFailureError
@@ -43,17 +44,17 @@ def _fitting(specs: list[TensorSpec], inputs: "Mapping[str, np.ndarray]") -> "di
         raise BadInputError(f"{wrong[0]}; this artifact takes {', '.join(names)}")
     fitting = {}
     for spec in specs:
-        given = array = np.asarray(inputs[spec.name])
+        given = array = inputs[spec.name]
         limits = np.iinfo(np.int32)
         whole = spec.dtype == "int32" and array.dtype.kind in "iu" and array.size
         if whole and limits.min <= array.min() and array.max() <= limits.max:
             array = array.astype(np.int32)
-        if array.ndim == 0 or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype or not len(array):
+        if array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
             shape = ", ".join(map(str, ("cases", *spec.shape)))
             raise BadInputError(
                 f"{spec.name!r} is {given.dtype} {list(given.shape)}; this artifact takes {spec.dtype} [{shape}]"
             )
-        fitting[spec.name] = np.ascontiguousarray(array)
+        fitting[spec.name] = array
     counts = {len(array) for array in fitting.values()}
     if len(counts) != 1:
         raise BadInputError(f"the inputs have {', '.join(map(str, sorted(counts)))} cases; give as many of each")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import BadInputError
 from exporter.core.types import Captured, DataFile, Options, Precision
 from exporter.targets import TARGETS
+from models import zoo
 
 if TYPE_CHECKING:
     from exporter.connections.running import Ran
@@ -120,5 +121,6 @@ def lengthened(source: "Source", length: int) -> "Source":
 
     architecture = {**known, "history_length": length}
     torch.manual_seed(0)
-    model = source.spec.build(architecture).eval()
+    with zoo.foreign(source.name):
+        model = source.spec.build(architecture).eval()
     return replace(source, model=model, checkpoint=replace(source.checkpoint, architecture=architecture))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _WARMUP = 20
 _LEAST_PAIRS = 20
+MOST_ITERATIONS = 1_000_000
 _WORSE: tuple[Verdict, ...] = ("pass", "unverified", "fail")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.core.errors import BadInputError, ProfileError, ProgramError
 from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays
+from exporter.pipeline.arrays import plain
 from exporter.pipeline.exportable import Exportable
 from exporter.pipeline.request import GivenModule, SavedProgram
 from models.spec import ProgramSpec
@@ -84,8 +85,8 @@ def load(choice: SavedProgram | GivenModule, profile: str, sizes: tuple[int | No
         arrays: Mapping[str, np.ndarray] = _read_inputs(choice.inputs)
     else:
         where, name = "the module", _sanitised(choice.name)
-        given, sha256 = _traced(choice, _first(choice.inputs))
-        arrays = choice.inputs
+        arrays = plain(choice.inputs)
+        given, sha256 = _traced(choice, {name: array[0] for name, array in arrays.items()})
     program = GivenProgram(_spec(where, given, choice.ranking), given, name, _cases(given, arrays), sha256)
     _check_outputs(where, program)
     return program
@@ -103,7 +104,7 @@ def _saved(choice: SavedProgram) -> "tuple[Given, str]":
 
 
 def _traced(choice: GivenModule, first: Arrays) -> "tuple[Given, str]":
-    """Return what torch.export makes of a module, or an ExportedProgram as it is; raises ProgramError."""
+    """Return what torch.export makes of a module, or an ExportedProgram as it is; raises BadInputError."""
     import torch
     from torch.utils import _pytree as pytree
 
@@ -111,10 +112,13 @@ def _traced(choice: GivenModule, first: Arrays) -> "tuple[Given, str]":
     from exporter.graph.capture import trace
 
     module = choice.module
+    if not isinstance(module, torch.nn.Module | torch.export.ExportedProgram):
+        kind = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+        raise BadInputError(f"module is {kind}; give a torch.nn.Module, or what torch.export.export returns")
     if not isinstance(module, torch.export.ExportedProgram):
         try:
-            inspect.signature(module.forward).bind(**choice.inputs)
-        except TypeError as error:
+            inspect.signature(module.forward).bind(**first)
+        except (TypeError, ValueError) as error:
             raise BadInputError(f"inputs do not fit what forward takes: {error}") from error
     exported = module if isinstance(module, torch.export.ExportedProgram) else trace(choice.name, module, first)
     try:
@@ -126,17 +130,6 @@ def _traced(choice: GivenModule, first: Arrays) -> "tuple[Given, str]":
     except ProgramError as error:
         raise ProgramError(f"the module {error}") from error
     return found, _digest(exported)
-
-
-def _first(arrays: Mapping[str, "np.ndarray"]) -> "dict[str, np.ndarray]":
-    """Return the first case of each array; raises BadInputError for what has none."""
-    import numpy as np
-
-    if not arrays or any(
-        not isinstance(array, np.ndarray) or not array.ndim or not len(array) for array in arrays.values()
-    ):
-        raise BadInputError("inputs must be numpy arrays by name, each with the cases on its first axis")
-    return {name: array[0] for name, array in arrays.items()}
 
 
 def _digest(exported: Any) -> str:

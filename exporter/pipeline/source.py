@@ -145,11 +145,12 @@ class Source(Exportable):
         import numpy as np
 
         examples = super()._examples(history)
-        for spec in self.program.inputs:
-            shape = spec.shape(self.checkpoint.architecture, history or self.history_length, self.candidates)
-            for axis, extent in enumerate(shape):
-                places = np.arange(extent) % examples[spec.name].shape[axis]
-                examples[spec.name] = examples[spec.name].take(places, axis)
+        with foreign(self.name):
+            for spec in self.program.inputs:
+                shape = spec.shape(self.checkpoint.architecture, history or self.history_length, self.candidates)
+                for axis, extent in enumerate(shape):
+                    places = np.arange(extent) % examples[spec.name].shape[axis]
+                    examples[spec.name] = examples[spec.name].take(places, axis)
         return examples
 
     def smaller(self) -> "tuple[int, Source] | None":
