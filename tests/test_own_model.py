@@ -48,6 +48,12 @@ BROKEN = {
         "replace(SPEC, programs={'rerank': rerank})",
         "broken.py:4: KeyError: 'no shape'",
     ),
+    "types": (
+        "import numpy as np\nother, rerank = replace, SPEC.programs['rerank']\n"
+        "def cases(*_):\n    return dict.fromkeys(['item_ids', 'candidate_ids'], np.ones((2, 1, 9), int))\n"
+        "replace(SPEC, programs={'rerank': other(rerank, cases=cases)})",
+        "have 'item_ids' in int64; give int32",
+    ),
     "build": ("def build(_):\n    return [][0]\nreplace(SPEC, build=build)", "broken.py:4: IndexError"),
 }
 

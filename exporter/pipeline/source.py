@@ -211,10 +211,20 @@ def _loaded(choice: ProgramChoice, spec: "ModelSpec", sizes: tuple[int | None, i
         # An untrained model's cases have been drawn in these sizes.
         resized, drawn = cases.sized(checkpoint, *sizes)
         source = Source(program, model, spec, resized, selection, drawn=drawn)
-        _ = source.module, source.inputs  # a program may want what this checkpoint has not
+        _ = source.module  # a program may want what this checkpoint has not
+        _check_types(program, source.inputs)
     except ValueError as error:
         raise BadInputError(str(error)) from error
     return source
+
+
+def _check_types(program: "ProgramSpec", inputs: Arrays) -> None:
+    """Raise ValueError where the cases of a program are of other types than its inputs: no artifact has those."""
+    stated = {spec.name: spec.dtype for spec in program.inputs}
+    for name, array in inputs.items():
+        wanted = stated.get(name, "float32")  # external weights are no inputs of the SPEC
+        if array.dtype != wanted:
+            raise ValueError(f"the cases of {program.name} have {name!r} in {array.dtype}; give {wanted}")
 
 
 def items_of(checkpoint: "Checkpoint") -> Items:
