@@ -44,7 +44,7 @@ def step_program(wrap: Callable[[nn.Module], Recurrent], state: Sequence[InputSp
         ranking="scores",
         output_meanings={
             "scores": SCORES,
-            **{name: f"{spec.meaning}, after this click" for name, spec in zip(following, state, strict=True)},
+            **{f"next_{spec.name}": f"{spec.meaning}, after this click" for spec in state if spec.meaning},
         },
         build=lambda model, _selection=None: wrap(model),
         cases=lambda model, golden, _selection=None: step_cases(wrap(model), golden, tuple(following.values())),
@@ -61,9 +61,8 @@ def step_cases(module: Recurrent, golden: Arrays, state: Sequence[str]) -> Array
     values = module.start(len(item_ids))
     with torch.no_grad():
         for step in range(int(last.max())):
-            following = module(item_ids[:, step : step + 1], candidate_ids[:, :1], *values)[
-                1:
-            ]  # no scores are asked for
+            # No scores are asked for: one candidate will do.
+            _, *following = module(item_ids[:, step : step + 1], candidate_ids[:, :1], *values)
             goes_on = step < last
             values = tuple(
                 torch.where(goes_on.reshape(-1, *[1] * (old.dim() - 1)), new, old)

@@ -1,5 +1,6 @@
 """How an app calls a program: what the snippets of an artifact's card are made from, and what they are."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,39 +17,12 @@ Language = Literal["python", "kotlin", "swift", "javascript"]
 # Words that are no names in Kotlin or in Swift.
 _RESERVED = frozenset(
     (
-        *(
-            "any",
-            "as",
-            "break",
-            "case",
-            "catch",
-            "class",
-            "continue",
-            "default",
-            "defer",
-            "deinit",
-            "do",
-            "else",
-            "enum",
-        ),
-        *("extension", "fallthrough", "false", "fileprivate", "for", "fun", "func", "guard", "if", "import", "in"),
-        *(
-            "init",
-            "inout",
-            "interface",
-            "internal",
-            "is",
-            "let",
-            "nil",
-            "null",
-            "object",
-            "open",
-            "operator",
-            "package",
-        ),
-        *("private", "protocol", "public", "repeat", "rethrows", "return", "self", "static", "struct", "subscript"),
-        *("super", "switch", "this", "throw", "throws", "true", "try", "typealias", "typeof", "val", "var", "when"),
-        *("where", "while"),
+        *("any", "as", "break", "case", "catch", "class", "continue", "default", "defer", "deinit", "do", "else"),
+        *("enum", "extension", "fallthrough", "false", "fileprivate", "for", "fun", "func", "guard", "if"),
+        *("import", "in", "init", "inout", "interface", "internal", "is", "let", "nil", "null", "object", "open"),
+        *("operator", "package", "private", "protocol", "public", "repeat", "rethrows", "return", "self", "static"),
+        *("struct", "subscript", "super", "switch", "this", "throw", "throws", "true", "try", "typealias"),
+        *("typeof", "val", "var", "when", "where", "while"),
     )
 )
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -67,10 +41,7 @@ class Argument:
     @property
     def count(self) -> int:
         """Return how many numbers it has."""
-        size = 1
-        for extent in self.shape:
-            size *= extent
-        return size
+        return math.prod(self.shape)
 
     @property
     def identifier(self) -> str:

@@ -98,7 +98,7 @@ def _state_shape(architecture: Mapping[str, int], _history: int, _candidates: in
     return (1, int(architecture["layers"]), int(architecture["hidden"]))
 
 
-STATE = (InputSpec("hidden", "float32", _state_shape),)
+STATE = (InputSpec("hidden", "float32", _state_shape, meaning="the states of all layers"),)
 
 
 def build(architecture: Mapping[str, int]) -> GRU4Rec:
