@@ -39,6 +39,13 @@ class Ran:
     verdict: Verdict
     reason: str | None = None
 
+    def required(self, artifact: Path) -> RunResult:
+        """Return the result; raises RuntimeMissingError where nothing could run it, else RuntimeFailureError."""
+        if self.result is None:
+            kind = RuntimeMissingError if self.verdict == "unverified" else RuntimeFailureError
+            raise kind(f"{artifact}: {self.reason}")
+        return self.result
+
     def split(self, cases: int) -> "tuple[Ran, Arrays]":
         """Return the run with the outputs of its first cases only, and the outputs of the others."""
         if self.result is None:

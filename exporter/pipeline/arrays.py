@@ -33,3 +33,11 @@ def plain(inputs: object) -> "dict[str, np.ndarray]":
             raise BadInputError(f"{name!r} is an array of {array.dtype}; give numbers: int32, int64, float32 or bool")
     # Writable too: torch warns of what is not.
     return {name: np.require(array, array.dtype.newbyteorder("="), ["C", "W", "E"]) for name, array in inputs.items()}
+
+
+def fits_int32(array: "np.ndarray") -> bool:
+    """Say whether whole numbers can be int32, which they are on every target."""
+    import numpy as np
+
+    limits = np.iinfo(np.int32)
+    return not array.size or bool(limits.min <= array.min() and array.max() <= limits.max)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import BadInputError, RuntimeFailureError, RuntimeMissingError
+from exporter.core.errors import BadInputError
 from exporter.core.types import TensorSpec
-from exporter.pipeline.arrays import plain
+from exporter.pipeline.arrays import fits_int32, plain
 from exporter.pipeline.opening import open_known, require_unchanged
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ def compute(folder: Path, inputs: "Mapping[str, np.ndarray]") -> "dict[str, np.n
     specs = [tensor.spec for tensor in opened.manifest.inputs]
     cases = _fitting(specs, plain(inputs))
     ran = running.run(subject_of(opened.folder, opened.manifest), cases, 0, 0)
-    if ran.result is None:
-        kind = RuntimeMissingError if ran.verdict == "unverified" else RuntimeFailureError
-        raise kind(f"{folder}: {ran.reason}")
-    return dict(ran.result.outputs)
+    return dict(ran.required(folder).outputs)
 
 
 def _fitting(specs: list[TensorSpec], inputs: "Mapping[str, np.ndarray]") -> "dict[str, np.ndarray]":
@@ -45,9 +42,7 @@ def _fitting(specs: list[TensorSpec], inputs: "Mapping[str, np.ndarray]") -> "di
     fitting = {}
     for spec in specs:
         given = array = inputs[spec.name]
-        limits = np.iinfo(np.int32)
-        whole = spec.dtype == "int32" and array.dtype.kind in "iu" and array.size
-        if whole and limits.min <= array.min() and array.max() <= limits.max:
+        if spec.dtype == "int32" and array.dtype.kind in "iu" and fits_int32(array):
             array = array.astype(np.int32)
         if array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
             shape = ", ".join(map(str, ("cases", *spec.shape)))

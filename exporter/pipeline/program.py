@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.core.errors import BadInputError, ProfileError, ProgramError
 from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays
-from exporter.pipeline.arrays import plain
+from exporter.pipeline.arrays import fits_int32, plain
 from exporter.pipeline.exportable import Exportable
 from exporter.pipeline.request import GivenModule, SavedProgram
 from models.spec import ProgramSpec
@@ -216,8 +216,7 @@ def _case(side: "Side", array: "np.ndarray") -> "np.ndarray":
         return array
     if array.dtype.kind not in ("b" if side.dtype == "bool" else "iu"):
         raise refuse(f"the program takes {side.dtype}")
-    limits = np.iinfo(np.int32)
-    if array.dtype.kind != "b" and (array.min() < limits.min or array.max() > limits.max):
+    if not fits_int32(array):
         raise refuse("whole numbers are int32 on every target, and some do not fit")
     return array.astype(np.int32)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError, RuntimeMissingError
+from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError
 from exporter.pipeline.export import Report
 from exporter.pipeline.ids import Items
 from exporter.pipeline.opening import open_known, require_unchanged
@@ -185,13 +185,10 @@ def _run(subject: "Subject", opened: "Opened", cases: "Arrays") -> "RunResult":
 
     from exporter.connections import running
 
-    ran = running.run(subject, cases, warmup=0, iterations=0)
-    if ran.result is None:
-        failure = RuntimeMissingError if ran.verdict == "unverified" else RuntimeFailureError
-        raise failure(f"{opened.folder}: {ran.reason}")
-    if not np.isfinite(ran.result.outputs[str(opened.manifest.ranking)]).all():
+    result = running.run(subject, cases, warmup=0, iterations=0).required(opened.folder)
+    if not np.isfinite(result.outputs[str(opened.manifest.ranking)]).all():
         raise RuntimeFailureError(f"{opened.folder}: gives scores that are not finite; check it with parity")
-    return ran.result
+    return result
 
 
 def _own_weights(opened: "Opened") -> "Arrays":
