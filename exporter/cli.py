@@ -149,6 +149,9 @@ def _export_model(
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Draw the weights: costs and parity of an architecture.")
     ] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, max=4096, help="Users in a call, of a program that runs in the cloud.")
+    ] = 1,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -160,6 +163,7 @@ def _export_model(
         structure=structure,
         embeddings=embeddings,
         untrained=untrained,
+        batch=batch,
     )
     _export(pipeline.ExportRequest(choice, target, output, profile, precision, force), as_json)
 

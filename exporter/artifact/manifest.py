@@ -42,8 +42,20 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 _WORDS_SHOWN = 60
 # absent until they are known
-_LATER = ("ranked", "drawn", "interface", "flops", "memory", "latency", "budgets", "selection", "growth", "network")
-_NEVER_NULL = ("ranked", "drawn", "interface", "flops", "memory", "latency", "budgets")
+_LATER = (
+    "ranked",
+    "batch",
+    "drawn",
+    "interface",
+    "flops",
+    "memory",
+    "latency",
+    "budgets",
+    "selection",
+    "growth",
+    "network",
+)
+_NEVER_NULL = ("ranked", "batch", "drawn", "interface", "flops", "memory", "latency", "budgets")
 
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -67,7 +79,8 @@ class Manifest:
 
     `options` are those of its target; `ranking` names the output whose order parity keeps, and `ranked` the one with
     the ids of the items that it is of, where the program itself chooses the best; `state` names for an output the input
-    that takes it with the next call. `others` are the keys of later versions.
+    that takes it with the next call; `batch` says how many users a call takes where it is more than one, on the first
+    axis of all inputs. `others` are the keys of later versions.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -90,6 +103,7 @@ class Manifest:
     external: External | None = None
     history_length: Sizes | None = None
     candidates: Sizes | None = None
+    batch: Sizes | None = None
     drawn: Drawn | None = None
     exchange: Exchange | None = None
     links: tuple[Link, ...] | None = None
@@ -201,6 +215,8 @@ def _names_problem(manifest: Manifest) -> str | None:
     for side in (manifest.inputs, manifest.outputs):
         if len({tensor.name for tensor in side}) < len(side):
             return "two tensors of one side have the same name"
+    if manifest.batch is not None and any(tensor.shape[:1] != (manifest.batch,) for tensor in manifest.inputs):
+        return "'batch' is not the first axis of all inputs"
     names = {tensor.name for tensor in tensors}
     outputs = {tensor.name for tensor in manifest.outputs}
     if manifest.ranking is not None and manifest.ranking not in outputs:

@@ -94,6 +94,7 @@ def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "
             "history length": profile.history_length,
             "candidates": profile.candidates,
             "top": profile.top,
+            "batch": choice.batch,
         }
         places.check(_place(request.output, choice.model, program, profile, lowering), facts, request.force)
 
@@ -233,6 +234,7 @@ class _Job:
             external=_external(source, data),
             history_length=source.history_length,
             candidates=source.candidates,
+            batch=source.batch if source.batch > 1 else None,
             drawn=source.drawn,
             exchange=_exchange(source),
             links=tuple(Link(**link.model_dump()) for link in profile.links),

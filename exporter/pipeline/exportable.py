@@ -29,6 +29,8 @@ class Exportable(ABC):
     program: "ProgramSpec"
     drawn: "Drawn | None" = field(default=None, kw_only=True)
     """What was drawn to give the golden cases their sizes, None where they are as they were."""
+    batch: int = field(default=1, kw_only=True)
+    """How many users a call takes, on the first axis of every input."""
 
     @property
     @abstractmethod
@@ -62,6 +64,7 @@ class Exportable(ABC):
             "program file": origin.program_sha256,
             "history length": self.history_length,
             "candidates": self.candidates,
+            "batch": self.batch,
         }
 
     @property
@@ -100,12 +103,16 @@ class Exportable(ABC):
     @cached_property
     def outputs(self) -> Arrays:
         """Return what torch computes for the golden inputs, case by case, as [cases, *shape] by name."""
+        return self._computed(self.inputs)
+
+    def _computed(self, inputs: Arrays) -> Arrays:
+        """Return what torch computes for cases [cases, *shape], one after the other."""
         import numpy as np
         import torch
 
         results: dict[str, list[np.ndarray]] = {output: [] for output in self.program.outputs}
         with torch.no_grad():
-            for case in zip(*(torch.from_numpy(array) for array in self.inputs.values()), strict=True):
+            for case in zip(*(torch.from_numpy(array) for array in inputs.values()), strict=True):
                 values = self.module(*case)
                 values = values if isinstance(values, tuple) else (values,)
                 for output, value in zip(self.program.outputs, values, strict=True):

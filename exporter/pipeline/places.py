@@ -55,6 +55,7 @@ def facts_of(manifest: "Manifest") -> dict[str, object]:
         "history length": manifest.history_length,
         "candidates": manifest.candidates,
         "top": top_of(manifest),
+        "batch": manifest.batch or 1,
     }
 
 

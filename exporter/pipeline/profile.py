@@ -196,7 +196,14 @@ def _source(request: ProfileRequest, manifest: "Manifest") -> "Source":
     if spec.name != manifest.model or program not in spec.programs:
         raise ArtifactError(f"{manifest.model}/{program} is not a program of {model}")
     structure = manifest.selection.structure if manifest.selection else None
-    choice = ProgramChoice(model, program, request.checkpoint, structure=structure, untrained=manifest.source.untrained)
+    choice = ProgramChoice(
+        model,
+        program,
+        request.checkpoint,
+        structure=structure,
+        untrained=manifest.source.untrained,
+        batch=manifest.batch or 1,
+    )
     source = sources.load(choice, manifest.history_length, manifest.candidates, places.top_of(manifest))
     if source.checkpoint.sha256 != manifest.source.checkpoint_sha256:
         raise BadInputError(f"{source.checkpoint.folder} is not the checkpoint of this artifact; give it: --checkpoint")
@@ -212,6 +219,8 @@ def _network(manifest: "Manifest", latency: "Latency") -> "Network | None":
         return None
     outside = manifest.external.tensors if manifest.external else ()
     tensors = (*manifest.inputs, *manifest.outputs, *outside)
-    sizes = {tensor.name: 4 * math.prod(tensor.shape) for tensor in tensors}  # int32 and float32 alone cross the border
+    users = manifest.batch or 1  # a link carries what one of them sends and gets
+    # int32 and float32 alone cross the border
+    sizes = {tensor.name: 4 * math.prod(tensor.shape) // users for tensor in tensors}
     up, down = ({name: sizes[name] for name in names} for names in (exchange.up, exchange.down))
     return figures.network(up, down, manifest.links or (), latency.p50_us)

@@ -19,7 +19,7 @@ class ProgramChoice:
 
     `history` is a list of ids or a file of them (`pipeline.ids`), `structure` one digit per block; both choose a
     sub-network. With `untrained`, weights and golden histories are drawn, for the costs of an architecture and its
-    parity.
+    parity. `batch` is how many users a call takes, of a program that runs in the cloud.
     """
 
     model: str
@@ -29,6 +29,7 @@ class ProgramChoice:
     structure: str | None = None
     embeddings: Embeddings = "shipped"
     untrained: bool = False
+    batch: int = 1
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
 from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays, ExternalWeights
-from exporter.pipeline import budgets, cases
+from exporter.pipeline import batches, budgets, cases
 from exporter.pipeline.exportable import Exportable
 from exporter.pipeline.ids import Items
 from exporter.pipeline.request import ProgramChoice
@@ -50,6 +50,19 @@ class Source(Exportable):
     def inputs(self) -> Arrays:
         """Return the golden inputs by name, [cases, *shape], the external weights of each case last."""
         return self.program.cases(self.model, self.checkpoint.golden, self.selection)
+
+    def _computed(self, inputs: Arrays) -> Arrays:
+        """Return what torch computes for each user alone, so that a batch is held to mix none with another."""
+        if self.batch == 1:
+            return super()._computed(inputs)
+        return batches.together(super()._computed(batches.alone(inputs)), self.batch)
+
+    def check_batch(self) -> None:
+        """Raise BadInputError where a batch cannot be had: no axis for users, or golden cases that are too large."""
+        first = {name: array[:1] for name, array in batches.alone(self.inputs).items()}
+        outputs = batches.together(super()._computed(first), 1)
+        size = sum(array.nbytes for array in (*first.values(), *outputs.values()))
+        batches.check_size(self.batch, size)
 
     @property
     def origin(self) -> "Origin":
@@ -197,6 +210,8 @@ def load(
 def _loaded(choice: ProgramChoice, spec: "ModelSpec", sizes: tuple[int | None, int | None], top: int | None) -> Source:
     """Return the program of a checkpoint; raises BadInputError, and what a model from elsewhere raises."""
     program = _program(choice, spec)
+    if choice.batch > 1:
+        program = batches.batched(program, choice.batch)
     if top is not None and program.of_top is not None:
         program = replace(program, build=program.of_top(top))
     if spec.select is None and (choice.history is not None or choice.structure is not None):
@@ -210,9 +225,11 @@ def _loaded(choice: ProgramChoice, spec: "ModelSpec", sizes: tuple[int | None, i
         selection = _selection(choice, spec, program, model, checkpoint, history)
         # An untrained model's cases have been drawn in these sizes.
         resized, drawn = cases.sized(checkpoint, *sizes)
-        source = Source(program, model, spec, resized, selection, drawn=drawn)
+        source = Source(program, model, spec, resized, selection, drawn=drawn, batch=choice.batch)
         _ = source.module  # a program may want what this checkpoint has not
         _check_types(program, source.inputs)
+        if choice.batch > 1:
+            source.check_batch()
     except ValueError as error:
         raise BadInputError(str(error)) from error
     return source

@@ -38,7 +38,8 @@ def print_artifacts(results: Sequence[Result | Refusal]) -> None:
 
 def _print_table(console: Console, manifests: Sequence[Manifest]) -> None:
     first = manifests[0]
-    title = f"{first.model}/{first.program}  profile {first.profile}  {first.precision}"
+    batch = "" if first.batch is None else f"  batch {first.batch}"
+    title = f"{first.model}/{first.program}  profile {first.profile}  {first.precision}{batch}"
     console.print(Text(title, style="bold"), soft_wrap=True)  # a table's own title is folded to its width
     table = Table(box=None, pad_edge=False)
     table.add_column("")
