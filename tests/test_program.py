@@ -10,8 +10,10 @@ from commands import Ended, run_here
 from examples_of_the_project import load_example
 from torch import nn
 
-from exporter.core.errors import LoweringError
+from exporter.core.errors import BadInputError, LoweringError
 from exporter.graph.capture import capture
+from exporter.pipeline import program as programs
+from exporter.pipeline.request import GivenModule
 from exporter.profiles import load as load_profile
 from exporter.targets import TARGETS
 
@@ -93,12 +95,30 @@ def test_words_that_do_not_fit(example: Path, tmp_path: Path, capfd: pytest.Capt
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_in_training_mode_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_in_training_mode_is_refused() -> None:
     exported = torch.export.export(nn.Dropout(0.5).train(), (torch.ones(1, 50),))
-    torch.export.save(exported, tmp_path / "sasrec.pt2")
-    np.savez(tmp_path / "golden.npz", input=np.ones((2, 1, 50), np.float32))
+    choice = GivenModule("dropout", exported, {"input": np.ones((2, 1, 50), np.float32)})
+    with pytest.raises(BadInputError, match=r"call eval\(\) on the model"):
+        programs.load(choice, "generic", (None, None))
+
+
+class Unpooled(nn.Module):
+    """Writes where `at` says, and torch does not look whether that is inside."""
+
+    def forward(self, x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        two = [2, 2]
+        return torch.ops.aten.max_pool2d_with_indices_backward(
+            x, x.new_zeros(1, 4, 4), two, two, [0, 0], [1, 1], False, at
+        )
+
+
+def test_a_crash_of_torch_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = torch.ones(1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
+    torch.export.save(torch.export.export(Unpooled(), arguments), tmp_path / "sasrec.pt2")
+    np.savez(tmp_path / "golden.npz", x=np.ones((1, 1, 2, 2), np.float32), at=np.full((1, 1, 2, 2), 1 << 30))
     ended = program(capfd, tmp_path)
-    assert (ended.code, "call eval() on the model" in ended.error_line()) == (2, True), ended.err
+    assert (ended.code, "cannot compute its golden cases: torch crashed with SIG" in ended.error_line()) == (2, True)
+    assert not (tmp_path / "out").exists()
 
 
 class Kth(nn.Module):

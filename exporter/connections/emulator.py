@@ -39,7 +39,8 @@ class EmulatorConnection:
         with scratch("run") as folder:
             write_request(folder, request, str(request.model_file.resolve()), None, watch_stdin=True)
             command = self._command(installed, folder, request)
-            status = run_agent(command, bundle.environment(str(installed.root), request.threads), folder, request)
+            variables = bundle.environment(str(installed.root), request.threads)
+            status = run_agent(command, variables, folder, request.time_limit_s)
             if not (folder / "response.json").exists() or status not in (0, 1):
                 raise death(status, request, folder)
             result = read_response(folder, request)

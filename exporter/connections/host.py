@@ -64,13 +64,13 @@ class HostConnection:
             agent = write_agent(folder, (one.target for one in requests))
             # -P: the folder of the agent must not shadow packages.
             command = [sys.executable, "-P", str(agent), str(folder)]
-            status = run_agent(command, environment(request.threads), folder, request)
+            status = run_agent(command, environment(request.threads), folder, request.time_limit_s)
             if (folder / "response.json").exists() and status in (0, 1):
                 return read(folder, request)
             raise death(status, request, folder)
 
 
-def run_agent(command: Sequence[str], variables: Mapping[str, str], folder: Path, request: RunRequest) -> int:
+def run_agent(command: Sequence[str], variables: Mapping[str, str], folder: Path, time_limit_s: float | None) -> int:
     """Start the agent by `command`, wait for its end and return its exit status, negative for a signal.
 
     It leads a process group of its own, so that a Ctrl-C in the terminal reaches this process only, and this one ends
@@ -88,7 +88,7 @@ def run_agent(command: Sequence[str], variables: Mapping[str, str], folder: Path
             start_new_session=True,
         )
         try:
-            return process.wait(request.time_limit_s)
+            return process.wait(time_limit_s)
         except subprocess.TimeoutExpired:
             return -signal.SIGALRM  # as if its own alarm had been first
         finally:

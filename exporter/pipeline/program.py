@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays
 from exporter.pipeline.arrays import fits_int32, plain
 from exporter.pipeline.exportable import Exportable
+from exporter.pipeline.rehearsal import outputs_of
 from exporter.pipeline.request import GivenModule, SavedProgram
 from models.spec import ProgramSpec
 from safeio import files, npz
@@ -27,19 +28,23 @@ if TYPE_CHECKING:
 
 PROGRAM = "program"
 """The second part of such an artifact's place, where a model has the names of its programs."""
-_MAX_INPUTS_BYTES = 1 << 30
+MAX_INPUTS_BYTES = 1 << 30
 _MAX_VALUE_BYTES = 1 << 31  # of one value of the graph: more than a program for a device computes with
 _NAME = 64
 
 
 @dataclass(frozen=True)
 class GivenProgram(Exportable):
-    """A program with the golden inputs that were given with it, int32 and float32 alone."""
+    """A program with the golden inputs that were given with it, int32 and float32 alone.
+
+    `rehearsed` are its golden outputs where another process has computed them.
+    """
 
     given: "Given"
     label: str
     cases: Arrays
     sha256: str
+    rehearsed: Arrays | None = None
 
     @property
     def name(self) -> str:
@@ -57,6 +62,11 @@ class GivenProgram(Exportable):
     def inputs(self) -> Arrays:
         """Return the golden inputs by name, [cases, *shape], in the program's order."""
         return self.cases
+
+    @cached_property
+    def outputs(self) -> Arrays:
+        """Return what torch computes for the golden inputs, [cases, *shape] by name."""
+        return super().outputs if self.rehearsed is None else self.rehearsed
 
     @property
     def origin(self) -> "Origin":
@@ -88,8 +98,17 @@ def load(choice: SavedProgram | GivenModule, profile: str, sizes: tuple[int | No
         arrays = plain(choice.inputs)
         given, sha256 = _traced(choice, {name: array[0] for name, array in arrays.items()})
     program = GivenProgram(_spec(where, given, choice.ranking), given, name, _cases(given, arrays), sha256)
-    _check_outputs(where, program)
+    if isinstance(choice, SavedProgram):
+        return replace(program, rehearsed=outputs_of(choice, program))
+    checked_outputs(where, program)
     return program
+
+
+def rebuilt(choice: SavedProgram, cases: Arrays) -> GivenProgram:
+    """Return the program of a .pt2 with golden inputs that `load` made; raises ProgramError."""
+    given, sha256 = _saved(choice)
+    spec = _spec(str(choice.file), given, choice.ranking)
+    return GivenProgram(spec, given, _sanitised(choice.file.stem), cases, sha256)
 
 
 def _saved(choice: SavedProgram) -> "tuple[Given, str]":
@@ -167,7 +186,7 @@ def _spec(where: str, given: "Given", ranking: str | None) -> ProgramSpec:
 
 def _read_inputs(path: Path) -> "dict[str, np.ndarray]":
     try:
-        return npz.read(files.read_file(path, _MAX_INPUTS_BYTES, follow_link=True), _MAX_INPUTS_BYTES)
+        return npz.read(files.read_file(path, MAX_INPUTS_BYTES, follow_link=True), MAX_INPUTS_BYTES)
     except files.UnreadableError as error:
         raise BadInputError(
             f"{path} {error}; give an .npz with an array per input, the cases on its first axis"
@@ -221,7 +240,7 @@ def _case(side: "Side", array: "np.ndarray") -> "np.ndarray":
     return array.astype(np.int32)
 
 
-def _check_outputs(where: str, program: GivenProgram) -> None:
+def checked_outputs(where: str, program: GivenProgram) -> Arrays:
     """Compute the golden outputs; raises BadInputError where they are not what an artifact can be compared with."""
     import numpy as np
     import torch
@@ -252,3 +271,4 @@ def _check_outputs(where: str, program: GivenProgram) -> None:
                 f"{where} gives other values of {name!r} when it runs again, as dropout does; call eval() on the model"
                 " before torch.export"
             )
+    return outputs

@@ -132,6 +132,9 @@ BAD: dict[str, tuple[Mapping[str, bytes | Callable[[bytes], bytes]], str]] = {
     "a method of an operator": ({GRAPH: node(target="torch.ops.aten.add.overloads")}, "which this torch has not"),
     "a mapped file": ({GRAPH: node(target="torch.ops.aten.from_file.default")}, "not one on tensors alone"),
     "a written file": ({GRAPH: node(target="torch.ops.aten.save.default")}, "not one on tensors alone"),
+    "an output that is given": ({GRAPH: node(target="torch.ops.aten.add.out")}, "or writes to them"),
+    "other memory": ({GRAPH: node(target="torch.ops.aten.set_.source_Tensor_storage_offset")}, "or writes to them"),
+    "other bounds": ({GRAPH: node(target="torch.ops.aten._reshape_alias.default")}, "or writes to them"),
     "control flow": ({GRAPH: node(target="torch.ops.higher_order.cond")}, "write it with tensors alone"),
     "code as a name": ({GRAPH: renamed}, "where no such text belongs"),
     "code as a size": (

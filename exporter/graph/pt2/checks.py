@@ -46,6 +46,8 @@ _TEXTS: dict[tuple[str, str], re.Pattern[str]] = {
 }
 # What torch puts around the parts of a model that switch gradients off.
 _NESTED = "torch.ops.higher_order.wrap_with_set_grad_enabled"
+# They give a tensor other memory, or other bounds in it.
+_ON_MEMORY = ("set", "set_", "resize", "resize_", "resize_as", "resize_as_", "_resize_output", "_reshape_alias")
 _NUMBERS = ("as_int", "as_float", "as_bool", "as_sym_int", "as_sym_float", "as_sym_bool")
 _FLAT_TUPLE = '{{"type": "builtins.tuple", "context": "null", "children_spec": [{}]}}'
 _LEAF = '{"type": null, "context": null, "children_spec": []}'
@@ -197,8 +199,6 @@ def _check_operator(node: Any) -> None:
     if target == _NESTED:
         return
     name = str(target)[:100]
-    if target == _NESTED or target in _operators_on_sizes():
-        return
     parts = name.split(".")
     if parts[:2] != ["torch", "ops"] or len(parts) not in (4, 5):
         raise ProgramError(f"calls {name!r}, which is no operator on tensors; export the model again")
@@ -212,12 +212,21 @@ def _check_operator(node: Any) -> None:
     if not isinstance(operator, torch._ops.OpOverload):
         raise ProgramError(f"has the operator {name}, which this torch has not; export the model again")
     if not _is_on_tensors(operator):
-        raise ProgramError(f"has the operator {name}, which is not one on tensors alone; write it with others")
+        raise ProgramError(
+            f"has the operator {name}, which is not one on tensors alone, or writes to them; write it with others"
+        )
 
 
 def _is_on_tensors(operator: Any) -> bool:
-    """Say whether an operator gives tensors, or asserts something of one, and takes no name of a file."""
+    """Say whether an operator gives tensors, or asserts something of one, takes no name of a file, and writes nowhere.
+
+    In place is allowed, as nn.ReLU(inplace=True) has it: an operator may write to its first argument. out= is not, nor
+    what gives a tensor other memory, or bounds in it that nobody holds to its size.
+    """
     schema = operator._schema
+    written = [at for at, value in enumerate(schema.arguments) if value.alias_info and value.alias_info.is_write]
+    if written not in ([], [0]) or operator.overloadpacket.__name__ in _ON_MEMORY:
+        return False
     gives = [str(value.type) for value in schema.returns]
     asserts = operator.overloadpacket.__name__ in ("_assert_tensor_metadata", "sym_size", "sym_stride", "sym_numel")
     on_tensors = bool(gives) and all(kind in ("Tensor", "List[Tensor]") for kind in gives)
