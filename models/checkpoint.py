@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import ItemEmbedding
-from models.spec import ModelSpec
+from models.spec import ModelSpec, require_module
 from safeio import catalogue, files, npz, places, staging, strict_json
 from safeio.errors import BadInputError
 
@@ -113,6 +113,7 @@ def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
         model = spec.build(architecture)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: the architecture in {CONFIG} does not fit {spec.name}: {error}") from error
+    require_module(spec.name, model)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     actual = {name: tuple(tensor.shape) for name, tensor in checkpoint.state.items()}
     problems = [f"{name} is missing" for name in expected if name not in actual]

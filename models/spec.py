@@ -70,6 +70,14 @@ def golden_ids(_model: "nn.Module", golden: Arrays, _selection: Selection | None
     return {name: golden[name][:, None] for name in ("item_ids", "candidate_ids")}
 
 
+def require_module(what: str, made: object) -> None:
+    """Raise TypeError where `build` of a SPEC made no module."""
+    from torch import nn
+
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"build of {what} gives {type(made).__name__}; give a torch.nn.Module")
+
+
 @dataclass(frozen=True)
 class External:
     """Weights that a program takes as inputs, or that a target may keep in a named data file beside the program.

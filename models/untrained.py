@@ -8,7 +8,7 @@ from torch import nn
 
 from models.checkpoint import MAX_SIZE, Checkpoint
 from models.layers import ItemEmbedding
-from models.spec import ModelSpec
+from models.spec import ModelSpec, require_module
 
 VOCABULARY = 30_000
 """That of the CoCorrRec paper's Table 4."""
@@ -33,7 +33,9 @@ def untrained(spec: ModelSpec, history_length: int | None, candidates: int | Non
     architecture = {**spec.sized(VOCABULARY, length), **spec.optional}
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        model = spec.build(architecture).eval()
+        model = spec.build(architecture)
+        require_module(spec.name, model)
+        model.eval()
         for module in model.modules():
             if isinstance(module, ItemEmbedding):
                 module.reset(ITEM_STD)

@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.spec import ModelSpec, ProgramSpec
+from models.checking import MODEL_NAME, check
+from models.spec import ModelSpec
 from safeio.errors import BadInputError, CocorrError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ DEFAULT_PROGRAMS: dict[str, str] = {**dict.fromkeys(MODELS, "rerank"), "ofa": "s
 """What each SPEC says of its default program, for whoever must know it before torch is imported."""
 ENTRY_POINTS = "cocorr_export.models"
 _FILE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z0-9]\w{0,63}(-\w+){0,8}", re.ASCII)  # a folder of the artifacts has it
 _WORDS_SHOWN = 200
 
 
@@ -44,7 +44,7 @@ def installed() -> "dict[str, EntryPoint]":
     from importlib.metadata import entry_points
 
     found = entry_points(group=ENTRY_POINTS)
-    return {entry.name: entry for entry in found if entry.name not in MODELS and _NAME.fullmatch(entry.name)}
+    return {entry.name: entry for entry in found if entry.name not in MODELS and MODEL_NAME.fullmatch(entry.name)}
 
 
 def _are_any_installed() -> bool:
@@ -134,19 +134,14 @@ def _run(path: Path, name: str) -> object:
 
 
 def _checked(name: str, spec: object) -> ModelSpec:
-    """Return a ModelSpec; raises BadInputError for what is none, or has names or programs that cannot be used."""
+    """Return a ModelSpec; raises BadInputError for what is none, or has parts that cannot be used."""
     if not isinstance(spec, ModelSpec):
         raise BadInputError(f"{name} is {type(spec).__name__}, not a ModelSpec; see docs/adding-a-model.md")
-    wrong = [part for part in (spec.name, *spec.programs) if not (isinstance(part, str) and _NAME.fullmatch(part))]
+    with foreign(name):
+        try:
+            check(spec)
+        except ValueError as error:
+            raise BadInputError(f"{name}: {error}") from error
     if spec.name in MODELS:
         raise BadInputError(f"{name}: {spec.name!r} is the name of a model that ships; call yours otherwise")
-    if wrong:
-        raise BadInputError(f"{name}: {str(wrong[0])[:40]!r} is no name; take letters, digits, _ and -")
-    stray = [
-        key for key, program in spec.programs.items() if not isinstance(program, ProgramSpec) or program.name != key
-    ]
-    if stray or spec.default_program not in spec.programs:
-        raise BadInputError(
-            f"{name}: programs maps names to ProgramSpec of the same name, default_program is one of them"
-        )
     return spec

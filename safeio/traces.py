@@ -8,7 +8,7 @@ from types import TracebackType
 _ROOT = Path(__file__).resolve().parents[1]
 _OWN = (
     *(str(_ROOT / room) + "/" for room in ("exporter", "safeio", "cocorr")),
-    *(str(_ROOT / "models" / file) for file in ("zoo.py", "spec.py", "untrained.py", "checkpoint.py")),
+    *(str(_ROOT / "models" / file) for file in ("zoo.py", "spec.py", "checking.py", "untrained.py", "checkpoint.py")),
 )
 _STANDARD = str(Path(sysconfig.get_path("stdlib"))) + "/"
 _LIBRARY = re.compile(r"/(site|dist)-packages/(torch|numpy|pydantic)/|/torch/(nn|fx|export|_export)/")

@@ -37,7 +37,7 @@ BROKEN = {
     "an error": ("print('hello')\n\nraise RuntimeError('no luck')", "broken.py:3: RuntimeError: no luck"),
     "exit": ("import sys\nsys.exit(0)", "broken.py:2: SystemExit"),
     "a name that ships": ("replace(SPEC, name='scn')", "'scn' is the name of a model that ships"),
-    "a path as name": ("replace(SPEC, name='../x')", "'../x' is no name"),
+    "a path as name": ("replace(SPEC, name='../x')", "name is '../x'; give a name of letters"),
     "an error without words": (
         "class E(BaseException):\n    def __str__(self):\n        1 / 0\nraise E",
         "broken.py:4: E;",
@@ -54,6 +54,37 @@ BROKEN = {
         "replace(SPEC, programs={'rerank': other(rerank, cases=cases)})",
         "have 'item_ids' in int64; give int32",
     ),
+    "unhashable": ("replace(SPEC, default_program=[1])", "default_program is [1]; give one of rerank, step"),
+    "no module": ("SPEC = program(build=lambda *_: None)", "build of rerank gives NoneType; give a torch.nn.Module"),
+    "no network": ("replace(SPEC, build=lambda _: None)", "build of mean gives NoneType; give a torch.nn.Module"),
+    "fewer outputs": (
+        "SPEC = program(outputs=('scores', 'other'))",
+        "broken.py:SPEC: forward of rerank gives 1 outputs, and its SPEC names scores, other",
+    ),
+    "other counts": (
+        "SPEC = program(cases=lambda _, golden, __: {"
+        "'item_ids': golden['item_ids'][:3, None], 'candidate_ids': golden['candidate_ids'][:, None]})",
+        "not the same number for each input (item_ids 3, candidate_ids 64)",
+    ),
+    "no cases": (
+        "SPEC = program(cases=lambda _, golden, __: {k: golden[k][:0, None] for k in ('item_ids', 'candidate_ids')})",
+        "are none, or not the same number",
+    ),
+    "no such case": ("SPEC = program(cases=lambda *_: {})", "are for nothing; give item_ids, candidate_ids"),
+    "other shapes": (
+        "SPEC = program(cases=lambda _, golden, __: {k: golden[k] for k in ('item_ids', 'candidate_ids')})",
+        "have 'item_ids' as [64, 10]; give [cases, 1, 10]",
+    ),
+    "not a number": (
+        "import torch\nclass Nan(torch.nn.Module):\n    def forward(self, a, b):\n        return b * torch.nan\n"
+        "SPEC = program(build=lambda *_: Nan())",
+        "rerank gives NaN or infinite values as 'scores'",
+    ),
+    "64 bits": (
+        "import torch\nclass Long(torch.nn.Module):\n    def forward(self, a, b):\n        return b.long()\n"
+        "SPEC = program(build=lambda *_: Long())",
+        "gives 'scores' in int64; give float32 or int32",
+    ),
     "build": ("def build(_):\n    return [][0]\nreplace(SPEC, build=build)", "broken.py:4: IndexError"),
 }
 
@@ -64,10 +95,11 @@ def test_what_is_wrong_with_a_file_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, words = BROKEN[kind]
-    if code is not None and "replace(" in code:
+    if code is not None and ("replace(" in code or "program(" in code):
         code = code.replace("replace(", "SPEC = replace(")
-        found = f"import sys; sys.path.append({str(EXAMPLES)!r})"
-        code = f"{found}\nfrom dataclasses import replace; from own_model import SPEC\n{code}"
+        found = f"import sys; sys.path.append({str(EXAMPLES)!r}); from dataclasses import replace"
+        changed = "replace(SPEC, programs={'rerank': replace(SPEC.programs['rerank'], **parts)})"
+        code = f"{found}\nfrom own_model import SPEC; program = lambda **parts: {changed}\n{code}"
     if code is not None:
         Path("broken.py").write_text(code)
     ended = run_here(capfd, "export", "--model", "broken.py:SPEC", "--untrained", "--target", "onnx", "--json")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
-from exporter.pipeline import budgets, lengths, places
+from exporter.pipeline import budgets, lengths, places, promises
 from exporter.pipeline.explaining import about, explain, interface
 from exporter.pipeline.listing import require_model
 from exporter.pipeline.request import ExportRequest, ProgramChoice
@@ -118,7 +118,7 @@ def _source(request: ExportRequest, profile: "DeviceProfile", report: Report) ->
     if choice.history is not None and (note := sources.items_of(source.checkpoint).note) is not None:
         report(note)
     with zoo.foreign(choice.model):
-        _ = source.outputs
+        promises.require_finite(choice.model, source)
     return source
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import BadInputError, CheckpointError, ProfileError, UnknownNameError
 from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays, ExternalWeights
-from exporter.pipeline import batches, budgets, cases
+from exporter.pipeline import batches, budgets, cases, promises
 from exporter.pipeline.exportable import Exportable
 from exporter.pipeline.ids import Items
 from exporter.pipeline.request import ProgramChoice
+from models.spec import require_module
 from models.zoo import foreign, load_spec
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ class Source(Exportable):
     @cached_property
     def module(self) -> "nn.Module":
         """Return the program as it computes the golden outputs."""
-        return self.program.build(self.model, self.selection).eval()
+        built = self.program.build(self.model, self.selection)
+        require_module(self.program.name, built)
+        return built.eval()
 
     @cached_property
     def inputs(self) -> Arrays:
@@ -227,21 +230,13 @@ def _loaded(choice: ProgramChoice, spec: "ModelSpec", sizes: tuple[int | None, i
         resized, drawn = cases.sized(checkpoint, *sizes)
         source = Source(program, model, spec, resized, selection, drawn=drawn, batch=choice.batch)
         _ = source.module  # a program may want what this checkpoint has not
-        _check_types(program, source.inputs)
+        promises.check_cases(choice.model, source)
+        promises.check_outputs(choice.model, source)
         if choice.batch > 1:
             source.check_batch()
     except ValueError as error:
         raise BadInputError(str(error)) from error
     return source
-
-
-def _check_types(program: "ProgramSpec", inputs: Arrays) -> None:
-    """Raise ValueError where the cases of a program are of other types than its inputs: no artifact has those."""
-    stated = {spec.name: spec.dtype for spec in program.inputs}
-    for name, array in inputs.items():
-        wanted = stated.get(name, "float32")  # external weights are no inputs of the SPEC
-        if array.dtype != wanted:
-            raise ValueError(f"the cases of {program.name} have {name!r} in {array.dtype}; give {wanted}")
 
 
 def items_of(checkpoint: "Checkpoint") -> Items:

@@ -13,7 +13,7 @@ import torch
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
 from models.forward_ofa.supernet import Supernet
-from models.spec import ModelSpec
+from models.spec import ModelSpec, require_module
 from models.training import loop, next_item
 from models.training.data import Interactions, read_interactions
 from models.training.device import find_device
@@ -105,7 +105,10 @@ def _notes(interactions: Interactions) -> list[str]:
 def _items(data: Path, interactions: Interactions) -> bytes:
     """Return items.tsv, the items' ids as the data has them with their clicks there; raises DataError."""
     clicks = np.bincount(interactions.items, minlength=interactions.vocabulary)
-    items = catalogue.to_bytes(interactions.names, clicks.tolist())
+    try:
+        items = catalogue.to_bytes(interactions.names, clicks.tolist())
+    except catalogue.CatalogueError as error:
+        raise DataError(f"{data} {error}; take it out of the id, or leave the item out") from error
     if len(items) > catalogue.MAX_BYTES:
         raise DataError(
             f"{data}: the ids of its {interactions.vocabulary - 1} items take {len(items)} bytes, more than the"
@@ -141,6 +144,7 @@ def _model(
     frozen = None if lender is None or request.next_item is not None else _frozen(lender, spec, architecture)
     torch.manual_seed(settings.seed)
     model = spec.build(architecture)
+    require_module(spec.name, model)
     if settings.initial_std is not None:
         cast(Any, model).reset(settings.initial_std)
     if frozen is not None:

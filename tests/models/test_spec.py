@@ -1,9 +1,12 @@
 """What every model promises: what `encode` computes for each click, as Table 4 counts it, and what programs need."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from models.checking import check
 from models.untrained import untrained
 from models.zoo import DEFAULT_PROGRAMS, MODELS, load_spec
 
@@ -69,6 +72,65 @@ def test_what_is_built_without_a_selection_is_what_says_that_it_needs_none(name)
         else:
             assert isinstance(program.build(model, None), nn.Module)
             assert list(program.cases(model, checkpoint.golden, None)) == [spec.name for spec in program.inputs]
+
+
+RERANK = load_spec("gru4rec").programs["rerank"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"programs": 5}, "programs is 5; give a dict of ProgramSpec"),
+        ({"programs": {}}, "programs is {}; give"),
+        ({"programs": {"../x": RERANK}}, "'../x'; give a name of letters"),
+        ({"programs": {"other": RERANK}}, "programs['other'].name is 'rerank'; give 'other'"),
+        ({"default_program": [1]}, "default_program is [1]; give one of rerank, topk, step"),
+        ({"default_program": "none"}, "default_program is 'none'; give one of"),
+        ({"build": None}, "build is None; give a function"),
+        ({"architecture": 5}, "architecture is 5; give a dict"),
+        ({"description": "a\x1b[2J"}, "give a line of text that can be printed"),
+    ],
+    ids=str,
+)
+def test_a_part_of_a_spec_that_is_none_is_named(changes: dict[str, object], words: str) -> None:
+    spec = load_spec("gru4rec")
+    check(spec)
+    with pytest.raises(ValueError) as refused:
+        check(replace(spec, **changes))
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"inputs": ()}, "inputs is (); give a tuple of InputSpec, at least one"),
+        ({"inputs": RERANK.inputs[:1] * 2}, "two inputs or outputs is 'item_ids'; give each its own"),
+        ({"inputs": (replace(RERANK.inputs[0], name="../x"),)}, "'../x'; give up to 64 letters"),
+        ({"inputs": (replace(RERANK.inputs[0], name="class"),)}, "'class'; give up to 64 letters"),
+        ({"inputs": (replace(RERANK.inputs[0], dtype="int64"),)}, "dtype of item_ids is 'int64'; give 'int32' or"),
+        ({"inputs": (replace(RERANK.inputs[0], shape=(1, 9)),)}, "shape of item_ids is (1, 9); give a function"),
+        ({"outputs": ()}, "outputs is (); give a tuple of names"),
+        ({"outputs": "scores"}, "outputs is 'scores'; give a tuple of names"),
+        ({"outputs": ("item_ids",), "ranking": "item_ids"}, "two inputs or outputs is 'item_ids'"),
+        ({"ranking": "best"}, "ranking is 'best'; give one of the outputs, scores"),
+        ({"ranked": "best"}, "ranked is 'best'; give one of the outputs"),
+        ({"state": {"scores": "total"}}, "state is {'scores': 'total'}; give outputs"),
+        ({"sends": ("x",)}, "sends is ('x',); give some of scores"),
+        ({"output_meanings": 5}, "output_meanings is 5; give texts"),
+        ({"cases": None}, "cases is None; give a function"),
+    ],
+    ids=str,
+)
+def test_a_part_of_a_program_that_is_none_is_named(changes: dict[str, object], words: str) -> None:
+    spec = load_spec("gru4rec")
+    with pytest.raises(ValueError, match=r"^program rerank: ") as refused:
+        check(replace(spec, programs={**spec.programs, "rerank": replace(RERANK, **changes)}))
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_specs_that_ship_are_whole(name: str) -> None:
+    check(load_spec(name))
 
 
 def test_the_default_programs_are_known_without_torch() -> None:
