@@ -155,6 +155,20 @@ def test_what_is_no_catalogue_or_does_not_rank_is_refused(
     assert (ended.code, "scn/step takes item_id, candidate_ids; rank is for" in ended.error_line()) == (2, True)
 
 
+def test_another_file_as_the_model_is_bad_input_for_every_command(
+    artifacts: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = add_items(shutil.copytree(artifacts["onnx"], tmp_path / "other"), names(12102))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    unlisted = {"files": [file for file in manifest["files"] if file["path"] != "model.onnx"]}
+    changes = [{"model_file": name} for name in ("golden.npz", "items.tsv", "manifest.json", "other.onnx")]
+    for change in (*changes, unlisted):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        for words in (("rank", folder, "--history", "01"), ("parity", folder), ("profile", folder)):
+            ended = run_here(capfd, *words)
+            assert (ended.code, "the model file is" in ended.error_line()) == (2, True), ended.err
+
+
 def test_ids_go_from_the_checkpoint_into_the_artifact(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The sub-network of a user who is named by raw ids, and what it ranks."""
     folder = tiny_ofa.write(tmp_path / "ofa")

@@ -27,7 +27,8 @@ class Target(Protocol):
     `options` are the target's part of a validated profile; `extra` is what running needs; `packages` are what lowering
     imports besides torch, each with the name of its distribution; `external_weights` is the form in which `lower` wants
     weights that stay outside the program; `system` is the only one that has the runtime, as sys.platform names it, or
-    None; `read_beside` names the files that its reader or its runtime looks for beside the model file.
+    None; `model_file` is the name of what `lower` writes; `read_beside` names the files that its reader or its runtime
+    looks for beside it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Target(Protocol):
     external_weights: Literal["inputs", "parameters"]
     system: str | None
     runtime: DeviceRuntime
+    model_file: str
     read_beside: tuple[str, ...]
 
     def options_model(self) -> "type[BaseModel]":

@@ -12,16 +12,23 @@ if TYPE_CHECKING:
 
 
 def open_known(folder: Path) -> "Opened":
-    """Open an artifact; raises ArtifactError, also where its target or options are not known here."""
+    """Open an artifact; raises ArtifactError, also where its target, options or model file are not known here."""
     from exporter import profiles
     from exporter.artifact import store
 
     opened = store.open_artifact(folder)
-    target, options = opened.manifest.target, opened.manifest.options
+    manifest = opened.manifest
+    target, options = manifest.target, manifest.options
     if target not in TARGETS:
         raise ArtifactError(f"{folder}: made for the target {target!r}, which is not known here")
     if profiles.known_options(target, options) != options:
         raise ArtifactError(f"{folder}: made with options for {target} that are not known here; export it again")
+    own = TARGETS[target].model_file
+    if manifest.model_file != own or not any(entry.path.partition("/")[0] == own for entry in manifest.files):
+        raise ArtifactError(
+            f"{folder}: manifest.json says that the model file is {manifest.model_file!r}; for {target} it is {own!r},"
+            " and one of 'files'; export it again"
+        )
     return opened
 
 

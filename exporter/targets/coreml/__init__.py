@@ -121,6 +121,7 @@ class CoreMLTarget:
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = "darwin"
     runtime = DeviceRuntime("Core ML", "coremltools", ("coremltools",), Path(__file__).with_name("loader.py"))
+    model_file: str = "model.mlpackage"
     read_beside: tuple[str, ...] = ()
 
     def options_model(self) -> "type[BaseModel]":
@@ -149,7 +150,7 @@ class CoreMLTarget:
                 compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision],
                 skip_model_load=True,
             )
-        path = folder / "model.mlpackage"
+        path = folder / self.model_file
         # Its own save() copies the same package and adds notes for debugging; a failed write is a list of texts there.
         _copy(Path(converted.package_path), path)
         _describe(path / _SPECIFICATION, captured.about)

@@ -57,6 +57,7 @@ class ExecuTorchTarget:
     runtime = DeviceRuntime(
         "ExecuTorch", "executorch", ("torch", "executorch"), Path(__file__).with_name("loader.py"), bundled=True
     )
+    model_file: str = "model.pte"
     read_beside: tuple[str, ...] = (LAYOUT_FILE, DATA_FILE)
 
     def options_model(self) -> "type[BaseModel]":
@@ -83,12 +84,12 @@ class ExecuTorchTarget:
             with needed_passes() if options["delegate"] == "xnnpack" else nullcontext():
                 edge = exir.to_edge_transform_and_lower(exported, partitioner=partitioners)
             program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
-            written = {"model.pte": program.buffer}
+            written = {self.model_file: program.buffer}
             if external is not None:
                 written |= _data(program, stand_ins, external)
         for name, content in written.items():
             write_new(folder / name, content)
-        return folder / "model.pte"
+        return folder / self.model_file
 
     def snippets(self, call: Calling) -> tuple[Snippet, ...]:
         """Return code that calls one program."""

@@ -34,6 +34,7 @@ class OnnxTarget:
     runtime = DeviceRuntime(
         "ONNX Runtime", "onnxruntime", ("onnxruntime",), Path(__file__).with_name("loader.py"), bundled=True
     )
+    model_file: str = "model.onnx"
     read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)
 
     def options_model(self) -> "type[BaseModel]":
@@ -79,7 +80,7 @@ class OnnxTarget:
             _strip(model)
             _describe(model, captured.about)
             onnx.checker.check_model(model, full_check=True)
-        path = folder / "model.onnx"
+        path = folder / self.model_file
         if captured.external is not None and captured.external.tensors:
             _move_out(model.graph, captured.external, folder)
         write_new(path, model.SerializeToString(deterministic=True))

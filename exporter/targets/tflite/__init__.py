@@ -44,6 +44,7 @@ class TFLiteTarget:
     runtime = DeviceRuntime(
         "LiteRT", "ai-edge-litert", ("ai_edge_litert.interpreter",), Path(__file__).with_name("loader.py"), bundled=True
     )
+    model_file: str = "model.tflite"
     read_beside: tuple[str, ...] = ()
 
     def options_model(self) -> "type[BaseModel]":
@@ -71,7 +72,7 @@ class TFLiteTarget:
             if precision == "fp16":
                 content = _cast_weights(content)
             content = _described(content, captured.about)
-        path = folder / "model.tflite"
+        path = folder / self.model_file
         write_new(path, content)
         return path
 

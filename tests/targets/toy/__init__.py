@@ -27,6 +27,7 @@ class ToyTarget:
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = None
     runtime = DeviceRuntime("Toy", "torch", ("torch",), Path(__file__).with_name("loader.py"))
+    model_file: str = "model.json"
     read_beside: tuple[str, ...] = ()
 
     def options_model(self) -> "type[BaseModel]":
@@ -55,7 +56,7 @@ class ToyTarget:
                 "graph": [[node.name, str(node.target)] for node in captured.exported.graph.nodes],
                 "program": base64.b64encode(stored.getvalue()).decode("ascii"),
             }
-        path = folder / "model.json"
+        path = folder / self.model_file
         write_new(path, json.dumps(document).encode("ascii"))
         return path
 
