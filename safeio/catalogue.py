@@ -2,12 +2,14 @@
 
 UTF-8, one line an item in the order of the rows from 1 on, below the header `row<TAB>id<TAB>clicks`; row 0 is padding
 and is not listed. Ids are any text, as the data has it: `01`, `1`, `001` and `1_0` are four ids. A tab, a line feed, a
-carriage return and a backslash in one are written as `\\t`, `\\n`, `\\r` and `\\\\`; no other sign is escaped.
+carriage return and a backslash in one are written as `\\t`, `\\n`, `\\r` and `\\\\`; no other sign is escaped, and no
+other control character is part of an id.
 """
 
 import re
 from collections.abc import Sequence
 
+from safeio.errors import has_controls
 from safeio.files import UnreadableError
 
 FILE = "items.tsv"
@@ -18,8 +20,10 @@ MAX_ID = 1 << 14
 _HEADER = "row\tid\tclicks"
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _ESCAPED = {written: sign for sign, written in _ESCAPES.items()}
+_WITHOUT_ESCAPED = str.maketrans("", "", "".join(_ESCAPES))
 _CLICKS = re.compile(r"0|[1-9][0-9]{0,17}")
 _SHOWN = 40
+_CONTROLS = "a control character"
 
 
 class CatalogueError(UnreadableError):
@@ -27,7 +31,13 @@ class CatalogueError(UnreadableError):
 
 
 def to_bytes(ids: Sequence[str], clicks: Sequence[int]) -> bytes:
-    """Return the file for ids and clicks by row, row 0 first, which is left out."""
+    """Return the file for ids and clicks by row, row 0 first, which is left out.
+
+    Raises CatalogueError for an id that `parse` refuses.
+    """
+    strange = next(filter(_is_strange, ids), None)
+    if strange is not None:
+        raise CatalogueError(f"has {_CONTROLS} in the id {_shown(strange)}")
     rows = zip(range(1, len(ids)), ids[1:], clicks[1:], strict=True)
     lines = [_HEADER, *(f"{row}\t{_escape(item)}\t{count}" for row, item, count in rows)]
     return ("\n".join(lines) + "\n").encode()
@@ -69,7 +79,13 @@ def _parse_line(row: int, line: str) -> str:
         item = _unescape(item, row)
     if not item or item.isspace() or len(item) > MAX_ID:
         raise CatalogueError(f"has an id that is empty or longer than {MAX_ID} characters in line {row + 1}")
+    if _is_strange(item):
+        raise CatalogueError(f"has {_CONTROLS} in the id {_shown(item)} of line {row + 1}")
     return item
+
+
+def _is_strange(item: str) -> bool:
+    return not item.isprintable() and has_controls(item.translate(_WITHOUT_ESCAPED))
 
 
 def _escape(item: str) -> str:

@@ -1,11 +1,19 @@
 """Ways to a place where an artifact runs; each starts the same agent there."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from typing import Any
 
 from exporter.core.protocols import Connection
 from exporter.core.types import Row
+
+_PACKAGES = {
+    "apt-get": {"ssh": "openssh-client", "adb": "adb"},
+    "dnf": {"ssh": "openssh-clients", "adb": "android-tools"},
+    "brew": {"ssh": "openssh", "adb": "--cask android-platform-tools"},
+}
+_PARTS = {"ssh": "OpenSSH's client", "adb": "Android's SDK Platform-Tools"}
 
 
 def connect(name: str, options: Mapping[str, Any]) -> Connection:
@@ -32,8 +40,17 @@ def ways() -> list[Row]:
     from exporter.connections.bundle.install import survey
 
     rows = [survey()]
-    for name, tool, package in (("ssh", "ssh", "openssh-client"), ("adb", "adb", "adb")):
+    for tool in ("ssh", "adb"):
         found = shutil.which(tool)
-        how = None if found else f"install the package {package} of your system"
-        rows.append({"connection": name, "packages": {tool: found}, "ready": found is not None, "install": how})
+        how = None if found else f"{tool} is not on the PATH; {_how_to_get(tool)}"
+        rows.append({"connection": tool, "packages": {tool: found}, "ready": found is not None, "install": how})
     return rows
+
+
+def _how_to_get(tool: str) -> str:
+    """Return the command of this system's package manager that installs a tool, or what it is a part of."""
+    for manager, packages in _PACKAGES.items():
+        if shutil.which(manager) is not None:
+            root = "" if manager == "brew" or os.geteuid() == 0 else "sudo "
+            return f"get it with: {root}{manager} install {packages[tool]}"
+    return f"install {_PARTS[tool]}"

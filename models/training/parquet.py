@@ -187,6 +187,8 @@ def _moments(column: pa.Array) -> Moments | None:
     """Return times; None where they are texts or numbers that must be read one by one."""
     kind = column.type
     if pa.types.is_integer(kind):
+        if pa.types.is_uint64(kind) and pc.max(column).as_py() >= 1 << 63:
+            return None
         return Moments(column.cast(pa.int64()).to_numpy(), None, NUMBERS)
     if pa.types.is_date(kind):
         return from_seconds(column.cast(pa.timestamp("s")).cast(pa.int64()).to_numpy(), None, in_utc=False)

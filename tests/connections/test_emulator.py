@@ -1,6 +1,8 @@
 """ARM64 code for real: the three runtimes on emulated processors, out of the installed bundle."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from bundle import installed
 from commands import Ended, cocorr_export, run_here
 
-from exporter.connections import bundle, connect
+from exporter.connections import bundle, connect, ways
 from exporter.connections.bundle import pins
 from exporter.core.errors import ArtifactError, RuntimeCrashError, RuntimeMissingError, RuntimeTimeoutError
 
@@ -112,7 +114,25 @@ def test_not_installed_is_unverified_and_names_the_command(make_request, tiny_on
     with pytest.raises(RuntimeMissingError, match="get it with: cocorr-export emulator install"):
         connect("emulator", {"cpu": "cortex-a53"}).run(make_request("onnx", tiny_onnx))
     row = next(row for row in json.loads(doctor(tmp_path)) if row["connection"] == "emulator")
-    assert (row["ready"], row["install"]) == (False, bundle.INSTALL)
+    assert (row["ready"], row["packages"]) == (False, {"ARM64 bundle": None})
+    assert row["install"] == f"the ARM64 bundle is not installed; get it with: {bundle.INSTALL}"
+
+
+def test_what_is_missing_names_the_command_of_this_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    there = {"apt-get", "brew", "dnf"}
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in there else None)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for manager, how in (
+        ("apt-get", "get it with: sudo apt-get install adb"),
+        ("dnf", "get it with: sudo dnf install android-tools"),
+        ("brew", "get it with: brew install --cask android-platform-tools"),
+        ("", "install Android's SDK Platform-Tools"),
+    ):
+        rows = {row["connection"]: row["install"] for row in ways()}
+        assert rows["adb"] == f"adb is not on the PATH; {how}"
+        assert bundle.INSTALL not in rows["emulator"]  # apt-cache is not there
+        there.discard(manager)
 
 
 def doctor(cache: Path) -> str:

@@ -180,6 +180,7 @@ PARQUET_TIMES = {
     "text": pa.array(
         ["2020-01-01T00:00:01.5Z", "1960-01-01T00:00:00Z", "2020-01-01T01:00:01.5+01:00", "2020-01-02T00:00:00Z"]
     ),
+    "beyond int64": pa.array([(1 << 63) + 1, 5, (1 << 63) + 1, (1 << 64) - 1], pa.uint64()),
     "far apart": pa.array(["5", "-1e300", "5.0", "1e300"]),
     "nanoseconds": pa.array(MOMENTS),
     "microseconds in UTC": pa.array(MOMENTS.astype("datetime64[us]")).cast(pa.timestamp("us", "UTC")),

@@ -17,13 +17,17 @@ IDS = (
     "\\t",
     "\\",
     "Käse\u2028🧀",
-    "\x00\x1b[2J",
+    "\u200b",
     "x" * 2**14,
 )
+CONTROLS = ("\0", "a\0b", "\x1b[2J", "a\x7f", "a\x85b")
 HEADER = "row\tid\tclicks\n"
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda t: not t.isspace()), unique=True))
+SIGNS = st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.sampled_from("\t\n\r")
+
+
+@given(st.lists(st.text(SIGNS, min_size=1).filter(lambda t: not t.isspace()), unique=True))
 def test_any_ids_come_back(ids: list[str]) -> None:
     for names in (ids, IDS):
         data = catalogue.to_bytes(("", *names), range(len(names) + 1))
@@ -33,6 +37,14 @@ def test_any_ids_come_back(ids: list[str]) -> None:
 def test_the_file_is_as_it_is_described() -> None:
     data = catalogue.to_bytes(("", "01", "a\tb", "ü\\"), [0, 5, 0, 2])
     assert data.decode() == "row\tid\tclicks\n1\t01\t5\n2\ta\\tb\t0\n3\tü\\\\\t2\n"
+
+
+@pytest.mark.parametrize("strange", CONTROLS)
+def test_control_characters_are_neither_written_nor_read(strange: str) -> None:
+    with pytest.raises(catalogue.CatalogueError, match="a control character in the id"):
+        catalogue.to_bytes(("", "a", strange), [0, 1, 1])
+    with pytest.raises(catalogue.CatalogueError, match=r"a control character in the id .* of line 3"):
+        catalogue.parse(f"{HEADER}1\ta\t1\n2\t{strange}\t1\n".encode(), 3)
 
 
 @pytest.mark.parametrize(

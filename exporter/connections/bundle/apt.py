@@ -37,15 +37,24 @@ class Package:
             return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
 
 
+def why_not() -> str | None:
+    """Return which of apt's tools this machine lacks, and what to do; None for none."""
+    tools = ("apt-get", "apt-cache", "apt-config", "dpkg")
+    lacking = next((tool for tool in tools if shutil.which(tool) is None), None)
+    return (
+        None
+        if lacking is None
+        else f"{lacking} is not on the PATH; the ARM64 bundle is made of packages of Debian, on Debian"
+    )
+
+
 class Apt:
     """apt with state, cache and sources in `folder`; raises SetupError for all that apt cannot do."""
 
     def __init__(self, folder: Path) -> None:
-        for tool in ("apt-get", "apt-cache", "apt-config", "dpkg"):
-            if shutil.which(tool) is None:
-                raise SetupError(
-                    f"{tool} is not on this machine; the ARM64 bundle is made on Debian, out of its packages"
-                )
+        lacking = why_not()
+        if lacking is not None:
+            raise SetupError(lacking)
         self._folder = folder
 
     def update(self, releases: Sequence[str]) -> None:

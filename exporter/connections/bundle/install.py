@@ -17,8 +17,7 @@ from pathlib import Path
 
 from exporter.connections import bundle
 from exporter.connections.agent_archive import write_agent
-from exporter.connections.bundle import pins, runner
-from exporter.connections.bundle.apt import Apt
+from exporter.connections.bundle import apt, pins, runner
 from exporter.connections.bundle.tool import call
 from exporter.core.errors import RuntimeMissingError, SetupError
 from exporter.core.protocols import Target
@@ -34,6 +33,7 @@ _PROBE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from loaders import LOADERS;"
     "print([loader.start(1, {}).name for loader in LOADERS.values()])"
 )
+_ELSEWHERE = "the ARM64 bundle is made on x86_64 and ARM64 Linux; on this machine use ssh or adb to reach one"
 _NOT_NEEDED = ("usr/share", "etc", "usr/lib/aarch64-linux-gnu/gconv", "usr/lib/python3/dist-packages")
 
 
@@ -57,21 +57,19 @@ def _make(work: Path, downloads: Path, targets: Iterable[Target], report: Report
     """Build the whole bundle in `work`."""
     machine = _ARCHITECTURES.get(platform.machine())
     if platform.system() != "Linux" or machine is None:
-        raise SetupError(
-            "the ARM64 bundle is made on x86_64 and ARM64 Linux; on this machine use ssh or adb to reach one"
-        )
+        raise SetupError(_ELSEWHERE)
     root = work / bundle.ROOT
     root.mkdir(parents=True)
     report("1/6 reading the package lists of this machine's apt sources")
-    apt = Apt(downloads / "apt")
-    apt.update(tuple(pins.DEBIAN))
+    debian = apt.Apt(downloads / "apt")
+    debian.update(tuple(pins.DEBIAN))
     report("2/6 fetching and unpacking Debian packages")
     headers, emulator = work / "headers", work / "emulator"
     wanted = [(release, name, "arm64") for release, names in pins.DEBIAN.items() for name in names]
-    packages = apt.download([*wanted, (*pins.HEADERS, "arm64"), (*pins.EMULATOR, machine)])
+    packages = debian.download([*wanted, (*pins.HEADERS, "arm64"), (*pins.EMULATOR, machine)])
     folders = {pins.HEADERS[1]: headers, pins.EMULATOR[1]: emulator}
     for package in packages:
-        apt.unpack(package, folders.get(package.name, root))
+        debian.unpack(package, folders.get(package.name, root))
     made = [package.part for package in packages]
     (emulator / "usr" / "bin" / bundle.QEMU).rename(work / bundle.QEMU)
     shutil.rmtree(emulator)
@@ -150,17 +148,17 @@ def _sha256(path: Path) -> str:
 
 
 def survey() -> Row:
-    """Return what of the emulator is there, for `doctor`."""
+    """Return whether the emulator is there, with the versions in it, for `doctor`."""
     try:
         found = bundle.find().versions
     except RuntimeMissingError:
-        found = {}
-    ready = bool(found)
-    wanted = {name: wheel.version for name, wheel in pins.WHEELS.items()}
-    versions = {"qemu-user": found.get("qemu-user"), **{name: found.get(name) for name in wanted}}
-    return {
-        "connection": "emulator",
-        "packages": versions,
-        "ready": ready,
-        "install": None if ready else bundle.INSTALL,
-    }
+        return {"connection": "emulator", "packages": {"ARM64 bundle": None}, "ready": False, "install": _how_to_get()}
+    versions = {name: found.get(name) for name in ("qemu-user", *pins.WHEELS)}
+    return {"connection": "emulator", "packages": versions, "ready": True, "install": None}
+
+
+def _how_to_get() -> str:
+    """Return the command that makes the bundle, or why it cannot be made on this machine."""
+    if platform.system() != "Linux" or platform.machine() not in _ARCHITECTURES:
+        return _ELSEWHERE
+    return apt.why_not() or f"the ARM64 bundle is not installed; get it with: {bundle.INSTALL}"
