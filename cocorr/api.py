@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from exporter import pipeline
 from exporter.core.errors import BadInputError, LoweringError, UnknownNameError
-from exporter.core.types import Precision
+from exporter.core.precision import Precision
 from exporter.targets import TARGETS
 from safeio.places import parse_path
 

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from exporter import pipeline
 from exporter.__main__ import main
 from exporter.core.errors import CocorrError, UnknownNameError
-from exporter.core.types import Precision
+from exporter.core.precision import Precision
 from exporter.targets import TARGETS
 from safeio.places import parse_path
 

@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.checking import MODEL_NAME, check
-from models.spec import ModelSpec
 from safeio.errors import BadInputError, CocorrError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from models.spec import ModelSpec
 
 MODELS: dict[str, str] = {
     "scn": f"{__package__}.scn.programs",
@@ -42,6 +42,8 @@ def installed() -> "dict[str, EntryPoint]":
     if not _are_any_installed():
         return {}
     from importlib.metadata import entry_points
+
+    from models.checking import MODEL_NAME
 
     found = entry_points(group=ENTRY_POINTS)
     return {entry.name: entry for entry in found if entry.name not in MODELS and MODEL_NAME.fullmatch(entry.name)}
@@ -70,7 +72,7 @@ def is_known(name: str) -> bool:
     return name in MODELS or _FILE.fullmatch(name) is not None or name in installed()
 
 
-def load_spec(name: str) -> ModelSpec:
+def load_spec(name: str) -> "ModelSpec":
     """Import and return the SPEC of a model: of its name, or FILE.py:SPEC, which runs that file.
 
     Raises KeyError for a name that is not known, and BadInputError where code from elsewhere cannot be used.
@@ -133,8 +135,11 @@ def _run(path: Path, name: str) -> object:
     return getattr(module, name)
 
 
-def _checked(name: str, spec: object) -> ModelSpec:
+def _checked(name: str, spec: object) -> "ModelSpec":
     """Return a ModelSpec; raises BadInputError for what is none, or has parts that cannot be used."""
+    from models.checking import check
+    from models.spec import ModelSpec
+
     if not isinstance(spec, ModelSpec):
         raise BadInputError(f"{name} is {type(spec).__name__}, not a ModelSpec; see docs/adding-a-model.md")
     with foreign(name):

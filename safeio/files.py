@@ -1,7 +1,6 @@
 """Single files: read without following links and within bounds, written whole or not at all."""
 
 import errno
-import hashlib
 import io
 import os
 import stat
@@ -127,6 +126,8 @@ def copy_new(source: Path, to: Path) -> str:
 
     Raises UnreadableError for the source and OSError for the place.
     """
+    import hashlib  # loads OpenSSL, which the command line has no use for when it starts
+
     digest = hashlib.sha256()
     with open_file(source) as read, os.fdopen(os.open(to, locks.NEW, 0o666), "wb") as written:
         while piece := read.read(1 << 20):

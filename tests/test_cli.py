@@ -48,11 +48,12 @@ def test_help_starts_within_300_ms() -> None:
     assert min(times) <= 0.3, times
 
 
-def test_the_start_imports_no_torch_and_no_vendor() -> None:
-    code = "import sys, exporter.cli; print(*{m.split('.')[0] for m in sys.modules})"
+def test_the_start_imports_no_torch_no_vendor_and_no_target() -> None:
+    code = "import sys, exporter.cli; print(*sys.modules)"
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     heavy = {"torch", "numpy", "pydantic", "executorch", "coremltools", "onnx", "onnxruntime", "litert_torch", "rich"}
-    assert loaded & heavy == set()
+    assert {module.split(".")[0] for module in loaded} & heavy == set()
+    assert loaded & {"exporter.core.types", *(f"exporter.targets.{name}" for name in TARGETS)} == set()
 
 
 PROFILE = "name: mine\nprecision: fp32\ntargets:\n  onnx:\n    opset: 20\n"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
 
+from exporter.core.precision import Precision
 from exporter.core.sections import (
     Budget,
     Count,
@@ -30,7 +31,7 @@ from exporter.core.sections import (
     Source,
     Tensor,
 )
-from exporter.core.types import Options, Precision
+from exporter.core.types import Options
 from safeio import strict_json
 from safeio.errors import has_controls
 from safeio.locks import is_unfinished

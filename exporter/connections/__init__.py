@@ -3,10 +3,11 @@
 import os
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from exporter.core.protocols import Connection
-from exporter.core.types import Row
+if TYPE_CHECKING:
+    from exporter.core.protocols import Connection
+    from exporter.core.types import Row
 
 _PACKAGES = {
     "apt-get": {"ssh": "openssh-client", "adb": "adb"},
@@ -16,7 +17,7 @@ _PACKAGES = {
 _PARTS = {"ssh": "OpenSSH's client", "adb": "Android's SDK Platform-Tools"}
 
 
-def connect(name: str, options: Mapping[str, Any]) -> Connection:
+def connect(name: str, options: Mapping[str, Any]) -> "Connection":
     """Return the connection of that name with the options of a validated profile; nothing is reached yet."""
     if name == "emulator":
         from exporter.connections.emulator import EmulatorConnection
@@ -35,7 +36,7 @@ def connect(name: str, options: Mapping[str, Any]) -> Connection:
     return HostConnection()
 
 
-def ways() -> list[Row]:
+def ways() -> "list[Row]":
     """Return a row per connection: what it needs with the versions, whether that is there, how to get it."""
     from exporter.connections.bundle.install import survey
 

@@ -5,17 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from exporter.core.calling import Calling, Snippet
-from exporter.core.types import (
-    Captured,
-    DeviceRuntime,
-    GraphForm,
-    Lowered,
-    Options,
-    PairedTimes,
-    Precision,
-    RunRequest,
-    RunResult,
-)
+from exporter.core.precision import Precision
+from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Options, PairedTimes, RunRequest, RunResult
 
 if TYPE_CHECKING:  # the command line imports this module when it starts
     from pydantic import BaseModel

@@ -11,7 +11,6 @@ if TYPE_CHECKING:  # the command line imports this module when it starts
     from exporter.core.protocols import Target
 
 Arrays = Mapping[str, "np.ndarray"]
-Precision = Literal["fp32", "fp16"]
 Verdict = Literal["pass", "fail", "unverified"]
 Setting = bool | int | str
 Options = Mapping[str, Setting]

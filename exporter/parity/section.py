@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from exporter.core.precision import Precision
 from exporter.core.sections import Agreement, Parity
-from exporter.core.types import EQUAL_ELEMENTS, Arrays, Precision, RunResult
+from exporter.core.types import EQUAL_ELEMENTS, Arrays, RunResult
 from exporter.parity.compare import compare, ranking_figures
 from exporter.parity.selection import compare_lists, order_is_settled
 from exporter.parity.verdict import judge

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exporter.core.precision import Precision
 from exporter.core.sections import Tolerance
-from exporter.core.types import Precision, Verdict
+from exporter.core.types import Verdict
 from exporter.parity.compare import OutputError, ParityReport
 
 FP32_MAX_ABS_ERROR = 1e-4

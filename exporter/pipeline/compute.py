@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
-from exporter.core.types import TensorSpec
 from exporter.pipeline.arrays import fits_int32, plain
 from exporter.pipeline.opening import open_known, require_unchanged
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from exporter.core.types import TensorSpec
 
 
 def compute(folder: Path, inputs: "Mapping[str, np.ndarray]") -> "dict[str, np.ndarray]":
@@ -30,7 +31,7 @@ def compute(folder: Path, inputs: "Mapping[str, np.ndarray]") -> "dict[str, np.n
     return dict(ran.required(folder).outputs)
 
 
-def _fitting(specs: list[TensorSpec], inputs: "Mapping[str, np.ndarray]") -> "dict[str, np.ndarray]":
+def _fitting(specs: "list[TensorSpec]", inputs: "Mapping[str, np.ndarray]") -> "dict[str, np.ndarray]":
     """Return the inputs in a program's order and types; raises BadInputError where one does not fit."""
     import numpy as np
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from exporter.core.calling import EXAMPLE, Argument, Calling
 from exporter.targets import TARGETS
 
 _CASES = 3  # in example.json
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
+    from exporter.core.calling import Argument, Calling
     from exporter.core.sections import Interface, Port, Tensor
     from exporter.core.types import About, Arrays, Lowered
     from exporter.pipeline.exportable import Exportable
@@ -28,6 +28,7 @@ def explain(folder: Path, manifest: "Manifest") -> "Manifest":
     from exporter.artifact import store
     from exporter.artifact.card import card
     from exporter.artifact.example import example
+    from exporter.core.calling import EXAMPLE
     from safeio import files
 
     inputs, outputs = store.read_golden(folder)
@@ -130,16 +131,17 @@ def _rows(specs: "Mapping[str, InputSpec]", tensor: "Tensor") -> bool:
     return spec is not None and spec.holds_items and len(tensor.shape) == 2
 
 
-def _calling(manifest: "Manifest", raw_ids: bool) -> Calling:
+def _calling(manifest: "Manifest", raw_ids: bool) -> "Calling":
     """Return what code must know to call an artifact."""
     from exporter.artifact import weights
+    from exporter.core.calling import Argument, Calling
 
     external, ports = manifest.external, manifest.interface
     outside = {tensor.name for tensor in external.tensors} if external is not None else set()
     data_file = external.data_file if external is not None else None
     holding = {port.name for port in ports.inputs if port.holds_items} if ports is not None else set()
 
-    def argument(tensor: "Tensor") -> Argument:
+    def argument(tensor: "Tensor") -> "Argument":
         return Argument(tensor.name, tensor.shape, tensor.dtype, tensor.name in holding)
 
     return Calling(

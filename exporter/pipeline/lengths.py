@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
-from exporter.core.types import Captured, DataFile, Options, Precision
 from exporter.targets import TARGETS
 from models import zoo
 
 if TYPE_CHECKING:
     from exporter.connections.running import Ran
+    from exporter.core.precision import Precision
     from exporter.core.protocols import Connection
     from exporter.core.sections import GrowthPoint
+    from exporter.core.types import Captured, DataFile, Options
     from exporter.pipeline.exportable import Exportable
     from exporter.pipeline.source import Source
 
@@ -28,8 +29,8 @@ class Lowering:
     """How a program is lowered for a target, at its own length and at others alike."""
 
     target: str
-    precision: Precision
-    options: Options
+    precision: "Precision"
+    options: "Options"
 
     def check(self) -> None:
         """Raise BadInputError where the target has not this precision."""
@@ -38,7 +39,7 @@ class Lowering:
             other = "choose another --precision or --target"
             raise BadInputError(f"{self.target} has no {self.precision}, it has {', '.join(having)}; {other}")
 
-    def captured(self, source: "Exportable", history: int | None = None) -> Captured:
+    def captured(self, source: "Exportable", history: int | None = None) -> "Captured":
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""
         target = TARGETS[self.target]
         form = target.fp16_form(self.options) if self.precision == "fp16" else "captured"
@@ -85,9 +86,9 @@ def points(
 
 def _timed(
     lowering: Lowering,
-    captured: Captured,
+    captured: "Captured",
     model_file: Path,
-    data: DataFile | None,
+    data: "DataFile | None",
     timed: tuple[int, int],
     threads: int,
     connection: "Connection | None",

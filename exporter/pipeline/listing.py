@@ -1,15 +1,16 @@
 """What there is: models, programs, targets, profiles and origins of weights, and which targets are ready here."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from exporter.core.errors import CocorrError, UnknownNameError
-from exporter.core.extras import LOWER, require
-from exporter.core.types import Row
 from exporter.targets import TARGETS
 from models import zoo
 from models.importing import ORIGINS
-from models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from exporter.core.types import Row
+    from models.spec import ModelSpec
 
 Listing = Literal["models", "programs", "targets", "profiles", "origins"]
 
@@ -25,7 +26,7 @@ def require_model(name: str) -> None:
         raise UnknownNameError("model", name, model_names())
 
 
-def listing(what: Listing) -> Sequence[Row]:
+def listing(what: Listing) -> "Sequence[Row]":
     """Return one row per model, program, target, shipped profile or origin of weights."""
     if what == "targets":
         return [
@@ -41,7 +42,11 @@ def listing(what: Listing) -> Sequence[Row]:
             {"origin": origin.name, "model": origin.model, "description": origin.description}
             for origin in ORIGINS.values()
         ]
+    from exporter.core.extras import LOWER, require
+
     require("torch", LOWER)
+    from models.spec import ModelSpec
+
     if what == "models":
         found = {name: _spec(name) for name in model_names()}
         return [
@@ -56,7 +61,7 @@ def listing(what: Listing) -> Sequence[Row]:
     ]
 
 
-def _spec(name: str) -> ModelSpec | str:
+def _spec(name: str) -> "ModelSpec | str":
     """Return a model's SPEC, or why an installed package does not give it: the others are listed all the same."""
     try:
         return zoo.load_spec(name)
@@ -64,7 +69,7 @@ def _spec(name: str) -> ModelSpec | str:
         return f"cannot be used: {error}"
 
 
-def doctor() -> dict[str, Sequence[Row]]:
+def doctor() -> "dict[str, Sequence[Row]]":
     """Return one row per target and connection: its packages, whether it is ready, how to install what is missing."""
     from exporter.connections import ways
     from exporter.targets.environment import survey

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
-from exporter.core.extras import LOWER, require
-from exporter.core.types import Arrays, Verdict
 from exporter.pipeline import budgets, lengths, places
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from exporter.connections.running import Ran, Subject
     from exporter.core.protocols import Connection
     from exporter.core.sections import Comparison, Growth, Latency, Memory, Network, Parity
+    from exporter.core.types import Arrays, Verdict
     from exporter.measure.flops import FlopCount
     from exporter.pipeline.source import Source
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 _WARMUP = 20
 _LEAST_PAIRS = 20
 MOST_ITERATIONS = 1_000_000
-_WORSE: tuple[Verdict, ...] = ("pass", "unverified", "fail")
+_WORSE: "tuple[Verdict, ...]" = ("pass", "unverified", "fail")
 
 
 @dataclass(frozen=True)
@@ -186,6 +185,7 @@ def _growth(
 
 def _source(request: ProfileRequest, manifest: "Manifest") -> "Source":
     """Return the program as it was lowered, from the checkpoint that the manifest names by its hash."""
+    from exporter.core.extras import LOWER, require
     from exporter.pipeline import source as sources
 
     require("torch", LOWER)  # the models themselves are imported next

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError
 from exporter.pipeline.export import Report
-from exporter.pipeline.ids import Items
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from exporter.artifact.store import Opened
     from exporter.connections.running import Subject
     from exporter.core.types import Arrays, RunResult
+    from exporter.pipeline.ids import Items
 
 _HISTORY, _CANDIDATES = "item_ids", "candidate_ids"
 _MOST_CALLS = 4096
@@ -133,9 +133,10 @@ def _check_list(request: RankRequest, manifest: "Manifest", count: int) -> None:
         raise BadInputError(f"{program}; give --top {count} or less, or export it with more: top in the profile")
 
 
-def _items(folder: Path, opened: "Opened") -> Items:
+def _items(folder: Path, opened: "Opened") -> "Items":
     """Return what the items of an artifact are called; raises ArtifactError."""
     from exporter.artifact import store
+    from exporter.pipeline.ids import Items
     from safeio import catalogue
 
     manifest = opened.manifest

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from exporter.core.types import Arrays, Precision
-
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
+
+    from exporter.core.precision import Precision
+    from exporter.core.types import Arrays
 
 Embeddings = Literal["shipped", "cached"]
 
@@ -54,7 +55,7 @@ class GivenModule:
 
     name: str
     module: "nn.Module | ExportedProgram"
-    inputs: Arrays
+    inputs: "Arrays"
     ranking: str | None = None
     outputs: tuple[str, ...] | None = None
 
@@ -71,5 +72,5 @@ class ExportRequest:
     target: str
     output: Path
     profile: str = "generic"
-    precision: Precision | None = None
+    precision: "Precision | None" = None
     force: bool = False

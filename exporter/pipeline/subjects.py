@@ -5,9 +5,10 @@ from pathlib import Path
 from exporter.artifact.manifest import Manifest
 from exporter.connections.host import HostConnection
 from exporter.connections.running import Ran, Subject
+from exporter.core.precision import Precision
 from exporter.core.protocols import Connection
 from exporter.core.sections import Parity
-from exporter.core.types import Arrays, Precision, TensorSpec
+from exporter.core.types import Arrays, TensorSpec
 from exporter.parity import section
 from exporter.targets import TARGETS
 

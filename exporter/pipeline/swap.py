@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
-from exporter.core.types import ExternalWeights
 from exporter.pipeline import places
 from exporter.pipeline.explaining import explain
 from exporter.pipeline.export import Report
@@ -15,6 +14,7 @@ from exporter.pipeline.parity import judge_golden
 if TYPE_CHECKING:
     from exporter.artifact.results import Result
     from exporter.core.sections import External
+    from exporter.core.types import ExternalWeights
 
 
 def swap(folder: Path, package_file: Path, output: Path, report: Report, force: bool = False) -> "Result":
@@ -26,6 +26,7 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report, force: 
     """
     from exporter.artifact import store, weights
     from exporter.artifact.results import Result
+    from exporter.core.types import ExternalWeights
 
     opened = open_known(folder)
     external = opened.manifest.external
@@ -50,7 +51,7 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report, force: 
     return Result(manifest, str(output), added=added)
 
 
-def _replace_weights(folder: Path, external: "External", package: ExternalWeights) -> None:
+def _replace_weights(folder: Path, external: "External", package: "ExternalWeights") -> None:
     """Write a user's weights where an artifact's own lie: as a weights package, or into the file that it reads."""
     from exporter.artifact import weights
     from safeio import files

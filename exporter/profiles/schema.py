@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
 from exporter.core.errors import ProfileError
+from exporter.core.precision import Precision
 from exporter.core.strict import Strict
-from exporter.core.types import BudgetName, Options, Precision
+from exporter.core.types import BudgetName, Options
 from exporter.targets import TARGETS
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

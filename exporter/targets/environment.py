@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Mapping
 
 from exporter.core.errors import MissingExtraError
 from exporter.core.extras import LOWER
@@ -49,7 +50,7 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
-def survey(targets: dict[str, Target]) -> list[Row]:
+def survey(targets: Mapping[str, Target]) -> list[Row]:
     """Return one row per target: its packages with versions, and what is missing with the command that installs it.
 
     `ready` is a target that can be lowered here, `runs` one whose artifacts can be run and judged.

@@ -9,6 +9,7 @@ from exporter.core import kinds
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.liveness import Lifetime, memory_plan, planned_bytes
+from exporter.core.precision import Precision
 from exporter.core.protocols import Target
 from exporter.core.types import (
     About,
@@ -20,7 +21,6 @@ from exporter.core.types import (
     MemoryPlan,
     Operation,
     Options,
-    Precision,
     stored_bytes,
 )
 from exporter.targets import noise

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
+from exporter.core.precision import Precision
 from exporter.core.protocols import Target
-from exporter.core.types import (
-    Captured,
-    DataFile,
-    DeviceRuntime,
-    ExternalWeights,
-    GraphForm,
-    Lowered,
-    Options,
-    Precision,
-)
+from exporter.core.types import Captured, DataFile, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets import noise
 from exporter.targets.executorch.needed_passes import needed_passes
 from safeio.files import write_new

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
+from exporter.core.precision import Precision
 from exporter.core.protocols import Target
-from exporter.core.types import About, Captured, DeviceRuntime, GraphForm, Lowered, Options, Precision
+from exporter.core.types import About, Captured, DeviceRuntime, GraphForm, Lowered, Options
 from exporter.targets import noise
 from safeio.files import write_new
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import converting, require
+from exporter.core.precision import Precision
 from exporter.core.protocols import Target
-from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, MemoryPlan, Operation, Options, Precision
+from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, MemoryPlan, Operation, Options
 from safeio.files import write_new
 
 if TYPE_CHECKING:
