@@ -299,10 +299,13 @@ def import_weights(
     history: Annotated[
         int | None, typer.Option(help="Clicks of a history, where the weights have no table of positions.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a checkpoint of another model or other weights.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a checkpoint of weights that other code trained."""
-    request = pipeline.ImportRequest(file, origin, output, data, items, heads, history)
+    request = pipeline.ImportRequest(file, origin, output, data, items, heads, history, force)
     imported = pipeline.import_weights(request, _progress)
     if as_json:
         typer.echo(json.dumps(imported.to_json(), indent=2))

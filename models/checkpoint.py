@@ -98,6 +98,12 @@ def read(folder: Path | str) -> Checkpoint:
     )
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return config.json of a checkpoint folder, checked as `read` does, and nothing else; raises CheckpointError."""
+    staging.recover(folder)
+    return _parse_config(folder, _read_file(folder, CONFIG))
+
+
 def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
     """Return the model of `spec` with these weights, in eval mode; raises CheckpointError where they do not fit."""
     where = f"checkpoint {checkpoint.folder}"

@@ -1,7 +1,7 @@
 """The one place that decides where output may go; asked before the work begins, not after."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from unicodedata import category
 
@@ -15,6 +15,9 @@ _NAME_MAX = 255
 _PATH_MAX = 4096 - 512  # what is put there has names of its own
 Foreign = Callable[[Path], str | None]
 """Returns the name of something in a folder that is not what would be replaced there, or None."""
+Facts = Mapping[str, object]
+"""What tells apart what may stand at one place, by its name in messages; None: not known, and not compared."""
+_SHOWN_LETTERS = 40
 
 
 def parse_path(word: str | Path) -> Path:
@@ -62,6 +65,21 @@ def check_folder(place: Path, foreign: Foreign, advice: str) -> Path:
 def check_within(folder: Path, advice: str) -> None:
     """Raise OutputError where nothing can be put below a folder, which need not be there."""
     _check_parent(folder, _resolve(folder / "new", advice), advice)
+
+
+def check_facts(place: Path, kind: str, held: Facts, facts: Facts) -> None:
+    """Raise OutputError where what stands at `place`, an artifact or a checkpoint, differs from what shall go there."""
+    differing = [name for name, value in facts.items() if None not in (value, held[name]) and value != held[name]]
+    if differing:
+        differences = ", ".join(f"{name} {_shown(held[name])} and not {_shown(facts[name])}" for name in differing)
+        raise OutputError(
+            f"{place} holds another {kind}: {differences}; choose another --output, or replace it with --force"
+        )
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
 
 
 def check_file(place: Path, advice: str, within: Path | None = None) -> Path:

@@ -1,5 +1,6 @@
 """`cocorr-export import`: from a state dict to artifacts that pass, or one line and nothing written."""
 
+import json
 from pathlib import Path
 
 import published
@@ -66,6 +67,19 @@ def test_a_person_reads_what_was_taken_for_granted(
     ]
     listed = run_here(capfd, "list", "origins", "--json")
     assert [row["origin"] for row in listed.document["origins"]] == list(ORIGINS)
+
+
+def test_a_checkpoint_of_another_model_or_other_weights_is_replaced_only_by_force(
+    files: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place, first, second = tmp_path / "place", *files
+    assert [run_here(capfd, "import", files[first], "--as", first, "--output", place).code for _ in range(2)] == [0, 0]
+    other = ("import", files[second], "--as", second, "--output", place)
+    line = run_here(capfd, *other).error_line()
+    assert f"{place} holds another checkpoint: model {first} and not {second}, made from" in line
+    assert json.loads((place / "config.json").read_text())["model"] == first
+    assert run_here(capfd, *other, "--force").code == 0
+    assert json.loads((place / "config.json").read_text())["model"] == second
 
 
 def test_bad_input_is_one_line_and_leaves_all_as_it_was(

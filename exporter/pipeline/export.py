@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exporter.core.types import Captured, DataFile, Lowered, TensorSpec
     from exporter.pipeline.exportable import Exportable
     from exporter.profiles import DeviceProfile
+    from safeio.places import Facts
 
 Report = Callable[[str], None]
 
@@ -138,7 +139,7 @@ class _Job:
         return _place(self.output, self.source.name, self.source.program.name, self.profile, self.lowering)
 
     @property
-    def facts(self) -> places.Facts:
+    def facts(self) -> "Facts":
         """Return what tells this artifact from others at its place."""
         return {
             **self.source.facts,

@@ -23,6 +23,7 @@ class ImportRequest:
     items: Path | None
     heads: int | None
     history: int | None
+    force: bool
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def import_weights(request: ImportRequest, report: Report) -> Imported:
         items=request.items,
         heads=request.heads,
         history=request.history,
+        force=request.force,
     )
     done = run(whole, report)
     written = done.checkpoint

@@ -4,19 +4,14 @@ Precision, structure, checkpoint and options of the target are no part of an art
 where they are compared; so paths stay short, and the same export again replaces its own artifact.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import ArtifactError, OutputError
+from exporter.core.errors import ArtifactError
+from safeio.places import Facts, check_facts
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
-
-Facts = Mapping[str, object]
-"""What tells artifacts at one place apart, by its name in messages; None: not known, and not compared."""
-
-_SHOWN_LETTERS = 40
 
 
 def check(place: Path, facts: Facts, force: bool) -> None:
@@ -30,12 +25,7 @@ def check(place: Path, facts: Facts, force: bool) -> None:
         held = facts_of(store.read_manifest(place))
     except ArtifactError:
         return  # none is there, or a damaged one, of which its own message says that it is to be exported again
-    differing = [name for name, value in facts.items() if None not in (value, held[name]) and value != held[name]]
-    if differing:
-        differences = ", ".join(f"{name} {_shown(held[name])} and not {_shown(facts[name])}" for name in differing)
-        raise OutputError(
-            f"{place} holds another artifact: {differences}; choose another --output, or replace it with --force"
-        )
+    check_facts(place, "artifact", held, facts)
 
 
 def facts_of(manifest: "Manifest") -> dict[str, object]:
@@ -62,8 +52,3 @@ def facts_of(manifest: "Manifest") -> dict[str, object]:
 def top_of(manifest: "Manifest") -> int | None:
     """Return how many of the best items a program gives that finds them itself, None for any other."""
     return next((tensor.shape[-1] for tensor in manifest.outputs if tensor.name == manifest.ranked), None)
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import checkpoint
+from models import checkpoint, replacing
 from models.checkpoint import MAX_SIZE, Checkpoint
 from models.importing import golden, weights_file
 from models.importing.convert import convert
@@ -24,7 +24,8 @@ class Request:
     """What is to be imported: a file of weights of an origin, and where the checkpoint shall stand.
 
     `data` is a file of clicks for the golden cases, which are drawn without one; `items` an items.tsv with the ids of
-    the item table's rows. `heads` and `history` are sizes that weights may not show.
+    the item table's rows. `heads` and `history` are sizes that weights may not show. `force` replaces a checkpoint
+    of another model or of other weights.
     """
 
     file: Path
@@ -34,6 +35,7 @@ class Request:
     items: Path | None = None
     heads: int | None = None
     history: int | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,14 @@ def run(request: Request, report: Callable[[str], None]) -> Imported:
         converted = convert(origin, spec, theirs, request.heads, request.history)
     except ImportingError as error:
         raise ImportingError(f"{request.file}: {error}") from error
+    facts = replacing.facts_of(origin.model, converted.architecture, sha256, request.file.name)
+    replacing.check(request.output, facts, request.force)
     model = spec.build(converted.architecture).eval()
     model.load_state_dict(converted.state, strict=True)
     vocabulary = converted.architecture["vocabulary"]
     items = None if request.items is None else _read_items(request.items, vocabulary)
     report("computing the golden cases")
-    cases, facts = _golden(request, model, items, vocabulary, converted.history_length)
+    cases, described = _golden(request, model, items, vocabulary, converted.history_length)
     if not np.isfinite(cases["scores"]).all():
         raise ImportingError(f"{request.file}: these weights give scores that are not finite; train them again")
     config = {
@@ -77,14 +81,14 @@ def run(request: Request, report: Callable[[str], None]) -> Imported:
             "file": request.file.name,
             "file_sha256": sha256,
             "notes": converted.notes,
-            **facts,
+            **described,
             "torch": torch.__version__,
         },
         "metrics": {},
     }
     report("writing the checkpoint")
     written = checkpoint.write(request.output, config, converted.state, cases, items=items)
-    return Imported(written, str(facts["golden_cases"]), converted.notes)
+    return Imported(written, str(described["golden_cases"]), converted.notes)
 
 
 def _golden(

@@ -117,6 +117,9 @@ def train(
     ] = None,
     targets_per_user: Annotated[int | None, typer.Option(help="ofa: drawn for an epoch; all if absent.")] = None,
     device: Annotated[str, typer.Option(help=f"What trains: {', '.join(DEVICES)}.")] = "cpu",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a checkpoint of another model or of other data.")
+    ] = False,
 ) -> None:
     """Train MODEL on interaction data and write a checkpoint with its metrics; exit code 2 for bad input."""
     if not is_known(model):
@@ -148,7 +151,8 @@ def train(
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)
     if device not in DEVICES:
         raise SettingsError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
-    _run(Request(model, architecture, data, output, settings, filters, options, start_from, columns or BY_NAME, device))
+    named = columns or BY_NAME
+    _run(Request(model, architecture, data, output, settings, filters, options, start_from, named, device, force))
 
 
 def _usual(backbone: str, method: str) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from models import checkpoint
+from models import checkpoint, replacing
 from models.checkpoint import Checkpoint, CheckpointError
 from models.forward_ofa.supernet import Supernet
 from models.spec import ModelSpec, require_module
@@ -53,6 +53,8 @@ def run(request: Request, report: Report) -> Checkpoint:
     items = _items(request.data, interactions)
     spec = load_spec(request.model)
     architecture = _architecture(request, spec, interactions)
+    made = replacing.facts_of(spec.name, architecture, interactions.sha256, request.data.name)
+    replacing.check(request.output, made, request.force)
     lender = None if request.start_from is None else _lender(request.start_from, interactions.sha256, settings.seed)
     start = None if lender is None else _origin(lender)
     facts = {"command": request.command, "data_sha256": interactions.sha256, "torch": torch.__version__, "start": start}

@@ -109,7 +109,8 @@ class Request:
     kind is for `ofa`, and its weights are written in fp16. `start_from` is a checkpoint that was trained on the same
     data with the same seed: of an `ofa` without a mapper, which lends its embeddings and blocks, or of an SCN, which
     stays as it is while its GCN learns. `columns` says what the data calls its columns, where they are not found by
-    their names. `device` is one of DEVICES; golden scores are computed on the CPU in any case.
+    their names. `device` is one of DEVICES; golden scores are computed on the CPU in any case. `force` replaces a
+    checkpoint of another model or of other data.
     """
 
     model: str
@@ -122,6 +123,7 @@ class Request:
     start_from: Path | None = None
     columns: Columns = BY_NAME
     device: str = "cpu"
+    force: bool = False
 
     @property
     def command(self) -> str:

@@ -1,7 +1,9 @@
 """Training: reading, splitting, sampling and metrics by hand, and the command from a file to a checkpoint."""
 
+import gzip
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -51,6 +53,26 @@ def test_from_a_file_to_a_checkpoint_that_repeats_itself(clicks, tmp_path, train
     with torch.no_grad():
         scores = model(torch.from_numpy(one.golden["item_ids"]), torch.from_numpy(one.golden["candidate_ids"]))
     np.testing.assert_allclose(scores, one.golden["scores"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_checkpoint_of_another_model_or_other_data_is_replaced_only_by_force(clicks, tmp_path, train):
+    folder, renamed, grown = tmp_path / "it", tmp_path / "renamed.tsv", tmp_path / "grown.tsv"
+    renamed.write_bytes(gzip.decompress(clicks.read_bytes()))
+    grown.write_bytes(renamed.read_bytes() + b"\n7\t1007\t9999")
+    assert train(clicks, folder, model="din").code == 0
+    assert train(renamed, folder, "--seed", 1, model="din").code == 0  # the same data, however it is stored
+    before = checkpoint.read(folder).sha256
+    assert (
+        f"{folder} holds another checkpoint: model din and not sasrec; choose"
+        in train(clicks, folder, model="sasrec").refusal()
+    )
+    made_from = (
+        r"another checkpoint: made from renamed\.tsv \(\w{12}\) and not grown\.tsv \(\w{12}\); .* with --force\n"
+    )
+    assert re.search(made_from, train(grown, folder, model="din").refusal())
+    assert checkpoint.read(folder).sha256 == before
+    assert train(grown, folder, "--force", model="din").code == 0
+    assert checkpoint.read(folder).config["training"]["data"] == "grown.tsv"
 
 
 @pytest.mark.parametrize("model", ["scn", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"])
@@ -135,7 +157,9 @@ def test_forward_ofa_starts_from_the_blocks_of_a_plain_backbone(clicks, tmp_path
         own = ofa.state["mapper.linear.bias"].reshape(6, -1) if name == "own_weights" else ofa.state[name]
         assert torch.equal(own, tensor), name
     assert "with another seed" in cocorr_train("ofa", *options, 1, "--seed", 1, *start).refusal()
-    refusal = cocorr_train("ofa", *options, 1, "--backbone", "nextitnet", *start).refusal()
+    refusal = cocorr_train(
+        "ofa", *options, 1, "--backbone", "nextitnet", *start[:2], "--output", tmp_path / "new"
+    ).refusal()
     assert "of the same backbone and sizes" in refusal
 
 
