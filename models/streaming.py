@@ -1,5 +1,7 @@
 """The program `step`, which takes in one click at a time, and its golden cases: a click and the state before it."""
 
+# mypy: allow-subclassing-any
+
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -29,6 +31,35 @@ class Recurrent(Protocol):
     def __call__(self, item_id: Tensor, candidate_ids: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Map clicks [B, 1], candidates [B, C] and a state to scores [B, C] and the parts of the next state."""
         ...
+
+
+class OneState(Protocol):
+    """A model with one state: `step` gives what is scored [B, H] and the next state, for one more click [B, 1]."""
+
+    def step(self, item_id: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in clicks [B, 1]."""
+        ...
+
+    def score(self, user: Tensor, candidate_ids: Tensor) -> Tensor:
+        """Map what `step` gives [B, H] and candidate ids [B, C] to scores [B, C]."""
+        ...
+
+
+class Step(nn.Module):
+    """The module of `step` for a model with one state, which is zeros of `shape` before the first click."""
+
+    def __init__(self, model: OneState, *shape: int) -> None:
+        super().__init__()
+        self.model, self.shape = model, shape
+
+    def forward(self, item_id: Tensor, candidate_ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a click [B, 1], candidates [B, C] and a state [B, *shape] to scores [B, C] and the next state."""
+        user, state = self.model.step(item_id, state)
+        return self.model.score(user, candidate_ids), state
+
+    def start(self, sessions: int) -> tuple[Tensor, ...]:
+        """Return the state before the first click."""
+        return (torch.zeros(sessions, *self.shape),)
 
 
 def step_program(wrap: Callable[[nn.Module], Recurrent], state: Sequence[InputSpec]) -> ProgramSpec:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.inputs import RERANK
 from models.layers import GRU, ItemEmbedding, initialise, last_position, redraw, states_at, tower_product
 from models.spec import InputSpec, ModelSpec
-from models.streaming import step_program
+from models.streaming import Step, step_program
 from models.topk import by_tower, topk_program
 
 
@@ -44,9 +44,10 @@ class GRU4Rec(nn.Module):
         """Return the GRU's states [B, N, D] after each click of histories [B, N]."""
         return self.gru(torch.tanh(self.input(self.items(item_ids))))
 
-    def step(self, item_id: Tensor, state: Tensor) -> Tensor:
-        """Return the GRU's state [B, D] after one more click [B, 1]."""
-        return self.gru.step(torch.tanh(self.input(self.items(item_id[:, 0]))), state)
+    def step(self, item_id: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the GRU's state [B, D] after one more click [B, 1]: for its scores, and for the next click."""
+        state = self.gru.step(torch.tanh(self.input(self.items(item_id[:, 0]))), state)
+        return state, state
 
     def score(self, state: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] for the GRU's state [B, D]."""
@@ -64,21 +65,8 @@ class GRU4Rec(nn.Module):
         return user
 
 
-class Step(nn.Module):
-    """The program `step`: one click in, scores out, the GRU's state in and out."""
-
-    def __init__(self, model: GRU4Rec) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, item_id: Tensor, candidate_ids: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Map a click [1, 1], candidates [1, C] and a state [1, D] to scores [1, C] and the next state."""
-        hidden = self.model.step(item_id, hidden)
-        return self.model.score(hidden, candidate_ids), hidden
-
-    def start(self, sessions: int) -> tuple[Tensor, ...]:
-        """Return the state before the first click."""
-        return (torch.zeros(sessions, self.model.gru.hidden_size),)
+def _step(model: GRU4Rec) -> Step:
+    return Step(model, model.gru.hidden_size)
 
 
 STATE = (
@@ -101,7 +89,7 @@ SPEC = ModelSpec(
     description="GRU4Rec: a recurrent network over the clicks",
     build=build,
     architecture={"dimension": 64},
-    programs={"rerank": RERANK, "topk": topk_program(by_tower), "step": step_program(Step, STATE)},
+    programs={"rerank": RERANK, "topk": topk_program(by_tower), "step": step_program(_step, STATE)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.inputs import RERANK
 from models.layers import GRU, ItemEmbedding, initialise, inner_product, last_position, redraw, states_at
 from models.spec import InputSpec, ModelSpec
-from models.streaming import step_program
+from models.streaming import Step, step_program
 from models.topk import by_table, topk_program
 
 DROPOUT = 0.3
@@ -51,14 +51,14 @@ class GRU4Rec(nn.Module):
         """Return the user's vector [B, N, D] after each click of histories [B, N], as RecBole computes it."""
         return self.output(self._states(item_ids))
 
-    def step(self, item_id: Tensor, states: Tensor) -> Tensor:
-        """Return the states of all layers [B, L, H] after one more click [B, 1]."""
+    def step(self, item_id: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last layer's state [B, H] after one more click [B, 1], and those of all layers [B, L, H]."""
         x = self.items(item_id[:, 0])
         following = []
         for index, layer in enumerate(self.layers):
             x = layer.step(x, states[:, index])
             following.append(x)
-        return torch.stack(following, 1)
+        return x, torch.stack(following, 1)
 
     def score(self, state: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] for the last layer's state [B, H]."""
@@ -77,21 +77,8 @@ class GRU4Rec(nn.Module):
         return x
 
 
-class Step(nn.Module):
-    """The program `step`: one click in, scores out, the states of all layers in and out."""
-
-    def __init__(self, model: GRU4Rec) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, item_id: Tensor, candidate_ids: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Map a click [1, 1], candidates [1, C] and states [1, L, H] to scores [1, C] and the next states."""
-        hidden = self.model.step(item_id, hidden)
-        return self.model.score(hidden[:, -1], candidate_ids), hidden
-
-    def start(self, sessions: int) -> tuple[Tensor, ...]:
-        """Return the states before the first click."""
-        return (torch.zeros(sessions, len(self.model.layers), self.model.output.in_features),)
+def _step(model: GRU4Rec) -> Step:
+    return Step(model, len(model.layers), model.output.in_features)
 
 
 def _state_shape(architecture: Mapping[str, int], _history: int, _candidates: int) -> tuple[int, ...]:
@@ -111,7 +98,7 @@ SPEC = ModelSpec(
     description="GRU4Rec as RecBole has it: recurrent layers over the clicks",
     build=build,
     architecture={"dimension": 64, "hidden": 128, "layers": 1},
-    programs={"rerank": RERANK, "topk": topk_program(by_table), "step": step_program(Step, STATE)},
+    programs={"rerank": RERANK, "topk": topk_program(by_table), "step": step_program(_step, STATE)},
     default_program="rerank",
     encode=lambda model, item_ids: model.encode(item_ids),
 )
