@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def _half(graph_module: "GraphModule") -> "nn.Module":
-    """Return the program with every fp32 weight, buffer and intermediate in fp16; inputs and outputs stay fp32."""
+    """Return the program with every fp32 weight, buffer and intermediate in fp16; floating-point inputs and outputs stay fp32."""
     import torch
 
     for node in graph_module.graph.nodes:
@@ -27,7 +27,8 @@ def _half(graph_module: "GraphModule") -> "nn.Module":
 
         def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
             inner = {name: value.half() if value.is_floating_point() else value for name, value in inputs.items()}
-            return {name: value.float() for name, value in self.program(**inner).items()}
+            given = self.program(**inner).items()
+            return {name: value.float() if value.is_floating_point() else value for name, value in given}
 
     return Half()
 

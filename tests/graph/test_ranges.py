@@ -104,3 +104,15 @@ def test_other_forms_stay_as_they_are() -> None:
         return [str(node.target) for node in captured.exported.graph.nodes if node.op == "call_function"]
 
     assert operations(ranges.PASS.apply(plain)) == operations(plain)
+
+
+def test_whole_numbers_come_out_of_a_16_bit_program_as_whole_numbers() -> None:
+    class Best(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            best = torch.topk(x.flatten(1), 3)
+            return best.indices.to(torch.int32) + 5_000, best.values  # fp16 has no odd numbers beyond 2,048
+
+    given_back = half.PASS.apply(captured_of(Best(), ("ids", "scores"))).exported.module()(x=drawn(0, 1.0))
+    assert given_back["ids"].dtype == torch.int32
+    assert torch.equal(given_back["ids"], Best()(drawn(0, 1.0))[0])
+    assert given_back["scores"].dtype == torch.float32
