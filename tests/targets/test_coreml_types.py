@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lowering import lower
+from lowering import OPTIONS, lower
 from torch import nn
 
 from exporter import mil
+from exporter.graph.capture import capture
+from exporter.targets import TARGETS
 
 
 class Masks(nn.Module):
@@ -25,3 +27,18 @@ def test_floats_like_a_mask_are_floats(tmp_path: Path) -> None:
     program = mil.load(lower("coreml", Masks(), inputs, tmp_path))
     expected = Masks()(*map(torch.from_numpy, inputs.values())).numpy()
     np.testing.assert_array_equal(program.run(inputs)["y"], expected)
+
+
+class Best(nn.Module):
+    """The place of the largest number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.topk(x, 1).indices.to(torch.int32)
+
+
+def test_a_place_that_16_bits_do_not_hold_is_found_at_fp16(tmp_path: Path) -> None:
+    x = np.zeros((1, 70_000), np.float32)
+    x[0, 69_990] = 1.0
+    captured = capture("test", "piece", Best(), {"x": x}, ("y",))
+    program = mil.load(TARGETS["coreml"].lower(captured, "fp16", OPTIONS["coreml"], tmp_path))
+    assert program.run({"x": x})["y"].tolist() == [[69_990]]

@@ -108,6 +108,7 @@ _PLAN = (
     "the smallest of several arenas over the lifetimes of the program's values, 64-byte aligned;"
     " Core ML plans for itself and does not tell"
 )
+_SHORT_POSITIONS = 1 << 15
 _ITEM_BYTES = {"float16": 2, "int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2}
 
 
@@ -148,6 +149,7 @@ class CoreMLTarget:
                 outputs=[ct.TensorType(name=spec.name, dtype=np.dtype(spec.dtype).type) for spec in captured.outputs],
                 minimum_deployment_target=getattr(ct.target, str(options["deployment_target"])),
                 compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision],
+                pass_pipeline=None if precision == "fp32" else _pipeline(ct),
                 skip_model_load=True,
             )
         path = folder / self.model_file
@@ -165,6 +167,20 @@ class CoreMLTarget:
     def read(self, model_file: Path) -> Lowered:
         """Read the default function, and plan an arena over the lifetimes of its values; raises ProgramError."""
         return lowered(model_file)
+
+
+def _pipeline(ct: Any) -> Any:
+    """Return coremltools' passes for fp16, without 16-bit positions of a topk over more elements than they can name.
+
+    Its pass asks that of gather alone.
+    """
+
+    def may_be_short(operation: Any) -> bool:
+        return bool(operation.op_type != "topk" or operation.x.shape[operation.axis.val] <= _SHORT_POSITIONS)
+
+    pipeline = ct.PassPipeline()
+    pipeline.set_options("common::add_int16_cast", {"op_selector": may_be_short})
+    return pipeline
 
 
 def _of_the_type_asked_for() -> dict[Any, Any]:
