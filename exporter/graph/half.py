@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def _half(graph_module: "GraphModule") -> "nn.Module":
-    """Return the program with every fp32 weight, buffer and intermediate in fp16; its inputs and outputs stay as they are."""
+    """Return the program with all that is fp32 inside in fp16; its inputs and outputs stay as they are."""
     import torch
 
     for node in graph_module.graph.nodes:
