@@ -3,11 +3,10 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from exporter.core.errors import BadInputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from exporter.core.types import Arrays
@@ -73,6 +72,8 @@ def _meaning(text: str, users: int) -> str:
 
 def _cases(of_one: "Cases", users: int) -> "Cases":
     def cases(model: "nn.Module", golden: "Arrays", selection: "Selection | None" = None, /) -> "Arrays":
+        import numpy as np
+
         single = of_one(model, golden, selection)
         grouped = {}
         for name, array in single.items():
@@ -85,7 +86,7 @@ def _cases(of_one: "Cases", users: int) -> "Cases":
     return cases
 
 
-def _check_axis(side: str, name: str, array: np.ndarray) -> None:
+def _check_axis(side: str, name: str, array: "np.ndarray") -> None:
     if array.ndim < 2 or array.shape[1] != 1:
         raise BadInputError(
             f"--batch: {side} {name!r} is {list(array.shape[1:])} for one user; its first axis must be 1"
