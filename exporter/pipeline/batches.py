@@ -19,7 +19,8 @@ _MAX_BYTES = 1 << 28
 def batched(program: "ProgramSpec", users: int) -> "ProgramSpec":
     """Return a program whose calls take `users` users, on the first axis of all inputs and outputs.
 
-    Its cases are those of the program, `users` after each other in XX
+    Its cases are those of the program, `users` after each other in one; the first ones again fill up the last. Raises
+    BadInputError for a program of a device, which has one user.
     """
     if program.runs_on != "cloud":
         raise BadInputError(
