@@ -78,6 +78,7 @@ def test_the_verdict_carries_it(
     print_artifacts([Result(replace(manifest, parity=found), "here")])
     shown = capsys.readouterr().out
     assert f"unverified: {found.reason}" in shown
+    assert f"ranking: not judged, {found.ranking_reason}" in shown
     assert "pass" not in shown
 
 

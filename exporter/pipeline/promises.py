@@ -66,7 +66,31 @@ def check_outputs(where: str, source: "Source") -> None:
         if value.dtype not in (torch.float32, torch.int32):
             kind = str(value.dtype).removeprefix("torch.")
             raise BadInputError(f"{whose} gives {name!r} in {kind}; give float32 or int32, as all targets have them")
-    _check_uses(whose, program, inputs, dict(zip(program.outputs, values, strict=True)))
+    made = dict(zip(program.outputs, values, strict=True))
+    _check_ranking(whose, source, inputs, made)
+    _check_uses(whose, program, inputs, made)
+
+
+def _check_ranking(whose: str, source: "Source", inputs: "Arrays", made: "Mapping[str, Tensor]") -> None:
+    """Raise BadInputError where a program that takes ids of candidates gives no score for each, on the last axis."""
+    program, count = source.program, source.candidates
+    if program.ranking is None or program.ranked is not None:
+        return
+    sizes = {
+        spec.name: tuple(
+            spec.shape(source.checkpoint.architecture, source.history_length, candidates)[-1:]
+            for candidates in (count, count + 1)
+        )
+        for spec in program.inputs
+        if spec.holds_items
+    }
+    taking = [name for name, held in sizes.items() if held == ((count,), (count + 1,))]
+    scores = list(made[program.ranking].shape)
+    if taking and scores[-1:] != [count]:
+        wanted = list(inputs[taking[0]].shape[1:])
+        raise BadInputError(
+            f"{whose}: {program.ranking} is {scores}; give {wanted}, a score for each candidate of {taking[0]}"
+        )
 
 
 def _check_uses(whose: str, program: "ProgramSpec", inputs: "Arrays", made: "Mapping[str, Tensor]") -> None:

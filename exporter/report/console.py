@@ -156,6 +156,8 @@ def _notes(manifest: Manifest) -> list[str]:
         )
     if parity.reason:
         notes.append(f"{parity.verdict}: {parity.reason}")
+    if parity.ranking_reason and parity.ranking_reason != parity.reason:
+        notes.append(f"ranking: not judged, {parity.ranking_reason}")
     if manifest.flops is not None and manifest.flops.uncounted:
         listed = ", ".join(f"{row.operation} x{row.count}" for row in manifest.flops.uncounted)
         notes.append(f"not in the FLOPs: {listed}")
