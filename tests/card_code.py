@@ -77,4 +77,8 @@ def assert_as_expected(printed: list[dict[str, Any]], artifact: Path) -> None:
     for outputs, case in zip(printed, cases, strict=True):
         assert outputs.keys() == case["outputs"].keys()
         for name, values in outputs.items():
-            np.testing.assert_allclose(np.ravel(values), np.ravel(case["outputs"][name]), rtol=0, atol=1e-4)
+            expected = np.ravel(case["outputs"][name])
+            if expected.dtype.kind == "U":  # raw ids
+                np.testing.assert_array_equal(np.ravel(values), expected)
+            else:
+                np.testing.assert_allclose(np.ravel(values), expected, rtol=0, atol=1e-4)

@@ -86,7 +86,7 @@ BROKEN = {
         "gives 'scores' in int64; give float32 or int32",
     ),
     "scores in a column": (
-        "import torch\nclass Column(torch.nn.Module):\n    def forward(self, a, b):\n        return b[..., None] * 0.5\n"
+        "import torch\nclass Column(torch.nn.Module):\n    def forward(self, a, b):\n        return b[..., None] / 2\n"
         "SPEC = program(build=lambda *_: Column())",
         "forward of rerank: scores is [1, 100, 1]; give [1, 100], a score for each candidate",
     ),

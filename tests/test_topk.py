@@ -1,9 +1,10 @@
 """The best of a whole catalogue, from a checkpoint to `rank`, and what is refused."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import card_code
 import numpy as np
 import pytest
 import tiny_models
@@ -11,8 +12,10 @@ import torch
 from commands import Ended, run_here
 
 from exporter.artifact import store
+from exporter.pipeline import explaining
 from models import checkpoint
 from models.zoo import load_spec
+from safeio import catalogue
 
 Capfd = pytest.CaptureFixture[str]
 
@@ -58,6 +61,21 @@ def test_the_best_of_a_catalogue_are_those_of_torch(tmp_path: Path, capfd: Capfd
     ):
         refused = export(tmp_path, capfd, keys, *words)
         assert (refused.code, message in refused.error_line()) == (2, True), refused.err
+
+
+def test_what_comes_out_has_the_ids_of_the_data(tmp_path: Path, capfd: Capfd, shared_folder: Path) -> None:
+    """In the example and in what the code of the card prints, as in what goes in."""
+    artifact = Path(export(tmp_path, capfd, "top: 30").document["artifact"])
+    ids = ["", *(f"item {row}" for row in range(1, tiny_models.VOCABULARY))]
+    (artifact / "items.tsv").write_bytes(catalogue.to_bytes(ids, [1] * tiny_models.VOCABULARY))
+    listed = replace(store.read_manifest(artifact), files=store.list_files(artifact))
+    assert listed.interface is not None and [port.holds_items for port in listed.interface.outputs] == [True, False]
+    store.write_manifest(artifact, explaining.explain(artifact, listed))
+    golden = store.read_golden(artifact)[1]["ids"]
+    shown = [case["outputs"]["ids"][0] for case in card_code.example(artifact)["cases"]]
+    assert shown == [[f"item {row}" for row in case[0]] for case in golden[:3]]
+    card_code.assert_as_expected(card_code.run_python(artifact), artifact)
+    card_code.assert_as_expected(card_code.run_javascript(artifact, card_code.packages(shared_folder)), artifact)
 
 
 def test_half_precision_and_ids_that_are_not_those_of_torch(tmp_path: Path, capfd: Capfd) -> None:

@@ -114,7 +114,7 @@ def _ports(tensors: Sequence[Tensor], ports: Sequence[Port]) -> str:
 
 
 def _ids(interface: Interface, has_items: bool) -> str:
-    if not any(port.holds_items for port in interface.inputs):
+    if not any(port.holds_items for port in (*interface.inputs, *interface.outputs)):
         return ""
     if has_items:
         return (

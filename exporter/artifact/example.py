@@ -18,14 +18,16 @@ def example(
     """Return golden cases by their numbers: those that the artifact computes as it stands, with the weights in it.
 
     `inputs` and `outputs` are those of golden.npz, [cases, ...]; external weights stay out. With `items`, the raw id of
-    every row, inputs that hold items have raw ids.
+    every row, inputs and outputs that hold items have raw ids, and null where a row is none of the table's.
     """
-    ports = manifest.interface.inputs if manifest.interface is not None else ()
-    holding = {port.name for port in ports if port.holds_items}
+    taken, made = (
+        (manifest.interface.inputs, manifest.interface.outputs) if manifest.interface is not None else ((), ())
+    )
+    holding, giving = ({port.name for port in ports if port.holds_items} for ports in (taken, made))
     outside = {tensor.name for tensor in manifest.external.tensors} if manifest.external is not None else set()
     given = [tensor.name for tensor in manifest.inputs if tensor.name not in outside]
     document: dict[str, object] = {"schema_version": 1}
-    if holding:
+    if holding or giving:
         document["ids"] = _ROWS if items is None else _RAW
     document["outputs"] = "what torch computes; the artifact may differ within the tolerance of manifest.json"
     if not cases:
@@ -35,7 +37,10 @@ def example(
     document["cases"] = [
         {
             "inputs": {name: _plain(inputs[name][case], items if name in holding else None) for name in given},
-            "outputs": {tensor.name: _plain(outputs[tensor.name][case], None) for tensor in manifest.outputs},
+            "outputs": {
+                tensor.name: _plain(outputs[tensor.name][case], items if tensor.name in giving else None)
+                for tensor in manifest.outputs
+            },
         }
         for case in cases
     ]
@@ -44,9 +49,12 @@ def example(
 
 def _plain(array: np.ndarray, items: Sequence[str] | None) -> object:
     """Return nested lists of an array's numbers, floats with as many digits as tell them apart, or of raw ids."""
-    flat = [int(number) for number in array.flat] if array.dtype.kind == "i" else _floats(array.flat)
-    values = flat if items is None else [items[row] for row in flat if isinstance(row, int)]
-    return _nested(values, array.shape)
+    if array.dtype.kind != "i":
+        return _nested(_floats(array.flat), array.shape)
+    rows = [int(number) for number in array.flat]
+    if items is None:
+        return _nested(rows, array.shape)
+    return _nested([items[row] if 0 <= row < len(items) else None for row in rows], array.shape)
 
 
 def _floats(numbers: Iterable[np.float32]) -> list[float]:

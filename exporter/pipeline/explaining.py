@@ -103,7 +103,8 @@ def interface(source: "Exportable", lowered: "Lowered", inputs: "tuple[Tensor, .
             for at, one in enumerate(inputs)
         ),
         outputs=tuple(
-            port("output", at, name, meanings.outputs.get(name, "")) for at, name in enumerate(source.program.outputs)
+            port("output", at, name, meanings.outputs.get(name, ""), name == source.program.ranked)
+            for at, name in enumerate(source.program.outputs)
         ),
     )
 
@@ -139,20 +140,21 @@ def _calling(manifest: "Manifest", raw_ids: bool) -> "Calling":
     external, ports = manifest.external, manifest.interface
     outside = {tensor.name for tensor in external.tensors} if external is not None else set()
     data_file = external.data_file if external is not None else None
-    holding = {port.name for port in ports.inputs if port.holds_items} if ports is not None else set()
+    sides = {"input": ports.inputs, "output": ports.outputs} if ports is not None else {}
+    holding = {(side, port.name) for side, of_side in sides.items() for port in of_side if port.holds_items}
 
-    def argument(tensor: "Tensor") -> "Argument":
-        return Argument(tensor.name, tensor.shape, tensor.dtype, tensor.name in holding)
+    def argument(side: Literal["input", "output"], tensor: "Tensor") -> "Argument":
+        return Argument(tensor.name, tensor.shape, tensor.dtype, (side, tensor.name) in holding)
 
     return Calling(
         model=manifest.model,
         program=manifest.program,
         model_file=manifest.model_file,
         options=manifest.options,
-        inputs=tuple(argument(tensor) for tensor in manifest.inputs if tensor.name not in outside),
-        outputs=tuple(map(argument, manifest.outputs)),
+        inputs=tuple(argument("input", tensor) for tensor in manifest.inputs if tensor.name not in outside),
+        outputs=tuple(argument("output", tensor) for tensor in manifest.outputs),
         state=dict(manifest.state),
-        weights=tuple(argument(tensor) for tensor in manifest.inputs if tensor.name in outside),
+        weights=tuple(argument("input", tensor) for tensor in manifest.inputs if tensor.name in outside),
         package=None if external is None or data_file is not None else weights.FILE,
         data_file=None if data_file is None else data_file.name,
         raw_ids=raw_ids,

@@ -21,6 +21,12 @@ def rows(raw_ids):
 
 """
 
+_PYTHON_IDS = """
+def ids_of(rows):
+    return [[ids[row - 1] for row in one] for one in rows]
+
+"""
+
 _JAVASCRIPT_ITEMS = f"""
 // The row of each raw id: padding, an empty id, is row 0, and an id that is not in the catalogue gets row -1.
 const signs = {{ t: "\\t", n: "\\n", r: "\\r" }};
@@ -29,6 +35,8 @@ const ids = lines.map((line) => line.split("\\t")[1].replace(/\\\\(.)/g, (_, sig
 const rowOf = new Map([["", 0], ...ids.map((raw, index) => [raw, index + 1])]);
 const rows = (rawIds) => rawIds.map((raw) => rowOf.get(raw) ?? -1);
 """
+
+_JAVASCRIPT_IDS = "const idsOf = (rows) => rows.map((row) => ids[row - 1]);"
 
 _JAVASCRIPT_WEIGHTS = """
 // A weights package is a safetensors file: the length of a JSON header, the header, and the numbers.
@@ -62,6 +70,14 @@ fun fit(ids: List<String>, items: Map<String, Int>, size: Int): IntArray {
 }
 """,
 }
+
+_KOTLIN_IDS = """
+/** The raw ids of rows that came out; `items` is what readItems gives. */
+fun idsOf(rows: IntArray, items: Map<String, Int>): List<String> {
+    val ids = items.entries.associate { it.value to it.key }
+    return rows.map { ids.getValue(it) }
+}
+"""
 
 KOTLIN_WEIGHTS = """
 /** Reads a weights package: a safetensors file. */
@@ -116,6 +132,14 @@ func fit(_ ids: [String], _ items: [String: Int32], _ size: Int) -> [Int32] {
 """,
 }
 
+_SWIFT_IDS = """
+/// The raw ids of rows that came out; `items` is what readItems gives.
+func idsOf(_ rows: [Int32], _ items: [String: Int32]) -> [String] {
+    let ids = Dictionary(uniqueKeysWithValues: items.map { ($0.value, $0.key) })
+    return rows.map { ids[$0, default: ""] }
+}
+"""
+
 SWIFT_WEIGHTS = """
 /// Reads a weights package: a safetensors file.
 func readWeights(_ file: URL) throws -> [String: [Float]] {
@@ -135,7 +159,7 @@ func readWeights(_ file: URL) throws -> [String: [Float]] {
 
 def python(call: Calling, imports: Iterable[str], load: str) -> str:
     """Return a script that computes the cases of example.json with `run`, which `load` defines, and prints them."""
-    raw = call.raw_ids and any(argument.holds_items for argument in call.inputs)
+    raw, giving = call.raw_ids and _holds_items(call), _giving_ids(call)
     needed = ["import json", *(["import re"] if raw else []), "from pathlib import Path", "", "import numpy as np"]
     needed += [*imports, *(["from safetensors.numpy import load_file"] if call.weights else [])]
     lines = [
@@ -146,6 +170,8 @@ def python(call: Calling, imports: Iterable[str], load: str) -> str:
     lines += ["folder = Path(__file__).resolve().parent", *dedent(load).strip("\n").split("\n"), "", ""]
     if raw:
         lines += [*_PYTHON_ITEMS.strip("\n").split("\n"), "", ""]
+    if giving:
+        lines += [*_PYTHON_IDS.strip("\n").split("\n"), "", ""]
     if call.weights:
         lines += [f'weights = load_file(folder / "{call.package}")  # for another user, read another package']
     lines += [f'for case in json.loads((folder / "{EXAMPLE}").read_text())["cases"]:', "    inputs = {"]
@@ -157,7 +183,9 @@ def python(call: Calling, imports: Iterable[str], load: str) -> str:
     lines += ["    outputs = run(inputs)"]
     for output, taken in call.state.items():
         lines.append(f'    # with the next click: inputs["{taken}"] = outputs["{output}"]; zeros before the first')
-    lines += ["    print(json.dumps({name: array.tolist() for name, array in outputs.items()}))"]
+    lines += ["    shown = {name: array.tolist() for name, array in outputs.items()}"]
+    lines += [f'    shown["{name}"] = ids_of(shown["{name}"])' for name in giving]
+    lines += ["    print(json.dumps(shown))"]
     return "\n".join(lines) + "\n"
 
 
@@ -166,13 +194,15 @@ def javascript(call: Calling, imports: Iterable[str], load: str) -> str:
 
     `load` also defines `tensor(values, shape)` for an Int32Array or a Float32Array.
     """
-    raw = call.raw_ids and any(argument.holds_items for argument in call.inputs)
+    raw, giving = call.raw_ids and _holds_items(call), _giving_ids(call)
     lines = [f"// {call.title}: a module beside {call.model_file}; it prints what comes out for {EXAMPLE}.", *imports]
     lines += ["", "const read = (name) => fetch(new URL(name, import.meta.url));"]
     lines += ["const bytes = async (name) => new Uint8Array(await (await read(name)).arrayBuffer());"]
     lines += dedent(load).strip("\n").split("\n")
     if raw:
         lines += _JAVASCRIPT_ITEMS.rstrip("\n").split("\n")
+    if giving:
+        lines.append(_JAVASCRIPT_IDS)
     if call.weights:
         lines += _JAVASCRIPT_WEIGHTS.replace("{package}", str(call.package)).rstrip("\n").split("\n")
     lines += [
@@ -190,6 +220,7 @@ def javascript(call: Calling, imports: Iterable[str], load: str) -> str:
     lines += ["  });"]
     for output, taken in call.state.items():
         lines.append(f"  // with the next click: inputs.{taken} is outputs.{output}; zeros before the first")
+    lines += [f"  outputs.{name} = idsOf(outputs.{name});" for name in giving]
     lines += ["  console.log(JSON.stringify(outputs));", "}"]
     return "\n".join(lines) + "\n"
 
@@ -197,7 +228,8 @@ def javascript(call: Calling, imports: Iterable[str], load: str) -> str:
 def kotlin(call: Calling, imports: Iterable[str], body: str, shared: str = "") -> str:
     """Return a file with the class that `body` has, its Outputs, and functions for ids."""
     fields = ", ".join(f"val {one.identifier}: {_kotlin_type(one)}" for one in call.outputs)
-    rows = _KOTLIN_ROWS[call.raw_ids] if any(argument.holds_items for argument in call.inputs) else ""
+    rows = _KOTLIN_ROWS[call.raw_ids] if _holds_items(call) else ""
+    rows += _KOTLIN_IDS if _giving_ids(call) else ""
     outputs = f"/** {_shapes(call.outputs)} */\nclass Outputs({fields})\n"
     return "\n".join(sorted(imports)) + "\n\n" + outputs + "\n" + dedent(body).strip("\n") + "\n" + rows + shared
 
@@ -210,7 +242,8 @@ def kotlin_parameters(call: Calling) -> str:
 def swift(call: Calling, imports: Iterable[str], body: str, shared: str = "") -> str:
     """Return a file with the class that `body` has, its Outputs, and functions for ids."""
     fields = "\n".join(f"    let {one.identifier}: [{swift_type(one)}]  // {list(one.shape)}" for one in call.outputs)
-    rows = _SWIFT_ROWS[call.raw_ids] if any(argument.holds_items for argument in call.inputs) else ""
+    rows = _SWIFT_ROWS[call.raw_ids] if _holds_items(call) else ""
+    rows += _SWIFT_IDS if _giving_ids(call) else ""
     outputs = f"struct Outputs {{\n{fields}\n}}\n"
     return "\n".join(imports) + "\n\n" + outputs + "\n" + dedent(body).strip("\n") + "\n" + rows + shared
 
@@ -246,6 +279,16 @@ def each(arguments: Sequence[Argument], form: str, spaces: int) -> str:
         for position, one in enumerate(arguments)
     ]
     return indent("\n".join(lines), " " * spaces).lstrip()
+
+
+def _holds_items(call: Calling) -> bool:
+    """Say whether rows of the item table go in or come out."""
+    return any(argument.holds_items for argument in (*call.inputs, *call.outputs))
+
+
+def _giving_ids(call: Calling) -> list[str]:
+    """Return the outputs whose rows the code can turn into raw ids."""
+    return [argument.name for argument in call.outputs if call.raw_ids and argument.holds_items]
 
 
 def _kotlin_type(argument: Argument) -> str:

@@ -95,6 +95,11 @@ VARIANTS = {
     "raw ids": {"raw_ids": True},
     "step": {"inputs": (*IDS, HIDDEN), "outputs": (SCORES, NEXT), "state": {"next_hidden": "hidden"}},
     "weights as inputs": {"weights": WEIGHTS, "package": "weights.safetensors"},
+    "topk": {
+        "inputs": IDS[:1],
+        "outputs": (Argument("ids", (1, 30), "int32", True), Argument("scores", (1, 30), "float32")),
+        "raw_ids": True,
+    },
     "data file": {"data_file": "weights.bin", "raw_ids": True},
     "no ids": {"inputs": (HIDDEN,), "outputs": (Argument("top_rows", (1, 10), "int32"), SCORES)},
     "reserved": {"inputs": (Argument("in", (1, 2), "int32"), Argument("is", (2,), "float32")), "outputs": (SCORES,)},
@@ -121,6 +126,7 @@ def test_all_code_is_code(variant: str, tmp_path: Path) -> None:
             assert "\t" not in snippet.code  # written as an escape in every language
             if snippet.language == "kotlin" and call.raw_ids and call.inputs == IDS:
                 assert r'Regex("\\\\(.)")' in snippet.code
+            assert ("idsOf" in snippet.code or "ids_of" in snippet.code) == (variant == "topk")
             if snippet.language == "python":
                 compile(snippet.code, variant, "exec")
             elif snippet.language in parsers:
