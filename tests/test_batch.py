@@ -9,8 +9,10 @@ import torch
 from commands import run_here
 
 from exporter.artifact import store
+from exporter.artifact.results import Result
 from exporter.measure import growth
 from exporter.pipeline import ProgramChoice, source
+from exporter.report.profile import print_profile
 from models.scn.programs import Correct
 
 MIXING = """
@@ -66,6 +68,16 @@ def test_each_user_of_a_batch_gets_what_it_gets_alone(
     network, points = profiled.document["network"], profiled.document["growth"]["points"]
     bytes_of_one_user = 4 * tiny_models.LENGTH * 16
     assert (network["up_bytes"], len(points)) == (bytes_of_one_user, 2)
+    assert profiled.document["growth"]["module_hook_macs_per_token"] is None  # of the SCN, of which this is no part
+    print_profile(Result(store.read_manifest(place), "here"))
+    shown = capfd.readouterr().out
+    for words in (
+        "onnx generic fp32  batch 4",
+        "moved per call of 4 users",
+        "per click of 4 users",
+        "of one user of 4",
+    ):
+        assert words in shown
 
 
 def test_a_model_that_mixes_its_users_is_no_pass(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

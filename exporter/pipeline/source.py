@@ -141,14 +141,17 @@ class Source(Exportable):
             return np.stack([self._with_own_weights(*case).numpy() for case in zip(*given, strict=True)])
 
     def module_hook_macs(self) -> float | None:
-        """Return the MACs per click that module hooks see (CoCorrRec, Table 4); None for a model without clicks."""
+        """Return the MACs per click that module hooks see of the model (CoCorrRec, Table 4).
+
+        None for a model without clicks, and for a program that computes a part of one, for the other side.
+        """
         import torch
 
         from exporter.measure import module_hooks
         from exporter.measure.growth import line
 
         encode = self.spec.encode
-        if encode is None:
+        if encode is None or self.program.sends:
             return None
         found = {}
         for length in {self.history_length, max(self.history_length // 2, 1)}:

@@ -27,7 +27,8 @@ def print_profile(result: Result) -> None:
     """Print the figures of one artifact to stdout."""
     console = terminal.console(soft_wrap=True)
     manifest, parity = result.manifest, result.manifest.parity
-    names = f"{manifest.target} {manifest.profile} {manifest.precision}"
+    batch = "" if manifest.batch is None else f"  batch {manifest.batch}"
+    names = f"{manifest.target} {manifest.profile} {manifest.precision}{batch}"
     title = f"{manifest.model}/{manifest.program}  {names}  parity {parity.verdict}"
     console.print(Text(title, style="bold"))
     if parity.verdict != "pass":
@@ -36,9 +37,9 @@ def print_profile(result: Result) -> None:
     _print_memory(console, manifest)
     _print_latency(console, manifest)
     if manifest.growth is not None:
-        _print_growth(console, manifest.growth)
+        _print_growth(console, manifest.growth, manifest.batch)
     if manifest.network is not None:
-        _print_network(console, manifest.network)
+        _print_network(console, manifest.network, manifest.batch)
     if result.comparison is not None:
         _print_comparison(console, result.comparison)
     if result.added:
@@ -51,9 +52,10 @@ def _print_costs(console: Console, manifest: Manifest) -> None:
     if flops is None:
         return
     _heading(console, "compute", flops.unit)
-    totals = f"{count(flops.total)} FLOPs, {count(flops.macs)} MACs, {bytes_(flops.moved_bytes)} moved per call"
+    users = "" if manifest.batch is None else f" of {manifest.batch} users"
+    totals = f"{count(flops.total)} FLOPs, {count(flops.macs)} MACs, {bytes_(flops.moved_bytes)} moved per call{users}"
     if flops.per_token is not None:
-        totals += f"; {count(flops.per_token)} FLOPs per click"
+        totals += f"; {count(flops.per_token)} FLOPs per click{users}"
     console.print(totals)
     hooks = manifest.growth.module_hook_macs_per_token if manifest.growth else None
     if hooks is not None:
@@ -112,13 +114,14 @@ def _print_latency(console: Console, manifest: Manifest) -> None:
     _reason(console, latency.reason)
 
 
-def _print_growth(console: Console, growth: Growth) -> None:
+def _print_growth(console: Console, growth: Growth, batch: int | None) -> None:
     lines, points = growth.lines, growth.points
     if lines is None:
         _heading(console, "per click", "")
         _reason(console, growth.reason)
         return
-    _heading(console, "per click", growth.method or "")
+    method = growth.method or ""
+    _heading(console, "per click", method if batch is None else f"{method}; of {batch} users")
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for point in points:
@@ -142,8 +145,8 @@ def _line_cells(line: GrowthLine | None, form: Callable[[float | None], str]) ->
     return form(line.per_token), MISSING if line.r_squared is None else f"{line.r_squared:.4f}"
 
 
-def _print_network(console: Console, network: Network) -> None:
-    _heading(console, "network", network.method)
+def _print_network(console: Console, network: Network, batch: int | None) -> None:
+    _heading(console, "network", network.method if batch is None else f"{network.method}; of one user of {batch}")
     up, down = (", ".join(names) or "nothing" for names in (network.up, network.down))
     console.print(f"{network.up_bytes:,} B up ({up}), {network.down_bytes:,} B down ({down})")
     for link in network.links:
