@@ -25,6 +25,8 @@ def test_a_model_from_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     assert step["state"] == {"next_total": "total", "next_clicks": "clicks"}
     profiled = run_here(capfd, "profile", step["artifact"], "--iterations", "20", "--json")
     assert "give its model: --model FILE.py:SPEC" in profiled.document["growth"]["reason"], profiled.err
+    refused = run_here(capfd, "profile", step["artifact"], "--model", OWN, "--checkpoint", tmp_path)
+    assert refused.code == 2 and "this artifact has drawn weights; leave --checkpoint out" in refused.error_line()
     profiled = run_here(capfd, "profile", step["artifact"], "--iterations", "20", "--json", "--model", OWN)
     assert profiled.document["growth"]["reason"] == "no input of this program has the length of the history"
 

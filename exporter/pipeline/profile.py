@@ -37,7 +37,8 @@ class ProfileRequest:
 
     `connection` is the name of one, or of a profile whose device runs it.
 
-    `checkpoint` is where the artifact comes from, None for the one that ships; other lengths are lowered from it.
+    `checkpoint` is where the artifact comes from, None for the one that ships; other lengths are lowered from it. One
+    that is given and cannot be used is refused.
     `model` is FILE.py:SPEC for one that has its model there.
     """
 
@@ -65,6 +66,7 @@ def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
     way = reach(request.connection)
     opened, added = _open(request.artifact)
     store.check_writable(opened)
+    _check_checkpoint(request, opened.manifest)
     rival = None if request.against is None else (request.against, _open(request.against)[0].manifest)
     case = _one_case(opened.folder, opened.manifest, way)
     manifest, ran = _measured(request, opened, case, report)
@@ -113,6 +115,14 @@ def _open(folder: Path) -> "tuple[Opened, tuple[str, ...]]":
     """Open an artifact whose files are as it lists them; return it with the names of what a user added."""
     opened = open_known(folder)
     return opened, require_unchanged(opened)
+
+
+def _check_checkpoint(request: ProfileRequest, manifest: "Manifest") -> None:
+    """Raise BadInputError where a checkpoint is given for an artifact that comes from none."""
+    if request.checkpoint is None or manifest.source.checkpoint_sha256 is not None:
+        return
+    weights = "drawn weights" if manifest.source.untrained else "the weights of a program that was handed over"
+    raise BadInputError(f"{request.artifact}: this artifact has {weights}; leave --checkpoint out")
 
 
 def _shown(parity: "Parity", ran: "Ran") -> "Parity":
@@ -171,6 +181,8 @@ def _growth(
         with zoo.foreign(request.model or manifest.model):
             hooks = source.module_hook_macs()
     except CocorrError as error:
+        if request.checkpoint is not None:  # asked for by name, and of no use
+            raise
         return Growth(reason=str(error))
     if not source.reads_history:
         return Growth(module_hook_macs_per_token=hooks, reason=lengths.NO_HISTORY)
