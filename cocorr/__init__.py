@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from exporter.core.sections import Parity
     from models.checkpoint import write as write_checkpoint
     from models.inputs import CANDIDATE_IDS, ITEM_IDS, RERANK
-    from models.layers import ItemEmbedding
+    from models.layers import ItemEmbedding, inner_product, redraw
     from models.streaming import step_program
+    from models.topk import by_table, topk_program
 
 __all__ = [
     "CANDIDATE_IDS",
@@ -60,9 +61,13 @@ __all__ = [
     "RuntimeFailureError",
     "RuntimeMissingError",
     "UnknownNameError",
+    "by_table",
     "export",
+    "inner_product",
     "load",
+    "redraw",
     "step_program",
+    "topk_program",
     "write_checkpoint",
 ]
 
@@ -84,14 +89,18 @@ def __getattr__(name: str) -> object:
             from models import inputs
 
             return getattr(inputs, name)
-        case "ItemEmbedding":
+        case "ItemEmbedding" | "inner_product" | "redraw":
             from models import layers
 
-            return layers.ItemEmbedding
+            return getattr(layers, name)
         case "step_program":
             from models import streaming
 
             return streaming.step_program
+        case "by_table" | "topk_program":
+            from models import topk
+
+            return getattr(topk, name)
         case "write_checkpoint":
             from models import checkpoint
 

@@ -25,6 +25,15 @@ def spec(tmp_path, monkeypatch):
     return zoo.load_spec(name)
 
 
+def test_the_page_holds_for_a_model_of_ones_own(tmp_path):
+    """With `cocorr` in place of `models.…`, as docs/own-models.md says."""
+    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    own = tmp_path / "own_of_the_page.py"
+    programs = "from cocorr import by_table, topk_program  # what the page names besides\n"
+    own.write_text(programs + re.sub(r"from models\.\w+ import", "from cocorr import", source))
+    assert zoo.load_spec(f"{own}:SPEC").name == "average"
+
+
 def test_the_page_gives_a_whole_model(spec, tmp_path):
     model, drawn = untrained(spec, 5, 7)
     config = {"schema_version": 1, "model": spec.name, "training": {}, "metrics": {}}
