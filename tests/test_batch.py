@@ -50,6 +50,9 @@ def test_each_user_of_a_batch_gets_what_it_gets_alone(
     assert ended.code == 0, ended.err
     place = Path(ended.document["artifact"])
     assert (ended.document["batch"], ended.document["parity"]["cases"]) == (4, 4)  # 14 users, and two of them again
+    card = (place / "README.md").read_text()
+    assert "bytes on the server" in card and "is what a server loads" in card and "```python" in card
+    assert not any(words in card for words in ("bytes on the device", "an app ships", "```kotlin", "```javascript"))
     inputs, outputs = store.read_golden(place)
     users = inputs["hidden_state"].reshape(16, 1, tiny_models.LENGTH, 16)
     np.testing.assert_array_equal(users[14:], users[:2])
@@ -62,6 +65,7 @@ def test_each_user_of_a_batch_gets_what_it_gets_alone(
 
     again = run_here(capfd, "scn", *arguments)
     assert (again.code, "batch 4 and not 1" in again.error_line()) == (2, True)
+    assert "capturing" not in again.err
     monkeypatch.setattr(growth, "LENGTHS", (3,))
     profiled = run_here(capfd, "profile", place, "--checkpoint", checkpoint, "--iterations", "20", "--json")
     assert profiled.code == 0, profiled.err

@@ -77,7 +77,7 @@ def _figures(manifest: Manifest) -> str:
         ("largest absolute error", _shown(parity.max_abs_error, "{:.2e}")),
         ("top-10 overlap", _shown(parity.top10_overlap, "{:.4f}")),
         ("parameters", f"{manifest.parameters:,}"),
-        ("bytes on the device", f"{manifest.size_bytes:,}"),
+        ("bytes on the server" if manifest.runs_in_cloud else "bytes on the device", f"{manifest.size_bytes:,}"),
         ("FLOPs per call", _shown(flops.total if flops else None, "{:,}")),
         ("bytes of constants", _shown(memory.constant_bytes if memory else None, "{:,}")),
         ("bytes of planned activations", _shown(memory.planned_activation_bytes if memory else None, "{:,}")),
@@ -154,9 +154,10 @@ def _weights(manifest: Manifest, weights_file: str | None) -> str:
 
 
 def _files(manifest: Manifest) -> str:
+    taking = "a server loads" if manifest.runs_in_cloud else "an app ships"
     return (
         "## Files\n\n"
-        f"{_code_span(manifest.model_file)} is what an app ships. `{EXAMPLE}` has golden cases in plain JSON,"
+        f"{_code_span(manifest.model_file)} is what {taking}. `{EXAMPLE}` has golden cases in plain JSON,"
         " `golden.npz` all of them, and `manifest.json` every figure, hash and version. `cocorr-export parity FOLDER`"
         " proves it again."
     )

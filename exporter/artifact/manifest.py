@@ -120,6 +120,14 @@ class Manifest:
     network: Network | None = None
     others: Annotated[Mapping[str, Any], SkipValidation] = field(default_factory=dict)
 
+    @property
+    def runs_in_cloud(self) -> bool:
+        """Say whether a server calls the program: for a batch of users, or between what comes up and what goes down."""
+        if self.batch is not None or self.exchange is None:
+            return self.batch is not None
+        given, taken = ({tensor.name for tensor in side} for side in (self.outputs, self.inputs))
+        return not (given.isdisjoint(self.exchange.down) and taken.isdisjoint(self.exchange.up))
+
     def to_json(self) -> dict[str, Any]:
         """Return the document that manifest.json holds, its keys in the order of the fields."""
         document: dict[str, Any] = as_json(self)

@@ -35,6 +35,8 @@ def explain(folder: Path, manifest: "Manifest") -> "Manifest":
     items = store.read_items(folder, manifest)
     calling = _calling(manifest, items is not None)
     snippets = TARGETS[manifest.target].snippets(calling) if calling.is_plain else ()
+    if manifest.runs_in_cloud:  # where no app is
+        snippets = tuple(snippet for snippet in snippets if snippet.language == "python")
     content = {
         EXAMPLE: example(manifest, inputs, outputs, _own_cases(folder, manifest, inputs), items),
         store.README: card(manifest, snippets, calling.data_file or calling.package, items is not None).encode(),

@@ -64,10 +64,10 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     _check_places(request, profile, lowerings)
 
     source = _source(request, profile, report)
-    report(f"capturing {source.name}/{source.program.name}")
     jobs = [_Job(request.output, source, profile, lowering, report) for lowering in lowerings]
     for job in jobs:
         places.check(job.place, job.facts, request.force)
+    report(f"capturing {source.name}/{source.program.name}")
     results: list[Result | Refusal] = []
     for job in jobs:
         try:
