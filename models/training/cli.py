@@ -59,7 +59,7 @@ class Progress:
         self.open_line = False
 
 
-@app.command()
+@app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def train(
     model: Annotated[str, typer.Argument(help=f"The model to train: {', '.join(MODELS)}, or FILE.py:SPEC.")],
     data: Annotated[

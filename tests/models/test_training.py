@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import ndcg_score, roc_auc_score, top_k_accuracy_score
+from typer.testing import CliRunner
 
 from models import checkpoint
 from models.forward_ofa.supernet import BACKBONES, Supernet
@@ -366,3 +367,8 @@ def test_metrics_agree_with_scikit_learn():
         assert summary[f"NDCG@{cutoff}"] == pytest.approx(ndcg_score(labels, scores, k=cutoff), abs=1e-6)
         hits = top_k_accuracy_score(np.zeros(len(scores)), scores, k=cutoff, labels=np.arange(scores.shape[1]))
         assert summary[f"HitRate@{cutoff}"] == pytest.approx(hits, abs=1e-6)
+
+
+def test_help_has_its_short_name():
+    shown = CliRunner().invoke(cli.app, ["-h"])
+    assert (shown.exit_code, "Usage:" in shown.output) == (0, True)
