@@ -115,6 +115,13 @@ def test_what_is_wrong_with_a_file_is_one_line(
     assert not Path("artifacts").exists()
 
 
+def test_a_file_alone_is_no_model(capfd: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capfd, "export", "--model", "ok.py", "--untrained", "--target", "onnx")
+    assert (
+        ended.code == 2 and "ok.py does not say what its ModelSpec is called; give FILE.py:SPEC" in ended.error_line()
+    )
+
+
 def test_models_of_installed_packages(tmp_path: Path) -> None:
     described = tmp_path / "shop-1.0.dist-info"
     described.mkdir()

@@ -216,4 +216,4 @@ def test_another_artifact_is_not_replaced_by_accident(
     for again in (["--force"], []):  # its own place is taken again without a word
         assert run_here(capfd, *words, *again).code == 0
     ended = run_here(capfd, *words[:-2], "--untrained")
-    assert (ended.code, "trained True and not False" in ended.error_line()) == (2, True)
+    assert (ended.code, "weights trained and not untrained" in ended.error_line()) == (2, True)

@@ -90,7 +90,7 @@ def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "
         facts = {
             "precision": lowering.precision,
             "options": dict(lowering.options),
-            "trained": not choice.untrained,
+            "weights": "untrained" if choice.untrained else "trained",
             "structure": choice.structure,
             "history length": profile.history_length,
             "candidates": profile.candidates,

@@ -59,7 +59,7 @@ class Exportable(ABC):
         return {
             "model": self.name,
             "program": self.program.name,
-            "trained": not origin.untrained,
+            "weights": "untrained" if origin.untrained else "trained",
             "checkpoint": origin.checkpoint_sha256,
             "program file": origin.program_sha256,
             "history length": self.history_length,

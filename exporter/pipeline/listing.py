@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from exporter.core.errors import CocorrError, UnknownNameError
+from exporter.core.errors import BadInputError, CocorrError, UnknownNameError
 from exporter.targets import TARGETS
 from models import zoo
 from models.importing import ORIGINS
@@ -21,7 +21,9 @@ def model_names() -> list[str]:
 
 
 def require_model(name: str) -> None:
-    """Raise UnknownNameError for a model that is neither known by its name nor FILE.py:SPEC."""
+    """Raise UnknownNameError for a model that is neither known by its name nor FILE.py:SPEC, BadInputError for half."""
+    if name.partition(":")[0].endswith(".py") and not zoo.is_known(name):
+        raise BadInputError(f"{name} does not say what its ModelSpec is called; give FILE.py:SPEC")
     if not zoo.is_known(name):
         raise UnknownNameError("model", name, model_names())
 

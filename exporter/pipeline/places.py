@@ -37,7 +37,7 @@ def facts_of(manifest: "Manifest") -> dict[str, object]:
         "target": manifest.target,
         "precision": manifest.precision,
         "options": dict(manifest.options),
-        "trained": not source.untrained,
+        "weights": "untrained" if source.untrained else "trained",
         "checkpoint": source.checkpoint_sha256,
         "program file": source.program_sha256,
         "structure": None if selection is None else selection.chosen,
