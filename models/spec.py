@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Arrays = Mapping[str, "np.ndarray"]
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,13 @@ class InputSpec:
     shape: Callable[[Mapping[str, Any], int, int], tuple[int, ...]]
     meaning: str = ""
     holds_items: bool = False
+
+    def sized(self, architecture: Mapping[str, Any], history_length: int, candidates: int) -> tuple[int, ...]:
+        """Return what `shape` gives for these sizes; raises ValueError where that is no tuple of whole numbers."""
+        shape = self.shape(architecture, history_length, candidates)
+        if not isinstance(shape, tuple | list) or any(type(extent) is not int or extent < 1 for extent in shape):
+            raise ValueError(f"shape of {self.name} gives {repr(shape)[:_SHOWN]}; give whole numbers from 1")
+        return tuple(shape)
 
 
 @dataclass(frozen=True)

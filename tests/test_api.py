@@ -94,6 +94,7 @@ WRONG = {
     "module": (None, 5, "x", lambda x: x, torch.ones(2), Nothing, nn.Module(), Leaves(), Silent()),
     "inputs": (
         *(None, 5, "ids", [X], {}, {5: X}, {"x": torch.ones(2, 4)}, {"x": X[0, 0]}, {"x": X[:0]}),
+        *({"x": np.ma.masked_array(X, X > 5)}, {"x": np.broadcast_to(X[:1], (10**9, 4))}),
         *({"x": X.astype(dtype)} for dtype in (object, "U4", complex, np.longdouble, "f2", "u8")),
         *({"x": np.zeros((2, 4), dtype)} for dtype in ("M8[D]", [("a", "i4")])),
     ),
@@ -140,6 +141,7 @@ def test_a_wrong_argument_of_an_artifact_is_one_line(artifacts: dict[str, Path])
     calls += [(artifact.parity, value) for value in (None, 5, [], "nowhere")]
     calls += [(artifact.profile, value) for value in (None, 0, -1, "x", True, 2.5, 10**9)]
     calls += [(lambda value: artifact.profile(1, value), value) for value in (None, 5, [])]
+    calls += [(artifact.run, {**ids, "item_ids": np.ma.masked_array(ids["item_ids"], mask=True)})]
     for call, value in calls:
         with pytest.raises(cocorr.BadInputError) as caught:
             call(value)

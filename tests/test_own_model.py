@@ -77,6 +77,30 @@ BROKEN = {
         "SPEC = program(cases=lambda _, golden, __: {k: golden[k] for k in ('item_ids', 'candidate_ids')})",
         "have 'item_ids' as [64, 10]; give [cases, 1, 10]",
     ),
+    "a thousand million cases": (
+        "import numpy as np\nmany = np.broadcast_to(np.int32(1), (10**9, 1, 10))\n"
+        "SPEC = program(cases=lambda *_: {'item_ids': many, 'candidate_ids': many})",
+        "the cases of rerank take 80000000000 bytes, more than the 1073741824 that are read",
+    ),
+    "many cases": (
+        "import numpy as np\n"
+        "SPEC = program(cases=lambda *_: dict.fromkeys(('item_ids', 'candidate_ids'), np.zeros((10**6, 1, 10), 'i4')))",
+        "the cases of rerank are 1000000; give 65536 or fewer",
+    ),
+    "masked cases": (
+        "import numpy as np\nmasked = np.ma.masked_array(np.ones((2, 1, 10), np.int32), mask=True)\n"
+        "SPEC = program(cases=lambda *_: {'item_ids': masked, 'candidate_ids': masked})",
+        "the cases of rerank: 'item_ids' is a masked array",
+    ),
+    "a shape of fractions": (
+        "SPEC = shaped(lambda a, n, c: (1.0, float(n)))",
+        "broken.py:SPEC: rerank: shape of item_ids gives (1.0, 10.0); give whole numbers from 1",
+    ),
+    "a shape of truths": (
+        "SPEC = shaped(lambda a, n, c: (True, n))",
+        "shape of item_ids gives (True, 10)",
+    ),
+    "a shape of nothing": ("SPEC = shaped(lambda *_: None)", "shape of item_ids gives None; give whole"),
     "not a number": (
         "import torch\nclass Nan(torch.nn.Module):\n    def forward(self, a, b):\n        return b * torch.nan\n"
         "SPEC = program(build=lambda *_: Nan())",
@@ -102,11 +126,13 @@ def test_what_is_wrong_with_a_file_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, words = BROKEN[kind]
-    if code is not None and ("replace(" in code or "program(" in code):
+    if code is not None and any(made in code for made in ("replace(", "program(", "shaped(")):
         code = code.replace("replace(", "SPEC = replace(")
         found = f"import sys; sys.path.append({str(EXAMPLES)!r}); from dataclasses import replace"
         changed = "replace(SPEC, programs={'rerank': replace(SPEC.programs['rerank'], **parts)})"
-        code = f"{found}\nfrom own_model import SPEC; program = lambda **parts: {changed}\n{code}"
+        shaped = "(replace(SPEC.programs['rerank'].inputs[0], shape=shape), SPEC.programs['rerank'].inputs[1])"
+        helpers = f"program = lambda **parts: {changed}; shaped = lambda shape: program(inputs={shaped})"
+        code = f"{found}\nfrom own_model import SPEC; {helpers}\n{code}"
     if code is not None:
         Path("broken.py").write_text(code)
     ended = run_here(capfd, "export", "--model", "broken.py:SPEC", "--untrained", "--target", "onnx", "--json")

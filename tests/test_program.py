@@ -63,6 +63,7 @@ BAD_INPUTS = {
     "a dtype": (lambda a: {**a, "item_seq": a["item_seq"].astype("float32")}, "the program takes int64"),
     "a shape": (lambda a: {**a, "item_seq": a["item_seq"][:, :5]}, "[cases, 1, 12]"),
     "cases": (lambda a: {**a, "item_seq": a["item_seq"][:5]}, "not the same number for each input"),
+    "too many cases": (lambda a: {k: np.repeat(v, 3000, 0) for k, v in a.items()}, "are 96000; give 65536 or fewer"),
     "64 bits": (lambda a: {**a, "item_seq": a["item_seq"] + (1 << 40)}, "int32 on every target"),
     "an id": (lambda a: {**a, "item_seq": a["item_seq"] + 500}, "cannot compute its golden cases: index out of range"),
 }

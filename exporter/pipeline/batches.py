@@ -62,7 +62,7 @@ def check_size(users: int, bytes_of_one: int) -> None:
 def _input(spec: "InputSpec", users: int) -> "InputSpec":
     return replace(
         spec,
-        shape=lambda architecture, history, candidates: (users, *spec.shape(architecture, history, candidates)[1:]),
+        shape=lambda architecture, history, candidates: (users, *spec.sized(architecture, history, candidates)[1:]),
         meaning=_meaning(spec.meaning, users),
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.core.errors import BadInputError, ProfileError, ProgramError
 from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays
-from exporter.pipeline.arrays import fits_int32, plain
+from exporter.pipeline.arrays import MAX_BYTES, check_count, fits_int32, plain
 from exporter.pipeline.exportable import Exportable
 from exporter.pipeline.rehearsal import outputs_of
 from exporter.pipeline.request import GivenModule, SavedProgram
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "program"
 """The second part of such an artifact's place, where a model has the names of its programs."""
-MAX_INPUTS_BYTES = 1 << 30
 _MAX_VALUE_BYTES = 1 << 31  # of one value of the graph: more than a program for a device computes with
 _NAME = 64
 
@@ -186,7 +185,7 @@ def _spec(where: str, given: "Given", ranking: str | None) -> ProgramSpec:
 
 def _read_inputs(path: Path) -> "dict[str, np.ndarray]":
     try:
-        return npz.read(files.read_file(path, MAX_INPUTS_BYTES, follow_link=True), MAX_INPUTS_BYTES)
+        return npz.read(files.read_file(path, MAX_BYTES, follow_link=True), MAX_BYTES)
     except files.UnreadableError as error:
         raise BadInputError(
             f"{path} {error}; give an .npz with an array per input, the cases on its first axis"
@@ -205,6 +204,7 @@ def _cases(given: "Given", arrays: "Mapping[str, np.ndarray]") -> Arrays:
     if len(set(counts.values())) != 1 or 0 in counts.values():
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise BadInputError(f"the golden inputs have no cases, or not the same number for each input: {told}")
+    check_count("the golden inputs", len(cases[names[0]]))
     return cases
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
 from exporter.pipeline import batches
+from exporter.pipeline.arrays import check_count, check_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,12 +28,17 @@ def check_cases(where: str, source: "Source") -> None:
     if list(inputs) != names:
         told, wanted = (", ".join(map(str, part)) or "nothing" for part in (inputs, names))
         raise BadInputError(f"{whose} are for {told}; give {wanted}, in this order")
+    check_whole(whose, inputs)
+    check_count(whose, max(len(array) for array in inputs.values() if array.ndim))
     for spec in program.inputs:
         array = inputs[spec.name]
-        shape = spec.shape(source.checkpoint.architecture, source.history_length, source.candidates)
+        try:
+            shape = spec.sized(source.checkpoint.architecture, source.history_length, source.candidates)
+        except ValueError as error:
+            raise BadInputError(f"{where}: {program.name}: {error}") from error
         if array.dtype != spec.dtype:
             raise BadInputError(f"{whose} have {spec.name!r} in {array.dtype}; give {spec.dtype}")
-        if array.shape[1:] != tuple(shape):
+        if array.shape[1:] != shape:
             raise BadInputError(f"{whose} have {spec.name!r} as {list(array.shape)}; give {_cases_of(shape)}")
         if not np.isfinite(array).all():
             raise BadInputError(f"{whose} have NaN or infinite values in {spec.name!r}; give finite ones")

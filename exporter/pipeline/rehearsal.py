@@ -17,6 +17,7 @@ from exporter.connections.host import SIGNALS, environment, run_agent
 from exporter.connections.run_folder import log_tail
 from exporter.core.errors import BadInputError, CocorrError, RuntimeFailureError
 from exporter.core.types import Arrays
+from exporter.pipeline.arrays import MAX_BYTES
 from safeio import files, npz
 from safeio.staging import scratch
 
@@ -104,7 +105,7 @@ def _serve(folder: Path, request: _Request) -> None:
     os.chdir(request.folder)
     torch.set_num_threads(1)
     names = None if request.outputs is None else tuple(request.outputs)
-    inputs = npz.read((folder / _INPUTS).read_bytes(), 2 * programs.MAX_INPUTS_BYTES)
+    inputs = npz.read((folder / _INPUTS).read_bytes(), 2 * MAX_BYTES)
     choice = SavedProgram(Path(request.file), folder / _INPUTS, outputs=names)
     program = programs.rebuilt(choice, inputs)
     if program.sha256 != request.sha256:

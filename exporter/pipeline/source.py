@@ -166,7 +166,7 @@ class Source(Exportable):
         examples = super()._examples(history)
         with foreign(self.name):
             for spec in self.program.inputs:
-                shape = spec.shape(self.checkpoint.architecture, history or self.history_length, self.candidates)
+                shape = spec.sized(self.checkpoint.architecture, history or self.history_length, self.candidates)
                 for axis, extent in enumerate(shape):
                     places = np.arange(extent) % examples[spec.name].shape[axis]
                     examples[spec.name] = examples[spec.name].take(places, axis)
