@@ -178,9 +178,12 @@ def check_destination(folder: Path | str) -> None:
 def _foreign(folder: Path) -> str | None:
     """Return the name of what is no part of a checkpoint in a folder, or None."""
     own = {*FILES, ITEMS, METRICS}
-    for path in sorted(folder.iterdir()):
+    held = sorted(folder.iterdir())
+    for path in held:
         if path.name not in own or not path.is_file():
             return path.name
+    if held and CONFIG not in {path.name for path in held}:
+        return held[0].name
     try:
         _parse_config(folder, _read_file(folder, CONFIG))
     except CheckpointError:

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +287,7 @@ def test_a_write_that_fails_keeps_the_earlier_checkpoint_and_leaves_nothing_behi
     ("place", "words"),
     [
         ("theirs", "holds 'letters.txt'"),
+        ("headless", "holds 'golden.npz'"),  # and no config.json
         ("published", "holds 'config.json'"),  # other projects save config.json and model.safetensors too
         ("theirs/letters.txt", "is no folder"),
         ("theirs/letters.txt/below", "cannot write"),
@@ -294,6 +296,7 @@ def test_a_write_that_fails_keeps_the_earlier_checkpoint_and_leaves_nothing_behi
 def test_what_is_no_checkpoint_is_not_replaced(place, words, folder, tmp_path):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "letters.txt").write_text("dear")
+    shutil.copytree(folder, tmp_path / "headless", ignore=shutil.ignore_patterns("config.json"))
     folder.rename(tmp_path / "published")
     (tmp_path / "published" / "config.json").write_text('{"model_type": "bert"}')
     before = sorted(tmp_path.rglob("*"))
