@@ -36,6 +36,9 @@ def check(spec: ModelSpec) -> None:
             _check_program(program)
         except ValueError as error:
             raise ValueError(f"program {name}: {error}") from error
+        _require(
+            "select", spec.select, bool(spec.select) or not program.needs_selection, f"a function: {name} needs it"
+        )
     default = spec.default_program
     _require("default_program", default, isinstance(default, str) and default in programs, f"one of {_all(programs)}")
 
@@ -46,8 +49,10 @@ def _check_program(program: ProgramSpec) -> None:
     for part, function in (("build", program.build), ("cases", program.cases)):
         _require(part, function, callable(function), "a function")
     _require("of_top", program.of_top, program.of_top is None or callable(program.of_top), "a function, or None")
-    external = program.external
+    external, needs = program.external, program.needs_selection
     _require("external", external, external is None or isinstance(external, External), "an External, or None")
+    _require("needs_selection", needs, isinstance(needs, bool), "True or False")
+    _require("needs_selection", needs, needs or external is None, "True, since external is of a selection")
     inputs = _tuple("inputs", program.inputs, "InputSpec", lambda one: isinstance(one, InputSpec))
     outputs = _tuple("outputs", program.outputs, "names", lambda one: isinstance(one, str))
     names = [*(one.name for one in inputs), *outputs]
@@ -60,6 +65,7 @@ def _check_program(program: ProgramSpec) -> None:
         _require(f"dtype of {one.name}", one.dtype, one.dtype in ("int32", "float32"), "'int32' or 'float32'")
         _require(f"shape of {one.name}", one.shape, callable(one.shape), "a function of architecture, N and C")
         _text(f"meaning of {one.name}", one.meaning)
+        _require(f"holds_items of {one.name}", one.holds_items, isinstance(one.holds_items, bool), "True or False")
     _check_references(program, [one.name for one in inputs], outputs)
 
 
@@ -69,10 +75,12 @@ def _check_references(program: ProgramSpec, inputs: list[str], outputs: tuple[st
         _require(part, name, name is None or name in outputs, f"one of the outputs, {_all(outputs)}, or None")
     for part, crossing, there in (("sends", program.sends, outputs), ("receives", program.receives, inputs)):
         fits = isinstance(crossing, tuple | list) and all(name in there for name in crossing)
-        _require(part, crossing, fits, f"some of {_all(there)}")
+        fits = fits and len(set(crossing)) == len(crossing)
+        _require(part, crossing, fits, f"some of {_all(there)}, each once")
     state, meanings = program.state, program.output_meanings
     fits = isinstance(state, Mapping) and all(out in outputs and into in inputs for out, into in state.items())
-    _require("state", state, fits, f"outputs, of {_all(outputs)}, each with the input that takes it, of {_all(inputs)}")
+    fits = fits and len(set(state.values())) == len(state)
+    _require("state", state, fits, f"outputs, of {_all(outputs)}, each with an input of its own, of {_all(inputs)}")
     fits = isinstance(meanings, Mapping) and all(name in outputs for name in meanings)
     _require("output_meanings", meanings, fits, f"texts by the names of outputs, {_all(outputs)}")
     for name, meaning in meanings.items():

@@ -104,7 +104,7 @@ class Manifest:
     external: External | None = None
     history_length: Sizes | None = None
     candidates: Sizes | None = None
-    batch: Sizes | None = None
+    batch: Annotated[int, Field(ge=2, le=10_000_000)] | None = None
     drawn: Drawn | None = None
     exchange: Exchange | None = None
     links: tuple[Link, ...] | None = None
@@ -242,7 +242,12 @@ def _names_problem(manifest: Manifest) -> str | None:
         ):
             if [tensor.name for tensor in side] != [port.name for port in ports]:
                 return "'interface' does not name the inputs and outputs in their order"
+    state, inputs = manifest.state, {tensor.name for tensor in manifest.inputs}
+    if not (set(state) <= outputs and set(state.values()) <= inputs and len(set(state.values())) == len(state)):
+        return "'state' does not name outputs, each with an input of its own"
     crossing = [*manifest.exchange.up, *manifest.exchange.down] if manifest.exchange else []
+    if len(set(crossing)) < len(crossing):
+        return "'exchange' names a tensor twice"
     stray = next((name for name in crossing if name not in names), None)
     return None if stray is None else f"'exchange' names {stray!r}, which is no tensor of the program"
 

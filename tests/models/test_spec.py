@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checking import check
+from models.spec import External
 from models.untrained import untrained
 from models.zoo import DEFAULT_PROGRAMS, MODELS, load_spec
 
@@ -89,6 +90,10 @@ RERANK = load_spec("gru4rec").programs["rerank"]
         ({"build": None}, "build is None; give a function"),
         ({"architecture": 5}, "architecture is 5; give a dict"),
         ({"description": "a\x1b[2J"}, "give a line of text that can be printed"),
+        (
+            {"programs": {"rerank": replace(RERANK, needs_selection=True)}, "default_program": "rerank"},
+            "select is None; give a function: rerank needs it",
+        ),
     ],
     ids=str,
 )
@@ -115,7 +120,16 @@ def test_a_part_of_a_spec_that_is_none_is_named(changes: dict[str, object], word
         ({"ranking": "best"}, "ranking is 'best'; give one of the outputs, scores"),
         ({"ranked": "best"}, "ranked is 'best'; give one of the outputs"),
         ({"state": {"scores": "total"}}, "state is {'scores': 'total'}; give outputs"),
-        ({"sends": ("x",)}, "sends is ('x',); give some of scores"),
+        ({"sends": ("x",)}, "sends is ('x',); give some of scores, each once"),
+        ({"sends": ("scores", "scores")}, "sends is ('scores', 'scores'); give some of scores, each once"),
+        ({"receives": ["item_ids"] * 2}, "each once"),
+        (
+            {"outputs": ("a", "b"), "ranking": None, "state": {"a": "item_ids", "b": "item_ids"}},
+            "give outputs, of a, b, each with an input of its own",
+        ),
+        ({"inputs": (replace(RERANK.inputs[0], holds_items="yes"),)}, "holds_items of item_ids is 'yes'; give True or"),
+        ({"needs_selection": 1}, "needs_selection is 1; give True or False"),
+        ({"external": External(dict, dict)}, "needs_selection is False; give True, since external is of"),
         ({"output_meanings": 5}, "output_meanings is 5; give texts"),
         ({"cases": None}, "cases is None; give a function"),
     ],
