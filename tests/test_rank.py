@@ -144,6 +144,18 @@ def test_what_is_no_catalogue_or_does_not_rank_is_refused(
         folder = add_items(shutil.copytree(artifacts["onnx"], tmp_path / str(number)), ids)
         ended = run_here(capfd, "rank", folder, "--history", "01")
         assert (ended.code, part in ended.error_line()) == (2, True), ended.err
+    told = json.loads((folder / "manifest.json").read_text())
+    item_ids, candidates = told["inputs"]
+    for changes, part in (
+        ({"inputs": [{**item_ids, "shape": [10]}, candidates]}, "has item_ids as int32 [10]; rank is for"),
+        ({"inputs": [item_ids, {**candidates, "dtype": "float32"}]}, "has candidate_ids as float32 [1, 100]"),
+        ({"outputs": [{**told["outputs"][0], "shape": [1, 31]}]}, "scores as [1, 31] and candidate_ids as [1, 100]"),
+        ({"ranking": None}, "scn/rerank names no output as its ranking"),
+    ):
+        (folder / "manifest.json").write_text(json.dumps({**told, **changes}))
+        ended = run_here(capfd, "rank", folder, "--history", "01")
+        assert (ended.code, part in ended.error_line()) == (2, True), ended.err
+    (folder / "manifest.json").write_text(json.dumps(told))
     (folder / "items.tsv").write_bytes(catalogue.to_bytes(names(12102), range(12102)))
     ended = run_here(capfd, "rank", folder, "--history", "01")
     assert (ended.code, "items.tsv is not the file that was exported" in ended.error_line()) == (2, True)

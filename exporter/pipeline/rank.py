@@ -102,25 +102,36 @@ def rank(request: RankRequest, report: Report) -> "Ranking":
 def _sizes(folder: Path, manifest: "Manifest") -> tuple[int, int]:
     """Return how many clicks a call takes, and how many candidates it takes or, of the best items, gives.
 
-    Raises ArtifactError for a program that does not rank.
+    Raises ArtifactError for a program that does not rank, and for a manifest whose sizes are those of no list.
     """
     external = {tensor.name for tensor in (manifest.external.tensors if manifest.external else ())}
     inputs = {tensor.name: tensor for tensor in manifest.inputs if tensor.name not in external}
     outputs = {tensor.name: tensor for tensor in manifest.outputs}
-    ids = [inputs.get(_HISTORY), inputs.get(_CANDIDATES) if manifest.ranked is None else outputs[manifest.ranked]]
-    ranking = None if manifest.ranking is None else outputs[manifest.ranking]
-    shapes = [tensor.shape for tensor in ids if tensor is not None and tensor.dtype == "int32"]
-    taken = 2 if manifest.ranked is None else 1
-    fits = len(inputs) == taken and len(shapes) == 2 and all(len(shape) == 2 and shape[0] == 1 for shape in shapes)
-    if not fits or ranking is None or ranking.shape != shapes[1]:
+    program = f"{folder}: {manifest.model}/{manifest.program}"
+    if inputs.keys() != ({_HISTORY, _CANDIDATES} if manifest.ranked is None else {_HISTORY}):
         raise ArtifactError(
-            f"{folder}: {manifest.model}/{manifest.program} takes {', '.join(inputs)}; rank is for programs that score"
-            f" {_CANDIDATES} for {_HISTORY}, or find the best items for it, and take nothing else: export rerank or"
-            " topk, or of ofa subnet or subnet_external"
+            f"{program} takes {', '.join(inputs)}; rank is for programs that score {_CANDIDATES} for {_HISTORY}, or"
+            " find the best items for it, and take nothing else: export rerank or topk, or of ofa subnet or"
+            " subnet_external"
         )
-    length, count = shapes[0][1], shapes[1][1]
+    if manifest.ranking is None:
+        raise ArtifactError(f"{program} names no output as its ranking; rank is for programs that score candidates")
+    history, scores = inputs[_HISTORY], outputs[manifest.ranking]
+    ids = inputs[_CANDIDATES] if manifest.ranked is None else outputs[manifest.ranked]
+    for tensor in (history, ids):
+        if tensor.dtype != "int32" or len(tensor.shape) != 2 or tensor.shape[0] != 1:
+            raise ArtifactError(
+                f"{program} has {tensor.name} as {tensor.dtype} {list(tensor.shape)}; rank is for programs that have"
+                " int32 [1, n] there, the ids of one user"
+            )
+    if scores.shape != ids.shape:
+        raise ArtifactError(
+            f"{program} has {scores.name} as {list(scores.shape)} and {ids.name} as {list(ids.shape)}; rank is for"
+            " programs that give a score for each"
+        )
+    length, count = history.shape[1], ids.shape[1]
     if not 0 < 4 * (length + count) <= _MOST_BYTES or not length * count:
-        raise ArtifactError(f"{folder}: takes {length} clicks and {count} candidates, which is no list to rank")
+        raise ArtifactError(f"{program} takes {length} clicks and {count} candidates, which is no list to rank")
     return length, count
 
 
