@@ -77,14 +77,14 @@ def read(folder: Path | str) -> Checkpoint:
     staging.recover(folder)
     before = files.identity(folder)
     content = {name: _read_file(folder, name) for name in FILES}
-    if os.path.lexists(folder / ITEMS):
-        content[ITEMS] = _read_file(folder, ITEMS)
+    items = read_items(folder)
+    if items is not None:
+        content[ITEMS] = items
     if files.identity(folder) != before:
         raise CheckpointError(f"checkpoint {folder} was replaced while it was read; start again")
     config = _parse_config(folder, content[CONFIG])
     vocabulary, history = config["architecture"]["vocabulary"], config["history_length"]
     digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in content.items())
-    items = content.get(ITEMS)
     return Checkpoint(
         folder=folder,
         model=config["model"],
@@ -102,6 +102,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return config.json of a checkpoint folder, checked as `read` does, and nothing else; raises CheckpointError."""
     staging.recover(folder)
     return _parse_config(folder, _read_file(folder, CONFIG))
+
+
+def read_items(folder: Path) -> bytes | None:
+    """Return the bytes of items.tsv in a checkpoint folder, None where there is none; raises CheckpointError."""
+    return _read_file(folder, ITEMS) if os.path.lexists(folder / ITEMS) else None
 
 
 def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:

@@ -61,12 +61,13 @@ def run(request: Request, report: Callable[[str], None]) -> Imported:
         converted = convert(origin, spec, theirs, request.heads, request.history)
     except ImportingError as error:
         raise ImportingError(f"{request.file}: {error}") from error
-    facts = replacing.facts_of(origin.model, converted.architecture, sha256, request.file.name)
-    replacing.check(request.output, facts, request.force)
-    model = spec.build(converted.architecture).eval()
-    model.load_state_dict(converted.state, strict=True)
     vocabulary = converted.architecture["vocabulary"]
     items = None if request.items is None else _read_items(request.items, vocabulary)
+    made_from = replacing.File(sha256, request.file.name)
+    made = replacing.Facts(origin.model, converted.architecture, made_from, replacing.ids_of(items, ordered=True))
+    replacing.check(request.output, made, request.force)
+    model = spec.build(converted.architecture).eval()
+    model.load_state_dict(converted.state, strict=True)
     report("computing the golden cases")
     cases, described = _golden(request, model, items, vocabulary, converted.history_length)
     if not np.isfinite(cases["scores"]).all():

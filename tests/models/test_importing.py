@@ -21,6 +21,7 @@ from models.training.evaluation import ranking_cases, split_to_train_on
 from models.training.golden import golden_cases
 from models.zoo import load_spec
 from safeio import catalogue
+from safeio.errors import OutputError
 
 ORACLES = Path(__file__).parent / "oracles"
 HISTORIES = [[3, 9, 4, 7, 1, 5, 2], [6, 2, 9], [4], [19, 3, 30, 3, 3], []]
@@ -357,6 +358,26 @@ def test_golden_cases_are_those_of_a_training_on_the_same_clicks(shop: Path, wei
     named = np.array([0, *map(int, clicks.names[1:])])
     np.testing.assert_array_equal(by_row.golden["item_ids"], named[expected["item_ids"]])
     assert by_row.items is None
+
+
+def test_the_same_weights_with_other_sizes_or_other_ids_are_another_checkpoint(weights: Path, tmp_path: Path) -> None:
+    """Fewer heads give other scores, and other ids other items; only where none were known may ids be given."""
+    ids = ("", *map(str, range(1, 160)))
+    one, other = (tmp_path / name for name in ("one.tsv", "other.tsv"))
+    one.write_bytes(catalogue.to_bytes(ids, [0] * 160))
+    other.write_bytes(catalogue.to_bytes(("", *reversed(ids[1:])), [0] * 160))
+    take(weights, "recbole-gru4rec", tmp_path / "out")
+    take(weights, "recbole-gru4rec", tmp_path / "out", items=one)
+    before = take(weights, "recbole-gru4rec", tmp_path / "out", items=one).checkpoint.sha256
+    for options, words in (({"items": other}, r"ids \w{12} and not \w{12}; choose"), ({}, r"ids \w{12} and not none;")):
+        with pytest.raises(OutputError, match=words):
+            take(weights, "recbole-gru4rec", tmp_path / "out", **options)
+    assert checkpoint.read(tmp_path / "out").sha256 == before
+    assert take(weights, "recbole-gru4rec", tmp_path / "out", items=other, force=True).checkpoint.sha256 != before
+    headed = save(published.build("recbole-sasrec").state_dict(), tmp_path / "headed.pt")
+    take(headed, "recbole-sasrec", tmp_path / "heads", heads=2)
+    with pytest.raises(OutputError, match="another checkpoint: heads 2 and not 1; choose"):
+        take(headed, "recbole-sasrec", tmp_path / "heads", heads=1)
 
 
 def test_clicks_on_items_without_a_row_are_refused(shop: Path, weights: Path, tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ def test_a_checkpoint_of_another_model_or_other_data_is_replaced_only_by_force(c
         f"{folder} holds another checkpoint: model din and not sasrec; choose"
         in train(clicks, folder, model="sasrec").refusal()
     )
+    assert train(clicks, tmp_path / "long", "--epochs", 1, model="sasrec").code == 0
+    longer = train(clicks, tmp_path / "long", "--history", 7, model="sasrec").refusal()
+    assert "another checkpoint: history_length" in longer and "and not 7; choose" in longer
     made_from = (
         r"another checkpoint: made from renamed\.tsv \(\w{12}\) and not grown\.tsv \(\w{12}\); .* with --force\n"
     )
