@@ -13,6 +13,7 @@ from torch import nn
 from exporter.core.errors import BadInputError, LoweringError
 from exporter.graph.capture import capture
 from exporter.pipeline import program as programs
+from exporter.pipeline import rehearsal
 from exporter.pipeline.request import GivenModule
 from exporter.profiles import load as load_profile
 from exporter.targets import TARGETS
@@ -119,6 +120,27 @@ def test_a_crash_of_torch_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixtu
     np.savez(tmp_path / "golden.npz", x=np.ones((1, 1, 2, 2), np.float32), at=np.full((1, 1, 2, 2), 1 << 30))
     ended = program(capfd, tmp_path)
     assert (ended.code, "cannot compute its golden cases: torch crashed with SIG" in ended.error_line()) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+class Wide(nn.Module):
+    """Takes 1.2 GB for one value."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat(1, 300_000_000).sum(1)
+
+
+def test_too_much_memory_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "machine_memory", lambda: 1 << 30)
+    torch.export.save(torch.export.export(Wide(), (torch.ones(1, 1),)), tmp_path / "sasrec.pt2")
+    np.savez(tmp_path / "golden.npz", x=np.ones((1, 1, 1), np.float32))
+    ended = program(capfd, tmp_path)
+    assert (ended.code, "cases: torch took more than 1.07 GB, what this machine has;" in ended.error_line()) == (
+        2,
+        True,
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -34,8 +34,7 @@ class HostConnection:
     system: str | None = sys.platform
 
     def __init__(self, memory_limit_bytes: int | None = None) -> None:
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        self._memory_limit_bytes = machine if memory_limit_bytes is None else memory_limit_bytes
+        self._memory_limit_bytes = machine_memory() if memory_limit_bytes is None else memory_limit_bytes
 
     def check(self) -> None:
         """Do nothing: this machine is there."""
@@ -68,6 +67,11 @@ class HostConnection:
             if (folder / "response.json").exists() and status in (0, 1):
                 return read(folder, request)
             raise death(status, request, folder)
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def run_agent(command: Sequence[str], variables: Mapping[str, str], folder: Path, time_limit_s: float | None) -> int:

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.connections.agent.contract import OUT_OF_MEMORY
 from exporter.connections.agent.guards import guard
-from exporter.connections.host import SIGNALS, environment, run_agent
+from exporter.connections.host import SIGNALS, environment, machine_memory, run_agent
 from exporter.connections.run_folder import log_tail
 from exporter.core.errors import BadInputError, CocorrError, RuntimeFailureError
 from exporter.core.types import Arrays
@@ -35,18 +36,22 @@ _START = f"import sys; sys.path.append(sys.argv.pop()); from {__name__} import m
 
 @dataclass(frozen=True)
 class _Request:
-    """The program's file as its user called it from `folder`, the names of its outputs, and the file's SHA-256."""
+    """The program's file as its user called it from `folder`, the names of its outputs, and the file's SHA-256.
+
+    `memory_bytes` bounds the private memory of the process that computes them.
+    """
 
     folder: str
     file: str
     outputs: tuple[str, ...] | None
     sha256: str
+    memory_bytes: int
 
 
 def outputs_of(choice: "SavedProgram", program: "GivenProgram") -> Arrays:
     """Return what torch computes for the golden inputs, [cases, *shape] by name; raises BadInputError."""
     with scratch("program") as folder:
-        request = _Request(str(Path.cwd()), str(choice.file), choice.outputs, program.sha256)
+        request = _Request(str(Path.cwd()), str(choice.file), choice.outputs, program.sha256, machine_memory())
         (folder / _REQUEST).write_text(json.dumps(asdict(request)), encoding="utf-8")
         with (folder / _INPUTS).open("wb") as file:
             npz.write(file, program.cases, compress=False)
@@ -57,7 +62,7 @@ def outputs_of(choice: "SavedProgram", program: "GivenProgram") -> Arrays:
         if status == 1 and refusal:
             raise BadInputError(refusal.decode(errors="replace"))
         if status:
-            raise _death(choice.file, status, folder)
+            raise _death(request, status, folder)
         outputs = npz.read(_read(folder / _OUTPUTS, _MAX_OUTPUTS_BYTES), _MAX_OUTPUTS_BYTES)
     return {name: outputs[name] for name in program.program.outputs}
 
@@ -69,29 +74,40 @@ def _read(path: Path, limit: int) -> bytes:
         return b""
 
 
-def _death(file: Path, status: int, folder: Path) -> CocorrError:
+def _death(request: _Request, status: int, folder: Path) -> CocorrError:
     """Return the error for a process that ended without an answer."""
+    file, tail = request.file, log_tail(folder)
     if -status in _FROM_OUTSIDE:
         ended = SIGNALS[-status]
         return RuntimeFailureError(f"what computes {file} was ended from outside ({ended}); start this again")
+    if OUT_OF_MEMORY.search(tail):
+        return _too_much(request)
     if -status == signal.SIGKILL:
         how = "torch was killed, most likely for want of memory"
     elif status < 0:
         how = f"torch crashed with {SIGNALS.get(-status, f'signal {-status}')}"
     else:
         how = f"torch ended with status {status}"
+    return BadInputError(f"{file} cannot compute its golden cases: {how}{tail}; mend the inputs or the program")
+
+
+def _too_much(request: _Request) -> BadInputError:
     return BadInputError(
-        f"{file} cannot compute its golden cases: {how}{log_tail(folder)}; mend the inputs or the program"
+        f"{request.file} cannot compute its golden cases: torch took more than {request.memory_bytes / 1e9:.3g} GB,"
+        " what this machine has; mend the inputs or the program"
     )
 
 
 def main(place: str) -> None:
     """Compute the golden outputs for the request in a folder and write them there, or why that cannot be."""
     folder = Path(place)
-    guard(folder, {"time_limit_s": 0, "memory_limit_bytes": None, "watch_stdin": True})
+    request = _Request(**json.loads((folder / _REQUEST).read_text(encoding="utf-8")))
+    guard(folder, {"time_limit_s": 0, "memory_limit_bytes": request.memory_bytes, "watch_stdin": True})
     try:
-        _serve(folder, _Request(**json.loads((folder / _REQUEST).read_text(encoding="utf-8"))))
-    except CocorrError as error:
+        _serve(folder, request)
+    except (CocorrError, MemoryError) as error:
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            error = _too_much(request)
         (folder / _RESPONSE).write_text(str(error), encoding="utf-8")
         sys.exit(1)
 

@@ -14,7 +14,8 @@ import numpy as np
 
 # The runtimes report a failed allocation in words, not as MemoryError; 0x21 is ExecuTorch's MemoryAllocationFailed.
 OUT_OF_MEMORY = re.compile(
-    r"bad_alloc|(failed|unable|not enough memory) to allocate|out of memory|error:? 0x:?21\b", re.I
+    r"bad_alloc|can't allocate memory|(failed|unable|not enough memory) to allocate|out of memory|error:? 0x:?21\b",
+    re.I,
 )
 
 
