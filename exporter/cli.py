@@ -110,6 +110,7 @@ _OWN_COMMANDS = (
     "run",
     "rank",
     "list",
+    "passes",
     "doctor",
     "emulator",
     "device",
@@ -118,6 +119,12 @@ Target = Annotated[str, typer.Option(help=f"{', '.join(TARGETS)} or all.")]
 Profile = Annotated[str, typer.Option(help="Name of a device profile, or a YAML file.")]
 PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="The default is the profile's.")]
 Output = Annotated[Path, _option("Folder for the artifacts.")]
+
+
+WithoutPass = Annotated[
+    list[str] | None,
+    typer.Option("--without-pass", help="A pass over the graph to leave out; may be given again.", show_default=False),
+]
 
 
 def _export(request: pipeline.ExportRequest, as_json: bool) -> NoReturn:
@@ -152,6 +159,7 @@ def _export_model(
     batch: Annotated[
         int, typer.Option(min=1, max=4096, help="Users in a call, of a program that runs in the cloud.")
     ] = 1,
+    without_pass: WithoutPass = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -165,7 +173,8 @@ def _export_model(
         untrained=untrained,
         batch=batch,
     )
-    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force), as_json)
+    left_out = frozenset(without_pass or ())
+    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out), as_json)
 
 
 def _command_of(model: str) -> Callable[..., None]:
@@ -197,13 +206,15 @@ def program(
     profile: Profile = "generic",
     precision: PrecisionOption = None,
     output: Output = Path("artifacts"),
+    without_pass: WithoutPass = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Export any program that torch.export.save wrote; torch computes what its outputs should be."""
     names = None if outputs is None else tuple(name.strip() for name in outputs.split(","))
     choice = pipeline.SavedProgram(file, inputs, ranking, names)
-    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force), as_json)
+    left_out = frozenset(without_pass or ())
+    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out), as_json)
 
 
 @app.command("parity")
@@ -332,6 +343,29 @@ def list_names(what: Annotated[pipeline.Listing, typer.Argument()], as_json: Jso
     rows = pipeline.listing(what)
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, what: rows}, indent=2))
+    else:
+        from exporter.report.console import print_rows
+
+        print_rows(rows)
+
+
+@app.command("passes")
+def passes(
+    model: Annotated[
+        str | None, typer.Argument(help="A model, by its name or FILE.py:SPEC, to see them at work.")
+    ] = None,
+    program: Annotated[str | None, typer.Option(help="Which graph of the model; the default is its main one.")] = None,
+    checkpoint: Annotated[Path | None, _option("Checkpoint folder; the default is the shipped one.")] = None,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Draw the weights.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the passes that make a graph smaller and faster, and what each alone does to a model's."""
+    choice = None
+    if model is not None:
+        choice = pipeline.ProgramChoice(model, program, checkpoint, untrained=untrained)
+    rows = pipeline.passes(choice)
+    if as_json:
+        typer.echo(json.dumps({"schema_version": 1, "passes": rows}, indent=2))
     else:
         from exporter.report.console import print_rows
 

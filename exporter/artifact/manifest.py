@@ -31,7 +31,7 @@ from exporter.core.sections import (
     Source,
     Tensor,
 )
-from exporter.core.types import Options
+from exporter.core.types import Options, PassEffect
 from safeio import strict_json
 from safeio.errors import has_controls
 from safeio.locks import is_unfinished
@@ -47,6 +47,7 @@ _LATER = (
     "ranked",
     "batch",
     "drawn",
+    "passes",
     "interface",
     "flops",
     "memory",
@@ -56,7 +57,7 @@ _LATER = (
     "growth",
     "network",
 )
-_NEVER_NULL = ("ranked", "batch", "drawn", "interface", "flops", "memory", "latency", "budgets")
+_NEVER_NULL = ("ranked", "batch", "drawn", "passes", "interface", "flops", "memory", "latency", "budgets")
 
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -107,6 +108,7 @@ class Manifest:
     batch: Annotated[int, Field(ge=2, le=10_000_000)] | None = None
     drawn: Drawn | None = None
     exchange: Exchange | None = None
+    passes: tuple[PassEffect, ...] | None = None
     links: tuple[Link, ...] | None = None
     interface: Interface | None = None
     source: Source

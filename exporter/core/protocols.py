@@ -19,7 +19,7 @@ class Target(Protocol):
     imports besides torch, each with the name of its distribution; `external_weights` is the form in which `lower` wants
     weights that stay outside the program; `system` is the only one that has the runtime, as sys.platform names it, or
     None; `model_file` is the name of what `lower` writes; `read_beside` names the files that its reader or its runtime
-    looks for beside it.
+    looks for beside it; `passes` names the optional passes of `graph` that pay here, as was measured.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Target(Protocol):
     runtime: DeviceRuntime
     model_file: str
     read_beside: tuple[str, ...]
+    passes: tuple[str, ...]
 
     def options_model(self) -> "type[BaseModel]":
         """Return the schema of its options in a profile; its module imports pydantic, so it is imported here."""

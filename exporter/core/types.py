@@ -74,12 +74,37 @@ GraphForm = Literal["captured", "within_half", "half"]
 
 
 @dataclass(frozen=True)
+class PassChoice:
+    """The optional passes that a target has, and those of them that a user leaves out."""
+
+    names: tuple[str, ...] = ()
+    without: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class PassEffect:
+    """What a pass did to a program.
+
+    `applied` says whether the artifact has it; `max_error` is the largest difference that it makes to any output for
+    golden inputs, torch against torch, None where it found nothing to rewrite; nodes are those of the graph. `reason`
+    says why a pass that could have been there is not.
+    """
+
+    name: str
+    applied: bool
+    max_error: float | None
+    nodes_before: int
+    nodes_after: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Captured:
     """One program after torch.export: `exported` is a torch ExportedProgram, `examples` holds one array per input.
 
     Where weights stay outside, `external` has them; they are inputs of the graph, or parameters of it with these names,
     as the target asked for. `plain` is the program before any pass, None where none ran: its operations know the lines
-    of the source that they come from.
+    of the source that they come from. `passes` says what passes did to it.
     """
 
     model: str
@@ -91,6 +116,7 @@ class Captured:
     external: ExternalWeights | None = None
     about: About = field(default_factory=About)
     plain: Any = None
+    passes: tuple[PassEffect, ...] = ()
 
 
 @dataclass(frozen=True)

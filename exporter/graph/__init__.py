@@ -1,17 +1,108 @@
 """torch.export, and the passes over what it captured, in the order in which they run."""
 
-from exporter.core.types import Arrays, Captured, GraphForm
-from exporter.graph import half, ranges
-from exporter.graph.rewriting import Pass
+import copy
+from typing import TYPE_CHECKING
+
+from exporter.core.errors import LoweringError
+from exporter.core.extras import without_noise
+from exporter.core.types import Arrays, Captured, GraphForm, PassChoice, PassEffect
+from exporter.graph import absorb, half, ranges, select_early, simplify
+from exporter.graph.rewriting import Pass, apply, closed, opened
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch.fx import GraphModule
 
 PASSES: tuple[Pass, ...] = (
+    select_early.PASS,
+    simplify.PASS,
+    absorb.PASS,
     ranges.PASS,
     half.PASS,
 )
+OPTIONAL: tuple[str, ...] = tuple(step.name for step in PASSES if step.is_optional)
+"""The passes that make programs smaller and faster; what each target has of them stands in its `passes`."""
+
+LEFT_OUT = "left out by --without-pass"
+_PROVED_ON = 64
+_ALLOWED = 1e-5
 
 
-def needed(captured: Captured, form: GraphForm, cases: Arrays) -> tuple[Pass, ...]:
-    """Return the passes that a program in a form needs, by its golden inputs [cases, ...], in their order."""
-    graph_module = captured.exported.module()
-    candidates = [step for step in PASSES if form in step.forms]
-    return tuple(step for step in candidates if step.is_needed is None or step.is_needed(graph_module, cases))
+def prove(
+    captured: Captured, form: GraphForm, wanted: PassChoice, cases: Arrays
+) -> "tuple[tuple[Pass, ...], tuple[PassEffect, ...]]":
+    """Return the passes that a program has in a form, in their order, and what each does to it.
+
+    Of the optional ones those that are wanted are tried. One after which the program differs from the captured one on
+    golden inputs [cases, ...], by more than 1e-5 of the largest value or of 1, or that cannot rewrite this graph, is
+    not among them, and its effect says so. Up to 64 golden cases are computed for that.
+    """
+    chosen, effects = [], []
+    module = opened(captured, own_weights=form == "half")
+    expected = None
+    for step in PASSES:
+        if form not in step.forms or (step.is_optional and step.name not in wanted.names):
+            continue
+        if step.is_needed is not None and not step.is_needed(module, cases):
+            continue
+        if not step.is_optional:
+            apply(module, step, captured)
+            chosen.append(step)
+            continue
+        with without_noise():
+            graph, before = copy.deepcopy(module.graph), len(module.graph.nodes)
+        if step.name in wanted.without:
+            effects.append(PassEffect(step.name, False, None, before, before, LEFT_OUT))
+            continue
+        if expected is None:
+            expected = _computed(module, cases)
+        error, reason = None, None
+        try:
+            places = apply(module, step, captured)
+            if places:
+                error, reason = _difference(_computed(module, cases), expected)
+        except LoweringError as failure:  # a graph of a stranger may hold what no pass has met
+            places, reason = 0, str(failure)
+        if reason is None and places:
+            chosen.append(step)
+        else:
+            module.graph = graph
+        effects.append(PassEffect(step.name, step in chosen, error, before, len(module.graph.nodes), reason))
+    return tuple(chosen), tuple(effects)
+
+
+def rewritten(captured: Captured, passes: tuple[Pass, ...]) -> Captured:
+    """Return a program after passes; raises LoweringError where torch.export cannot trace what came out."""
+    if not passes:
+        return captured
+    module = opened(captured, own_weights=any(step.name == half.PASS.name for step in passes))
+    for step in passes:
+        apply(module, step, captured)
+    return closed(captured, module, [step.name for step in passes])
+
+
+def _computed(module: "GraphModule", cases: Arrays) -> "dict[str, np.ndarray]":
+    """Return the outputs of a graph for the first golden cases, by name."""
+    import numpy as np
+    import torch
+
+    results: dict[str, list[np.ndarray]] = {}
+    with torch.no_grad():
+        for case in zip(*(array[:_PROVED_ON] for array in cases.values()), strict=True):
+            tensors = {name: torch.from_numpy(array.copy()) for name, array in zip(cases, case, strict=True)}
+            for name, value in module(**tensors).items():
+                results.setdefault(name, []).append(value.numpy())
+    return {name: np.stack(values) for name, values in results.items()}
+
+
+def _difference(outputs: "dict[str, np.ndarray]", expected: "dict[str, np.ndarray]") -> tuple[float | None, str | None]:
+    """Return the largest difference of two results, None where it is no number, and why it is too large, if it is."""
+    import numpy as np
+
+    largest, reason = 0.0, None
+    for name, values in expected.items():
+        difference = float(np.abs(outputs[name].astype(np.float64) - values).max(initial=0.0))
+        largest = float(np.maximum(largest, difference))  # which NaN stays
+        if not difference <= _ALLOWED * max(1.0, float(np.abs(values).max(initial=0.0))):
+            reason = f"its {name!r} differ by {difference:.2g} on golden inputs"
+    return largest if np.isfinite(largest) else None, reason

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.types import Arrays
+from exporter.graph.editing import Editor
 from exporter.graph.rewriting import Pass
 
 if TYPE_CHECKING:
@@ -44,29 +45,26 @@ def _outgrows_half(graph_module: "GraphModule", cases: Arrays) -> bool:
     return widest(graph_module, cases) > SAFE
 
 
-def _narrow(graph_module: "GraphModule") -> "GraphModule":
+def _narrow(editor: Editor) -> int:
     """Keep the squares of normalisations and the products of attention within fp16."""
-    graph = graph_module.graph
-    _scale_products(graph)
-    _scale_norms(graph)
-    graph.eliminate_dead_code()
-    graph_module.recompile()
-    return graph_module
+    return _scale_products(editor.graph) + _scale_norms(editor.graph)
 
 
-def _scale_products(graph: "Graph") -> None:
+def _scale_products(graph: "Graph") -> int:
     """Compute s (A B) as (s A) B for numbers |s| < 1: attention divides by sqrt(d) what it has summed over d."""
     import torch
 
     aten = torch.ops.aten
-    for root, product, scale in list(_products(graph)):
+    found = list(_products(graph))
+    for root, product, scale in found:
         left, right = product.args
         with graph.inserting_before(root):
             scaled = graph.call_function(aten.mul.Tensor, (left, scale))
             root.replace_all_uses_with(graph.call_function(aten.bmm.default, (scaled, right)))
+    return len(found)
 
 
-def _scale_norms(graph: "Graph") -> None:
+def _scale_norms(graph: "Graph") -> int:
     """Compute each 1 / sqrt(R(x * x) + eps), R a mean or a sum along axes that stay, from values within [-1, 1].
 
     With m = max |x| + sqrt(eps) along the same axes it equals 1 / (m sqrt(R((x / m)^2) + (sqrt(eps) / m)^2)). The
@@ -79,7 +77,8 @@ def _scale_norms(graph: "Graph") -> None:
     def call(operation: Any, *values: Any) -> "Node":
         return graph.call_function(operation, values)
 
-    for root, x, reduced, eps in list(_norms(graph)):
+    found = list(_norms(graph))
+    for root, x, reduced, eps in found:
         axes = reduced.args[1]
         with graph.inserting_before(root):
             largest = call(aten.add.Tensor, call(aten.amax.default, call(aten.abs.default, x), axes, True), eps**0.5)
@@ -88,6 +87,7 @@ def _scale_norms(graph: "Graph") -> None:
             mean = call(reduced.target, call(aten.mul.Tensor, unit, unit), axes, True)
             total = call(aten.add.Tensor, mean, call(aten.mul.Tensor, rest, rest))
             root.replace_all_uses_with(call(aten.div.Tensor, call(aten.rsqrt.default, total), largest))
+    return len(found)
 
 
 def _products(graph: "Graph") -> Iterator[tuple["Node", "Node", float]]:
@@ -120,4 +120,10 @@ def _norms(graph: "Graph") -> Iterator[tuple["Node", "Node", "Node", float]]:
             yield root, square.args[0], reduced, eps
 
 
-PASS = Pass("ranges", frozenset({"within_half", "half"}), _narrow, _outgrows_half)
+PASS = Pass(
+    "ranges",
+    "keep what leaves 16 bits on its way to a value that does not within them",
+    frozenset({"within_half", "half"}),
+    _narrow,
+    _outgrows_half,
+)

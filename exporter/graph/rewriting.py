@@ -1,39 +1,75 @@
 """What a pass is: a rewrite of the captured graph that keeps its outputs, and the forms of the graph that have it."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exporter.core.extras import converting, without_noise
 from exporter.core.types import Arrays, Captured, GraphForm
+from exporter.graph.editing import Editor
 
 if TYPE_CHECKING:
-    from torch import nn
     from torch.fx import GraphModule
+
+_ASSERTS = ("aten._assert_tensor_metadata.default",)
+"""What torch.export assumed; it says so anew of what comes out."""
+
+
+EVERY_FORM: frozenset[GraphForm] = frozenset({"captured", "within_half", "half"})
 
 
 @dataclass(frozen=True)
 class Pass:
     """One rewrite, for the forms of a graph that it is part of.
 
-    `rewrite` takes a copy of the graph, which it may change in place, and returns the module that takes its place;
-    inputs and outputs stay. `is_needed` is asked with the graph as it was captured and the golden inputs
-    [cases, ...] by name, as a rewrite that a program does not need would only cost it time; None: it always is.
+    `rewrite` changes a graph in place and returns at how many places it did; inputs and outputs stay. `summary` is one
+    line for people. `is_needed` is asked with the graph before any pass and the golden inputs [cases, ...] by name, as
+    a rewrite that a program does not need would only cost it time; None: it always is.
     """
 
     name: str
+    summary: str
     forms: frozenset[GraphForm]
-    rewrite: "Callable[[GraphModule], nn.Module]"
+    rewrite: Callable[[Editor], int]
     is_needed: "Callable[[GraphModule, Arrays], bool] | None" = None
 
-    def apply(self, captured: Captured) -> Captured:
-        """Return the program rewritten; raises LoweringError where torch.export cannot trace what came out."""
-        import torch
+    @property
+    def is_optional(self) -> bool:
+        """Say whether a program can be lowered without it: it is there for speed, and no form needs it."""
+        return self.forms == EVERY_FORM
 
-        with without_noise():
-            graph_module = copy.deepcopy(captured.exported.module())
-        module = self.rewrite(graph_module)
-        with converting(f"torch.export cannot capture {captured.model}/{captured.program} after the pass {self.name}"):
-            exported = torch.export.export(module, args=(), kwargs=captured.exported.example_inputs[1])
-        return replace(captured, exported=exported, plain=captured.plain or captured.exported)
+
+def opened(captured: Captured, own_weights: bool) -> "GraphModule":
+    """Return the graph of a captured program as a module that can be rewritten.
+
+    With `own_weights` its weights are copies, else those of the program itself, which no pass may change.
+    """
+    import copy
+
+    with without_noise():
+        module: GraphModule = captured.exported.module(check_guards=False)
+        if own_weights:
+            module = copy.deepcopy(module)
+    for node in [node for node in module.graph.nodes if str(node.target) in _ASSERTS]:
+        module.graph.erase_node(node)
+    return module
+
+
+def apply(module: "GraphModule", step: Pass, captured: Captured) -> int:
+    """Let a pass rewrite a module; return at how many places it did. Raises LoweringError where it cannot."""
+    outside = frozenset(captured.external.tensors if captured.external else ())
+    with converting(f"the pass {step.name} cannot rewrite {captured.model}/{captured.program}"):
+        editor = Editor(module, outside)
+        places = step.rewrite(editor)
+        editor.finish()
+    return places
+
+
+def closed(captured: Captured, module: "GraphModule", names: Sequence[str]) -> Captured:
+    """Return the captured program with a rewritten graph; raises LoweringError where torch.export cannot trace it."""
+    import torch
+
+    after = f"torch.export cannot capture {captured.model}/{captured.program} after the passes {', '.join(names)}"
+    with converting(after), torch.no_grad():
+        exported = torch.export.export(module, args=(), kwargs=captured.exported.example_inputs[1])
+    return replace(captured, exported=exported, plain=captured.plain or captured.exported)

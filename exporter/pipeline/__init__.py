@@ -9,6 +9,7 @@ from exporter.pipeline.importing import ImportRequest, import_weights, origin_na
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
 from exporter.pipeline.opening import read_manifest
 from exporter.pipeline.parity import parity
+from exporter.pipeline.passes import passes
 from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile
 from exporter.pipeline.rank import RankRequest, rank
 from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
@@ -37,6 +38,7 @@ __all__ = [
     "model_names",
     "origin_names",
     "parity",
+    "passes",
     "profile",
     "rank",
     "read_manifest",

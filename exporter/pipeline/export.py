@@ -52,9 +52,8 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
         for name, reason in reasons.items():
             if reason is not None:
                 report(f"{name}: left out, {reason}")
-    lowerings = [
-        lengths.Lowering(name, request.precision or profile.precision, profile.options_for(name)) for name in chosen
-    ]
+    precision, without = request.precision or profile.precision, _known_passes(request.without_passes)
+    lowerings = [lengths.Lowering(name, precision, profile.options_for(name), without) for name in chosen]
     for lowering in lowerings:
         lowering.check()
         require_packages(TARGETS[lowering.target])
@@ -77,6 +76,16 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     return results
 
 
+def _known_passes(names: frozenset[str]) -> frozenset[str]:
+    """Return names of passes that can be left out; raises UnknownNameError for another."""
+    from exporter.graph import OPTIONAL
+
+    unknown = sorted(names - {*OPTIONAL})
+    if unknown:
+        raise UnknownNameError("pass", unknown[0], OPTIONAL)
+    return names
+
+
 def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "list[lengths.Lowering]") -> None:
     """Check all places against what is known before torch is imported; what is not, once the checkpoint is read."""
     choice = request.choice
@@ -96,6 +105,7 @@ def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "
             "candidates": profile.candidates,
             "top": profile.top,
             "batch": choice.batch,
+            "passes left out": sorted(lowering.without),
         }
         places.check(_place(request.output, choice.model, program, profile, lowering), facts, request.force)
 
@@ -146,6 +156,7 @@ class _Job:
             "target": self.lowering.target,
             "precision": self.lowering.precision,
             "options": dict(self.lowering.options),
+            "passes left out": sorted(self.lowering.without),
         }
 
     def run(self) -> "Result":
@@ -177,9 +188,7 @@ class _Job:
         from safeio.files import write_new
 
         target = TARGETS[self.lowering.target]
-        captured = replace(self.lowering.captured(source), about=about(source))
-        self.report(f"{target.name}: lowering")
-        model_file = target.lower(captured, self.lowering.precision, self.lowering.options, folder)
+        captured, model_file = self._lowered(source, folder)
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data
         _write_weights(source, data, folder)
@@ -187,6 +196,28 @@ class _Job:
         if source.items_file is not None:
             write_new(folder / catalogue.FILE, source.items_file)
         return self._judged(source, captured, lowered, model_file, data)
+
+    def _lowered(self, source: "Exportable", folder: Path) -> "tuple[Captured, Path]":
+        """Lower the program of `source`; as it was captured where the target refuses what passes made of it."""
+        target, lowering = TARGETS[self.lowering.target], self.lowering
+        captured = replace(lowering.captured(source), about=about(source))
+        self.report(f"{target.name}: lowering")
+        try:
+            return captured, target.lower(captured, lowering.precision, lowering.options, folder)
+        except LoweringError as error:
+            if not any(effect.applied for effect in captured.passes):
+                raise
+            refusal = f"{target.name} refuses the graph that passes made: {error}"
+        self.report(f"{target.name}: lowering the graph without passes, which it refuses")
+        shutil.rmtree(folder)
+        folder.mkdir()
+        plain = replace(lowering, without=frozenset(target.passes)).captured(source)
+        effects = tuple(
+            replace(effect, applied=False, nodes_after=effect.nodes_before, reason=effect.reason or refusal)
+            for effect in captured.passes
+        )
+        captured = replace(plain, about=about(source), passes=effects)
+        return captured, target.lower(captured, lowering.precision, lowering.options, folder)
 
     def _judged(
         self, source: "Exportable", captured: "Captured", lowered: "Lowered", model_file: Path, data: "DataFile | None"
@@ -238,6 +269,7 @@ class _Job:
             batch=source.batch if source.batch > 1 else None,
             drawn=source.drawn,
             exchange=_exchange(source),
+            passes=captured.passes,
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),
             source=replace(source.origin, versions=versions(target)),

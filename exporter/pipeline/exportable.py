@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
-from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, TensorSpec
+from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, PassChoice, PassEffect, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from exporter.core.sections import Source as Origin
     from exporter.graph.rewriting import Pass
     from models.spec import ProgramSpec
+
+NO_PASSES = PassChoice()
 
 
 @dataclass(frozen=True)
@@ -131,33 +133,38 @@ class Exportable(ABC):
         return tuple(TensorSpec(name, array.shape[1:], array.dtype.name) for name, array in self.inputs.items())
 
     def captured(
-        self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None = None
+        self,
+        weights: Literal["inputs", "parameters"],
+        form: GraphForm,
+        wanted: PassChoice = NO_PASSES,
+        history: int | None = None,
     ) -> Captured:
         """Return the captured program in the form asked for, with external weights as inputs or as parameters.
 
-        `history` is another length than that of the golden cases, for a program that reads one.
+        `wanted` are the optional passes; `history` is another length than that of the golden cases, for a program that
+        reads one.
         """
-        key = weights if self.external else "inputs", form, history
+        key = weights if self.external else "inputs", form, wanted, history
         if key not in self._captures:
             self._captures[key] = self._capture(*key)
         return self._captures[key]
 
     @cached_property
-    def _captures(self) -> dict[tuple[str, GraphForm, int | None], Captured]:
+    def _captures(self) -> "dict[tuple[str, GraphForm, PassChoice, int | None], Captured]":
         return {}
 
-    def _capture(self, weights: Literal["inputs", "parameters"], form: GraphForm, history: int | None) -> Captured:
+    def _capture(
+        self, weights: Literal["inputs", "parameters"], form: GraphForm, wanted: PassChoice, history: int | None
+    ) -> Captured:
         from exporter import graph
 
-        if form not in self._passes:  # golden cases have one length, and external weights as inputs
-            self._passes[form] = graph.needed(self._plain("inputs", None), form, self.inputs)
-        captured = self._plain(weights, history)
-        for step in self._passes[form]:
-            captured = step.apply(captured)
-        return captured
+        if (form, wanted) not in self._proved:  # golden cases have one length, and external weights as inputs
+            self._proved[form, wanted] = graph.prove(self._plain("inputs", None), form, wanted, self.inputs)
+        passes, effects = self._proved[form, wanted]
+        return replace(graph.rewritten(self._plain(weights, history), passes), passes=effects)
 
     @cached_property
-    def _passes(self) -> "dict[GraphForm, tuple[Pass, ...]]":
+    def _proved(self) -> "dict[tuple[GraphForm, PassChoice], tuple[tuple[Pass, ...], tuple[PassEffect, ...]]]":
         return {}
 
     def _plain(self, weights: Literal["inputs", "parameters"], history: int | None) -> Captured:

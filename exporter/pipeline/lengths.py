@@ -31,6 +31,8 @@ class Lowering:
     target: str
     precision: "Precision"
     options: "Options"
+    without: frozenset[str] = frozenset()
+    """The passes that are left out of those that the target has."""
 
     def check(self) -> None:
         """Raise BadInputError where the target has not this precision."""
@@ -41,9 +43,11 @@ class Lowering:
 
     def captured(self, source: "Exportable", history: int | None = None) -> "Captured":
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""
+        from exporter.core.types import PassChoice
+
         target = TARGETS[self.target]
         form = target.fp16_form(self.options) if self.precision == "fp16" else "captured"
-        return source.captured(target.external_weights, form, history)
+        return source.captured(target.external_weights, form, PassChoice(target.passes, self.without), history)
 
 
 def points(

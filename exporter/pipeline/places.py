@@ -46,7 +46,16 @@ def facts_of(manifest: "Manifest") -> dict[str, object]:
         "candidates": manifest.candidates,
         "top": top_of(manifest),
         "batch": manifest.batch or 1,
+        "passes left out": _left_out(manifest),
     }
+
+
+def _left_out(manifest: "Manifest") -> list[str] | None:
+    """Return the passes that the user left out, None where no pass is told of."""
+    from exporter.graph import LEFT_OUT
+
+    effects = manifest.passes
+    return None if effects is None else sorted(effect.name for effect in effects if effect.reason == LEFT_OUT)
 
 
 def top_of(manifest: "Manifest") -> int | None:

@@ -10,6 +10,7 @@ from exporter.pipeline import budgets, lengths, places
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
 from exporter.pipeline.request import ProgramChoice
+from exporter.targets import TARGETS
 from models import zoo
 
 if TYPE_CHECKING:
@@ -187,7 +188,9 @@ def _growth(
     if not source.reads_history:
         return Growth(module_hook_macs_per_token=hooks, reason=lengths.NO_HISTORY)
     length = source.history_length
-    lowering = lengths.Lowering(manifest.target, manifest.precision, manifest.options)
+    kept = {effect.name for effect in manifest.passes or () if effect.reason is None}
+    without = frozenset(TARGETS[manifest.target].passes) - kept
+    lowering = lengths.Lowering(manifest.target, manifest.precision, manifest.options, without)
     others = [other for other in LENGTHS if other != length]
     longer = lengths.lengthened(source, max(others))
     timed = _WARMUP, request.iterations

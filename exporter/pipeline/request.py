@@ -65,7 +65,7 @@ class ExportRequest:
     """What shall be exported, for a target or `all`, under a device profile, and the folder for the artifacts.
 
     `precision` None stands for the profile's. With `force`, an artifact that stands at the place is replaced even where
-    it is another one: of another precision, structure, checkpoint or device.
+    it is another one: of another precision, structure, checkpoint or device. `without_passes` are left out.
     """
 
     choice: ProgramChoice | SavedProgram | GivenModule
@@ -74,3 +74,4 @@ class ExportRequest:
     profile: str = "generic"
     precision: "Precision | None" = None
     force: bool = False
+    without_passes: frozenset[str] = frozenset()

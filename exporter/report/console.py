@@ -93,6 +93,10 @@ def _plain(value: object) -> str:
         return ", ".join(f"{key} {item or 'missing'}" for key, item in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):  # before and after
+        return " -> ".join(f"{part:,}" for part in value)
+    if isinstance(value, float):
+        return f"{value:.3g}"
     return MISSING if value is None else str(value)
 
 

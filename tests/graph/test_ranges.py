@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from exporter import graph, pipeline
-from exporter.core.types import Captured
+from exporter.core.types import Captured, PassChoice
 from exporter.graph import half, ranges
 from exporter.graph.capture import capture
 from exporter.graph.ranges import widest
@@ -37,8 +37,11 @@ def captured_of(module: nn.Module, outputs: tuple[str, ...]) -> Captured:
 @pytest.fixture(scope="module")
 def forms() -> dict[str, nn.Module]:
     plain = captured_of(Wide(), ("normal", "product"))
-    fitting = ranges.PASS.apply(plain)
-    forms = {"captured": plain, "within_half": fitting, "half": half.PASS.apply(fitting)}
+    forms = {
+        "captured": plain,
+        "within_half": graph.rewritten(plain, (ranges.PASS,)),
+        "half": graph.rewritten(plain, (ranges.PASS, half.PASS)),
+    }
     return {name: form.exported.module() for name, form in forms.items()}
 
 
@@ -80,7 +83,8 @@ def test_the_widest_value_is_found_in_any_case(forms: dict[str, nn.Module]) -> N
 def test_only_what_outgrows_16_bits_is_rewritten(model: str, program: str, outgrows: bool) -> None:
     source = sources.load(pipeline.ProgramChoice(model, program))
     plain = source.captured("inputs", "captured")
-    assert (ranges.PASS in graph.needed(plain, "within_half", source.inputs)) == outgrows
+    passes, _ = graph.prove(plain, "within_half", PassChoice(), source.inputs)
+    assert (ranges.PASS in passes) == outgrows
 
 
 def test_padding_stays_zero(forms: dict[str, nn.Module]) -> None:
@@ -103,7 +107,7 @@ def test_other_forms_stay_as_they_are() -> None:
     def operations(captured: Captured) -> list[str]:
         return [str(node.target) for node in captured.exported.graph.nodes if node.op == "call_function"]
 
-    assert operations(ranges.PASS.apply(plain)) == operations(plain)
+    assert operations(graph.rewritten(plain, (ranges.PASS,))) == operations(plain)
 
 
 def test_whole_numbers_come_out_of_a_16_bit_program_as_whole_numbers() -> None:
@@ -112,7 +116,8 @@ def test_whole_numbers_come_out_of_a_16_bit_program_as_whole_numbers() -> None:
             best = torch.topk(x.flatten(1), 3)
             return best.indices.to(torch.int32) + 5_000, best.values  # fp16 has no odd numbers beyond 2,048
 
-    given_back = half.PASS.apply(captured_of(Best(), ("ids", "scores"))).exported.module()(x=drawn(0, 1.0))
+    halved = graph.rewritten(captured_of(Best(), ("ids", "scores")), (half.PASS,))
+    given_back = halved.exported.module()(x=drawn(0, 1.0))
     assert given_back["ids"].dtype == torch.int32
     assert torch.equal(given_back["ids"], Best()(drawn(0, 1.0))[0])
     assert given_back["scores"].dtype == torch.float32

@@ -106,15 +106,16 @@ def test_pieces_cost_what_they_cost_by_hand(piece: str, target: str, tmp_path: P
 
 
 def scn_by_hand(n: int, b: int, d: int, heads: int, candidates: int) -> int:
-    """MACs of SCN's rerank for one whole mini-batch, whose next state nobody reads."""
+    """MACs of SCN's rerank for one whole mini-batch, whose next state nobody reads, and of which one row is scored."""
     assert n == b
     width = d // heads
-    projections = 3 * n * d * d + n * d * heads  # Q, K, V and the learning rates
-    state_products = 2 * heads * n * width * width  # K W0 and Q W0
-    dual_form = 3 * heads * n * n * width  # Q K^T, tril(eta) G, (eta * A) G
+    projections = 2 * n * d * d + d * d + n * d * heads  # K, V, Q of one row, and the learning rates
+    state_products = heads * n * width * width + heads * width * width  # K W0, and Q W0 of one row
+    dual_form = 3 * heads * n * width  # one row each of Q K^T, tril(eta) G, (eta * A) G
+    picks = n * (d + 2 * width + n + 1)  # that row of H, of RoPE's two tables, of the causal mask, and of tau
     last = d * d  # W_o, for the last token
     head = candidates * d * d + d * d + candidates * d  # W_1 of each candidate, u W_2, their products
-    return projections + state_products + dual_form + last + head
+    return projections + state_products + dual_form + picks + last + head
 
 
 def test_scn_costs_what_it_costs_by_hand(exported: Ended) -> None:
@@ -153,8 +154,8 @@ def test_delegates_that_cannot_run_here_are_counted(delegate: str, tmp_path: Pat
 @pytest.mark.parametrize("program", ["controller", "subnet", "mapper"])
 def test_products_of_forward_ofa_are_those_that_torch_counts(program: str, small_ofa: Path, tmp_path: Path) -> None:
     source = sources.load(ProgramChoice("ofa", program, small_ofa))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        source.module(*(torch.from_numpy(array[0]) for array in source.inputs.values()))
     captured = lengths.Lowering("onnx", "fp32", OPTIONS["onnx"]).captured(source)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        captured.exported.module()(**{name: torch.from_numpy(array[0]) for name, array in source.inputs.items()})
     counted = count(TARGETS["onnx"].read(TARGETS["onnx"].lower(captured, "fp32", OPTIONS["onnx"], tmp_path)).operations)
     assert (2 * counted.macs, dict(counted.uncounted)) == (counter.get_total_flops(), {})

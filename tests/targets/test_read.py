@@ -53,7 +53,7 @@ def test_every_value_has_an_origin_and_every_constant_its_bytes(target: str, art
     size = sum(part.stat().st_size for part in ([file] if file.is_file() else file.rglob("*")) if part.is_file())
     assert 0.95 * size < stored_bytes(lowered.constants) < size
     assert lowered.memory_plan.constant_bytes == stored_bytes(lowered.constants)
-    assert max(constant.bytes for constant in lowered.constants) == 12_102 * 64 * 4
+    assert max(constant.bytes for constant in lowered.constants) == 12_103 * 64 * 4  # a row for ids out of range
     names = [name for name, _ in lowered.inputs]
     assert names == ([None, None] if target == "executorch" else ["item_ids", "candidate_ids"])
 

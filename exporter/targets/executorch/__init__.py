@@ -51,6 +51,7 @@ class ExecuTorchTarget:
     )
     model_file: str = "model.pte"
     read_beside: tuple[str, ...] = (LAYOUT_FILE, DATA_FILE)
+    passes: tuple[str, ...] = ("select_early", "simplify", "absorb")
 
     def options_model(self) -> "type[BaseModel]":
         """Return ExecuTorchOptions."""

@@ -37,6 +37,7 @@ class OnnxTarget:
     )
     model_file: str = "model.onnx"
     read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)
+    passes: tuple[str, ...] = ("select_early", "simplify", "absorb")
 
     def options_model(self) -> "type[BaseModel]":
         """Return OnnxOptions."""

@@ -47,6 +47,7 @@ class TFLiteTarget:
     )
     model_file: str = "model.tflite"
     read_beside: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ("select_early", "simplify", "absorb")
 
     def options_model(self) -> "type[BaseModel]":
         """Return TFLiteOptions."""

@@ -30,6 +30,7 @@ class ToyTarget:
     runtime = DeviceRuntime("Toy", "torch", ("torch",), Path(__file__).with_name("loader.py"))
     model_file: str = "model.json"
     read_beside: tuple[str, ...] = ()
+    passes = ("select_early",)
 
     def options_model(self) -> "type[BaseModel]":
         """Return ToyOptions."""

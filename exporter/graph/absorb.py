@@ -1,0 +1,78 @@
+"""The pass `absorb`: what no input changes is computed once, when the program is lowered.
+
+Whatever reads constants alone has one value for all calls. The largest such parts of a graph become constants, unless
+those are larger than what they are computed from.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from exporter.graph.editing import Editor
+from exporter.graph.rewriting import EVERY_FORM, Pass
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import Node
+
+
+def absorb(editor: Editor) -> int:
+    """Put constants in place of what is computed of constants alone; return of how many values."""
+    fixed = editor.constants()
+    ends = [
+        node
+        for node in editor.graph.nodes
+        if node in fixed and node.op == "call_function" and any(user not in fixed for user in node.users)
+    ]
+    values: dict[Node, Tensor] = {}
+    folded = 0
+    for node in ends:
+        if math.prod(editor.shape(node)) > _largest(editor, node):
+            continue  # an expanded weight is one that is stored small
+        with editor.graph.inserting_before(node):
+            editor.replace(node, editor.constant(_value(editor, node, values)))
+        folded += 1
+    return folded
+
+
+def _largest(editor: Editor, node: "Node") -> int:
+    """Return the elements of the largest constant that a value is computed of; of one without any, its own."""
+    waiting, sizes = [node], [0]
+    seen = {node}
+    while waiting:
+        one = waiting.pop()
+        if one.op == "get_attr":
+            sizes.append(math.prod(editor.shape(one)))
+        new = [value for value in one.all_input_nodes if value not in seen]
+        seen.update(new)
+        waiting += new
+    return max(sizes) or math.prod(editor.shape(node))
+
+
+def _value(editor: Editor, node: "Node", values: "dict[Node, Tensor]") -> "Tensor":
+    """Compute a value of constants alone."""
+    import torch
+    from torch.fx.node import map_arg
+
+    needed, waiting = {node}, [node]
+    while waiting:
+        new = [value for value in waiting.pop().all_input_nodes if value not in needed and value not in values]
+        needed.update(new)
+        waiting += new
+    with torch.no_grad():
+        for one in editor.graph.nodes:
+            if one not in needed or one in values:
+                continue
+            if one.op == "get_attr":
+                values[one] = editor.value(one)
+            else:
+                args, kwargs = map_arg((one.args, one.kwargs), values.__getitem__)
+                values[one] = one.target(*args, **kwargs)
+    return values[node]
+
+
+PASS = Pass(
+    "absorb",
+    "compute once what no input changes",
+    EVERY_FORM,
+    absorb,
+)

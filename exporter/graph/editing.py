@@ -1,0 +1,139 @@
+"""Editing a captured graph: new operations know their shapes, constants are read and made, and what is unused goes."""
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import Graph, GraphModule, Node
+
+_OWN = "rewritten"  # constants that a pass made
+
+
+class Editor:
+    """A graph that is being rewritten; every value of it has its shape and dtype in `meta["val"]`.
+
+    `outside` names the weights that come from outside of the program: they are parameters, and no constants.
+    """
+
+    def __init__(self, graph_module: "GraphModule", outside: frozenset[str] = frozenset()) -> None:
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        self.graph_module, self.outside = graph_module, outside
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._made = sum(name.startswith(_OWN) for name, _ in graph_module.named_buffers(recurse=False))
+        for node in self.graph.nodes:
+            self._describe(node)
+
+    @property
+    def graph(self) -> "Graph":
+        """Return the graph itself."""
+        return self.graph_module.graph
+
+    def shape(self, node: "Node") -> tuple[int, ...]:
+        """Return the shape of a node's value."""
+        return tuple(node.meta["val"].shape)
+
+    def dtype(self, node: "Node") -> "torch.dtype":
+        """Return the dtype of a node's value."""
+        dtype: torch.dtype = node.meta["val"].dtype
+        return dtype
+
+    def is_tensor(self, node: "Node") -> bool:
+        """Say whether a node's value is one tensor."""
+        import torch
+
+        return isinstance(node.meta.get("val"), torch.Tensor)
+
+    def constants(self) -> "set[Node]":
+        """Return the constants, and what is computed of constants alone."""
+        fixed: set[Node] = set()
+        for node in self.graph.nodes:
+            if node.op == "get_attr":
+                constant = not self.is_outside(node)
+            else:
+                plain = node.op == "call_function" and self.is_plain(node)
+                constant = plain and all(value in fixed for value in node.all_input_nodes)
+            if constant:
+                fixed.add(node)
+        return fixed
+
+    def is_outside(self, node: "Node") -> bool:
+        """Say whether a constant is a weight that comes from outside."""
+        return str(node.target).rpartition(".")[2] in self.outside
+
+    def is_plain(self, node: "Node") -> bool:
+        """Say whether an operation gives one tensor that depends on what it reads alone, and does nothing else."""
+        import torch
+
+        if not self.is_tensor(node) or not isinstance(node.target, torch._ops.OpOverload):
+            return False
+        return torch.Tag.nondeterministic_seeded not in node.target.tags and not node.target._schema.is_mutable
+
+    def call(self, operation: Any, *args: Any, **kwargs: Any) -> "Node":
+        """Add an operation at the place of insertion and return its node."""
+        node = self.graph.call_function(operation, args, kwargs)
+        self._describe(node)
+        return node
+
+    def reshape(self, node: "Node", shape: Sequence[int]) -> "Node":
+        """Return a node with the numbers of another in another shape; itself where it has that one."""
+        import torch
+
+        return node if self.shape(node) == tuple(shape) else self.call(torch.ops.aten.reshape.default, node, [*shape])
+
+    def constant(self, value: "torch.Tensor") -> "Node":
+        """Add a constant at the place of insertion and return its node; what is part of another tensor is copied."""
+        name = f"{_OWN}_{self._made}"
+        self._made += 1
+        value = value.detach().contiguous()
+        if value.untyped_storage().nbytes() != value.nbytes:  # ExecuTorch reads a storage from its beginning
+            value = value.clone()
+        self.graph_module.register_buffer(name, value)
+        node = self.graph.get_attr(name)
+        self._describe(node)
+        return node
+
+    def value(self, node: "Node") -> "torch.Tensor":
+        """Return the tensor of a constant."""
+        tensor: torch.Tensor = operator.attrgetter(str(node.target))(self.graph_module)
+        return tensor.detach()
+
+    def replace(self, node: "Node", other: "Node") -> None:
+        """Let every user of a value use another one."""
+        node.replace_all_uses_with(other)
+
+    def finish(self) -> None:
+        """Remove what nothing uses any more, constants among it, and compile what is left."""
+        for node in reversed(self.graph.nodes):
+            unused = not node.users and (node.op == "get_attr" or (node.op == "call_function" and self.is_plain(node)))
+            if unused:
+                self.graph.erase_node(node)
+        self.graph.lint()
+        used = {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
+        for name in [name for name, _ in self.graph_module.named_buffers(recurse=False)]:
+            if name.startswith(_OWN) and name not in used:
+                delattr(self.graph_module, name)
+        self.graph_module.recompile()
+
+    def _describe(self, node: "Node") -> None:
+        """Compute the shape and dtype of a node's value from those of its inputs."""
+        import torch
+        from torch.fx.node import map_arg
+
+        if node.op == "get_attr":
+            node.meta["val"] = self._mode.from_tensor(self.value(node))
+        elif node.op == "placeholder":
+            value = node.meta["val"]
+            with self._mode:
+                node.meta["val"] = torch.empty(tuple(value.shape), dtype=value.dtype)
+        elif node.op == "call_function":
+            args, kwargs = map_arg((node.args, node.kwargs), lambda one: one.meta["val"])
+            with self._mode, torch.no_grad():
+                node.meta["val"] = node.target(*args, **kwargs)
+
+
+def same_but(shape: Sequence[int], axis: int, extent: int) -> list[int]:
+    """Return a shape with another extent of one axis."""
+    return [extent if at == axis else size for at, size in enumerate(shape)]

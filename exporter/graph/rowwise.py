@@ -1,0 +1,175 @@
+"""Operations of which one row of the result needs one row of what they read: how an axis goes through each."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exporter.graph.editing import Editor, same_but
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one row of an operation's value along an axis is computed.
+
+    `needs` has for each value that is read the axis of which one row is needed, or None where all of it is; `args` are
+    the arguments for that row, of the same values, and `operation` what takes them. `cheap` says that nothing is
+    computed.
+    """
+
+    needs: "Mapping[Node, int | None]"
+    operation: Any
+    args: tuple[Any, ...]
+    cheap: bool = False
+
+
+def row_of(editor: Editor, node: "Node", axis: int) -> Row | None:
+    """Return how a row of a node's value is computed; None where its operation needs more, or is not known here."""
+    rule = _RULES.get(str(node.target)) if node.op == "call_function" else None
+    return None if rule is None else rule(editor, node, axis)
+
+
+def _elementwise(editor: Editor, node: "Node", axis: int) -> Row | None:
+    rank = len(editor.shape(node))
+    needs: dict[Node, int | None] = {}
+    for value in node.all_input_nodes:
+        shape = editor.shape(value)
+        at = axis - rank + len(shape)
+        needs[value] = at if at >= 0 and shape[at] > 1 else None
+    return Row(needs, node.target, node.args)
+
+
+def _linear(editor: Editor, node: "Node", axis: int) -> Row | None:
+    if axis == len(editor.shape(node)) - 1:
+        return None
+    x, *weights = node.args
+    needs = {value: None for value in weights if value is not None}
+    return None if x in needs else Row({**needs, x: axis}, node.target, node.args)
+
+
+def _product(editor: Editor, node: "Node", axis: int) -> Row | None:
+    left, right = node.args
+    rank = len(editor.shape(node))
+    if left is right or not len(editor.shape(left)) == rank >= len(editor.shape(right)) >= 2:
+        return None
+    if axis == rank - 2:
+        return Row({left: axis, right: None}, node.target, node.args)
+    if axis == rank - 1:
+        return Row({left: None, right: len(editor.shape(right)) - 1}, node.target, node.args)
+    return None
+
+
+def _attention(editor: Editor, node: "Node", axis: int) -> Row | None:
+    query, key, value, *others = node.args
+    mask = others[0] if others else None
+    rank = len(editor.shape(node))
+    plain = set(node.kwargs) <= {"scale"} and all(not other for other in others[1:])
+    if axis != rank - 2 or not plain or query in (key, value):
+        return None
+    needs: dict[Node, int | None] = {key: None, value: None, query: axis}
+    if mask is not None:
+        shape = editor.shape(mask)
+        at = axis - rank + len(shape)
+        needs[mask] = at if at >= 0 and shape[at] > 1 else None
+    return Row(needs, node.target, node.args)
+
+
+def _along_others(editor: Editor, node: "Node", axis: int) -> Row | None:
+    """A softmax, or a sum, mean or extreme along axes that stay or go."""
+    x, axes = node.args[:2]
+    rank = len(editor.shape(x))
+    reduced = {one % rank for one in ([axes] if isinstance(axes, int) else axes)}
+    if len(editor.shape(node)) < rank:
+        axis = [at for at in range(rank) if at not in reduced][axis]
+    return None if axis in reduced or not reduced else Row({x: axis}, node.target, node.args)
+
+
+def _layer_norm(editor: Editor, node: "Node", axis: int) -> Row | None:
+    x, normalised, *weights = node.args
+    if axis >= len(editor.shape(node)) - len(normalised):
+        return None
+    needs: dict[Node, int | None] = {value: None for value in weights if hasattr(value, "meta")}
+    return None if x in needs else Row({**needs, x: axis}, node.target, node.args)
+
+
+def _index_select(editor: Editor, node: "Node", axis: int) -> Row | None:
+    x, along, index = node.args
+    return None if along % len(editor.shape(x)) == axis else Row({x: axis, index: None}, node.target, node.args)
+
+
+def _transpose(editor: Editor, node: "Node", axis: int) -> Row | None:
+    x, *axes = node.args
+    one, other = (at % len(editor.shape(x)) for at in axes)
+    return Row({x: {one: other, other: one}.get(axis, axis)}, node.target, node.args, cheap=True)
+
+
+def _permute(_editor: Editor, node: "Node", axis: int) -> Row | None:
+    x, axes = node.args
+    return Row({x: axes[axis] % len(axes)}, node.target, node.args, cheap=True)
+
+
+def _reshape(editor: Editor, node: "Node", axis: int) -> Row | None:
+    import torch
+
+    x, shape, own = node.args[0], editor.shape(node), editor.shape(node.args[0])
+    before = math.prod(shape[:axis])
+    for at, extent in enumerate(own):
+        if extent == shape[axis] and math.prod(own[:at]) == before:
+            return Row({x: at}, torch.ops.aten.reshape.default, (x, same_but(shape, axis, 1)), cheap=True)
+    return None
+
+
+def _expand(editor: Editor, node: "Node", axis: int) -> Row | None:
+    x, shape, own = node.args[0], editor.shape(node), editor.shape(node.args[0])
+    at = axis - len(shape) + len(own)
+    return Row({x: at if at >= 0 and own[at] > 1 else None}, node.target, (x, same_but(shape, axis, 1)), cheap=True)
+
+
+def _cat(editor: Editor, node: "Node", axis: int) -> Row | None:
+    values, *along = node.args
+    rank = len(editor.shape(node))
+    return None if (along or [0])[0] % rank == axis else Row(dict.fromkeys(values, axis), node.target, node.args)
+
+
+def _slice(editor: Editor, node: "Node", axis: int) -> Row | None:
+    x, *rest = node.args
+    along = rest[0] if rest else 0
+    return None if along % len(editor.shape(x)) == axis else Row({x: axis}, node.target, node.args, cheap=True)
+
+
+def _same(_editor: Editor, node: "Node", axis: int) -> Row | None:
+    return Row({node.args[0]: axis}, node.target, node.args, cheap=True)
+
+
+_Rule = Callable[[Editor, "Node", int], Row | None]
+
+
+def _table(groups: Mapping[str, _Rule]) -> Mapping[str, _Rule]:
+    return {f"aten.{name}": rule for names, rule in groups.items() for name in names.split()}
+
+
+_RULES: Mapping[str, _Rule] = _table(
+    {
+        "add.Tensor sub.Tensor mul.Tensor div.Tensor maximum.default minimum.default pow.Tensor_Scalar": _elementwise,
+        "relu.default sigmoid.default tanh.default exp.default sqrt.default rsqrt.default neg.default": _elementwise,
+        "abs.default reciprocal.default gelu.default silu.default leaky_relu.default softplus.default": _elementwise,
+        "to.dtype clamp.default clamp_min.default where.self eq.Tensor eq.Scalar ne.Scalar ne.Tensor": _elementwise,
+        "ge.Scalar gt.Scalar le.Scalar lt.Scalar logical_and.default logical_not.default": _elementwise,
+        "linear.default": _linear,
+        "matmul.default bmm.default": _product,
+        "scaled_dot_product_attention.default": _attention,
+        "softmax.int sum.dim_IntList mean.dim amax.default amin.default": _along_others,
+        "layer_norm.default": _layer_norm,
+        "index_select.default": _index_select,
+        "transpose.int": _transpose,
+        "permute.default": _permute,
+        "reshape.default view.default flatten.using_ints unsqueeze.default squeeze.dim unflatten.int": _reshape,
+        "expand.default": _expand,
+        "cat.default": _cat,
+        "slice.Tensor narrow.default": _slice,
+        "clone.default contiguous.default dropout.default alias.default": _same,
+    }
+)

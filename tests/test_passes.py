@@ -1,0 +1,71 @@
+"""Passes as a user meets them: in the manifest, left out, in a list of their own, and where a target refuses one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+from commands import run_here
+
+from exporter.core.errors import LoweringError
+from exporter.core.types import Captured
+from exporter.targets import TARGETS
+
+NAMES = ["select_early", "simplify", "absorb"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write("scn", tmp_path_factory.mktemp("passes") / "scn")
+
+
+def test_a_pass_can_be_left_out(checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path]
+    with_all = run_here(capfd, *arguments, "--json").document
+    assert [(one["name"], one["applied"], one["reason"]) for one in with_all["passes"]] == [
+        (name, True, None) for name in NAMES
+    ]
+    assert all(0 <= one["max_error"] <= 1e-5 and one["nodes_before"] > 0 for one in with_all["passes"])
+    refused = run_here(capfd, *arguments, "--without-pass", "select_early")
+    assert (refused.code, "passes left out [] and not ['select_early']" in refused.error_line()) == (2, True)
+    without = run_here(capfd, *arguments, "--without-pass", "select_early", "--force", "--json").document
+    assert [one["applied"] for one in without["passes"]] == [False, True, True]
+    assert "--without-pass" in without["passes"][0]["reason"]
+    assert with_all["flops"]["macs"] < without["flops"]["macs"]
+    unknown = run_here(capfd, *arguments, "--without-pass", "nosuch")
+    assert (unknown.code, "known: absorb, select_early, simplify" in unknown.error_line()) == (2, True)
+
+
+def test_what_a_target_refuses_of_a_rewritten_graph_is_lowered_as_it_was(
+    checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lower = TARGETS["onnx"].lower
+
+    def refusing(captured: Captured, precision: str, options: Mapping[str, Any], folder: Path) -> Path:
+        if any(effect.applied for effect in captured.passes):
+            (folder / "half-written").write_bytes(b"")
+            raise LoweringError("it has met its match")
+        return lower(captured, precision, options, folder)
+
+    monkeypatch.setattr(type(TARGETS["onnx"]), "lower", staticmethod(refusing))
+    ended = run_here(capfd, "scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path, "--json")
+    assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+    assert "without passes" in ended.err
+    effects = ended.document["passes"]
+    assert [(one["applied"], "it has met its match" in one["reason"]) for one in effects] == [(False, True)] * 3
+    assert not [file for file in ended.document["files"] if file["path"] == "half-written"]
+
+
+def test_the_passes_are_listed_with_what_they_do(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    listed = run_here(capfd, "passes", "--json").document["passes"]
+    assert [row["pass"] for row in listed] == NAMES
+    assert all(row["description"] and set(row["targets"].split(", ")) <= set(TARGETS) for row in listed)
+    early, simple, absorbed = run_here(capfd, "passes", "scn", "--checkpoint", checkpoint, "--json").document["passes"]
+    before, after = early["product_macs"]
+    assert after < before and early["applied"]
+    row_of_the_table = 4 * 16
+    assert simple["constant_bytes"][1] - simple["constant_bytes"][0] == row_of_the_table
+    assert absorbed["nodes"][1] < absorbed["nodes"][0] and absorbed["max_error"] <= 1e-6
+    shown = run_here(capfd, "passes", "scn", "--checkpoint", checkpoint)
+    assert "select_early" in shown.out and f"{before:,} ->" in shown.out
