@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -39,6 +40,15 @@ def staging(place: Path, foreign: Foreign, advice: str) -> Iterator[Path]:
             with suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def empty(folder: Path) -> None:
+    """Remove all that is in a folder of `staging` or `scratch`; the folder itself is locked, and a new one is not."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def recover(place: Path) -> None:

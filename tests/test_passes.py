@@ -1,5 +1,6 @@
 """Passes as a user meets them: in the manifest, left out, in a list of their own, and where a target refuses one."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,31 @@ def test_what_a_target_refuses_of_a_rewritten_graph_is_lowered_as_it_was(
 
     monkeypatch.setattr(type(TARGETS["onnx"]), "lower", staticmethod(refusing))
     ended = run_here(capfd, "scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path, "--json")
-    assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+    assert ended.code == 0, ended.err
+    assert ended.document["parity"]["verdict"] == "pass"
     assert "without passes" in ended.err
     effects = ended.document["passes"]
     assert [(one["applied"], "it has met its match" in one["reason"]) for one in effects] == [(False, True)] * 3
     assert not [file for file in ended.document["files"] if file["path"] == "half-written"]
+
+
+def test_another_artifact_that_came_in_between_stays(
+    checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["scn", "--checkpoint", checkpoint, "--target", "onnx", "--output"]
+    made = run_here(capfd, *arguments, tmp_path / "quick", "--without-pass", "absorb", "--json").document
+    place = tmp_path / "slow" / Path(made["artifact"]).relative_to(tmp_path / "quick")
+    lower = TARGETS["onnx"].lower
+
+    def overtaken(captured: Captured, precision: str, options: Mapping[str, Any], folder: Path) -> Path:
+        shutil.copytree(made["artifact"], place)
+        return lower(captured, precision, options, folder)
+
+    monkeypatch.setattr(type(TARGETS["onnx"]), "lower", staticmethod(overtaken))
+    ended = run_here(capfd, *arguments, tmp_path / "slow")
+    assert (ended.code, "holds another artifact" in ended.error_line()) == (2, True), ended.err
+    assert (place / "manifest.json").read_bytes() == (Path(made["artifact"]) / "manifest.json").read_bytes()
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
 
 
 def test_the_passes_are_listed_with_what_they_do(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """From a checkpoint to verified artifacts: lower, run, judge and measure, and keep to the budgets of the device."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,9 +62,9 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     _check_places(request, profile, lowerings)
 
     source = _source(request, profile, report)
-    jobs = [_Job(request.output, source, profile, lowering, report) for lowering in lowerings]
+    jobs = [_Job(request.output, source, profile, lowering, report, request.force) for lowering in lowerings]
     for job in jobs:
-        places.check(job.place, job.facts, request.force)
+        job.check_place()
     report(f"capturing {source.name}/{source.program.name}")
     results: list[Result | Refusal] = []
     for job in jobs:
@@ -142,6 +141,11 @@ class _Job:
     profile: "DeviceProfile"
     lowering: lengths.Lowering
     report: Report
+    force: bool
+
+    def check_place(self) -> None:
+        """Raise OutputError where another artifact stands at the place."""
+        places.check(self.place, self.facts, self.force)
 
     @property
     def place(self) -> Path:
@@ -163,6 +167,7 @@ class _Job:
         """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""
         from exporter.artifact import store
         from exporter.artifact.results import Result
+        from safeio.staging import empty
 
         source = self.source
         with store.staging(self.place) as folder:
@@ -173,11 +178,11 @@ class _Job:
                 why = budgets.explain(manifest.budgets or ())
                 self.report(f"{self.lowering.target}: {why}; leaving out block {block}")
                 left_out.append(block)
-                shutil.rmtree(folder)
-                folder.mkdir()
+                empty(folder)
                 manifest = self._make(source, folder)
             manifest = explain(folder, replace(manifest, selection=source.selected(self.source, left_out)))
             store.write_manifest(folder, manifest)
+            self.check_place()  # another command may have been quicker, with another artifact
         return Result(manifest, str(self.place))
 
     def _make(self, source: "Exportable", folder: Path) -> "Manifest":
@@ -199,6 +204,8 @@ class _Job:
 
     def _lowered(self, source: "Exportable", folder: Path) -> "tuple[Captured, Path]":
         """Lower the program of `source`; as it was captured where the target refuses what passes made of it."""
+        from safeio.staging import empty
+
         target, lowering = TARGETS[self.lowering.target], self.lowering
         captured = replace(lowering.captured(source), about=about(source))
         self.report(f"{target.name}: lowering")
@@ -209,8 +216,7 @@ class _Job:
                 raise
             refusal = f"{target.name} refuses the graph that passes made: {error}"
         self.report(f"{target.name}: lowering the graph without passes, which it refuses")
-        shutil.rmtree(folder)
-        folder.mkdir()
+        empty(folder)
         plain = replace(lowering, without=frozenset(target.passes)).captured(source)
         effects = tuple(
             replace(effect, applied=False, nodes_after=effect.nodes_before, reason=effect.reason or refusal)
