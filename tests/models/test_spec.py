@@ -95,7 +95,6 @@ RERANK = load_spec("gru4rec").programs["rerank"]
             "select is None; give a function: rerank needs it",
         ),
     ],
-    ids=str,
 )
 def test_a_part_of_a_spec_that_is_none_is_named(changes: dict[str, object], words: str) -> None:
     spec = load_spec("gru4rec")
@@ -133,7 +132,6 @@ def test_a_part_of_a_spec_that_is_none_is_named(changes: dict[str, object], word
         ({"output_meanings": 5}, "output_meanings is 5; give texts"),
         ({"cases": None}, "cases is None; give a function"),
     ],
-    ids=str,
 )
 def test_a_part_of_a_program_that_is_none_is_named(changes: dict[str, object], words: str) -> None:
     spec = load_spec("gru4rec")
