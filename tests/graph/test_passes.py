@@ -166,23 +166,31 @@ def test_a_pass_that_is_wrong_or_fails_is_left_out_and_says_so(monkeypatch: pyte
     def failing(editor: graph.rewriting.Editor) -> int:
         raise KeyError("a graph that it has not met")
 
+    def breaking(editor: graph.rewriting.Editor) -> int:
+        (end,) = editor.graph.output_node().all_input_nodes
+        end.args = (end.args[0], editor.graph_module)
+        return 1
+
     class Module(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.sigmoid(x) + torch.sigmoid(x)
 
     forms = EVERYTHING["simplify"].forms
-    steps = (Pass("wrong", "", forms, wrong), Pass("failing", "", forms, failing), EVERYTHING["simplify"])
+    named = {"wrong": wrong, "failing": failing, "breaking": breaking}
+    steps = (*(Pass(name, "", forms, rewrite) for name, rewrite in named.items()), EVERYTHING["simplify"])
     monkeypatch.setattr(graph, "PASSES", steps)
     cases = {"x": np.ones((3, 2), np.float32)}
     captured = captured_of(Module(), x=cases["x"][0])
-    passes, effects = graph.prove(captured, "captured", PassChoice(("wrong", "failing", "simplify")), cases)
+    passes, effects = graph.prove(captured, "captured", PassChoice((*named, "simplify")), cases)
     assert [step.name for step in passes] == ["simplify"]
     assert [(effect.name, effect.applied) for effect in effects] == [
         ("wrong", False),
         ("failing", False),
+        ("breaking", False),
         ("simplify", True),
     ]
     assert "'y' differ by" in effects[0].reason and "a graph that it has not met" in effects[1].reason
+    assert effects[2].reason
     result = graph.rewritten(captured, passes).exported.module()(x=torch.ones(2))["y"]
     torch.testing.assert_close(result, 2 * torch.sigmoid(torch.ones(2)))
     _, left = graph.prove(captured, "captured", PassChoice(("simplify",), frozenset({"simplify"})), cases)
