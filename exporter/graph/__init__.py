@@ -24,6 +24,7 @@ OPTIONAL: tuple[str, ...] = tuple(step.name for step in PASSES if step.is_option
 """The passes that make programs smaller and faster; what each target has of them stands in its `passes`."""
 
 LEFT_OUT = "left out by --without-pass"
+_IN_PLACE = "the graph changes values in place, and no pass knows who else reads them"
 _PROVED_ON = 64
 _ALLOWED = 1e-5
 
@@ -39,7 +40,7 @@ def prove(
     """
     chosen, effects = [], []
     module = opened(captured, own_weights=False)
-    expected = None
+    expected, refusal = None, _IN_PLACE if _changes_in_place(module) else None
     for step in PASSES:
         if form not in step.forms or (step.is_optional and step.name not in wanted.names):
             continue
@@ -50,12 +51,13 @@ def prove(
             continue
         with without_noise():
             graph, before = copy.deepcopy(module.graph), len(module.graph.nodes)
-        if step.name in wanted.without:
-            effects.append(PassEffect(step.name, False, None, before, before, LEFT_OUT))
+        reason = LEFT_OUT if step.name in wanted.without else refusal
+        if reason is not None:
+            effects.append(PassEffect(step.name, False, None, before, before, reason))
             continue
         if expected is None:
             expected = _computed(module, cases)
-        error, reason = None, None
+        error = None
         try:
             places = apply(module, step, captured)
             if places:
@@ -80,6 +82,12 @@ def rewritten(captured: Captured, passes: tuple[Pass, ...]) -> Captured:
     for step in passes:
         apply(module, step, captured)
     return closed(captured, module, [step.name for step in passes])
+
+
+def _changes_in_place(module: "GraphModule") -> bool:
+    """Say whether an operation of a graph writes into what it reads."""
+    schemas = (getattr(node.target, "_schema", None) for node in module.graph.nodes)
+    return any(schema is not None and schema.is_mutable for schema in schemas)
 
 
 def _computed(module: "GraphModule", cases: Arrays) -> "dict[str, np.ndarray]":

@@ -221,3 +221,16 @@ def test_constants_that_passes_make_are_whole_tensors() -> None:
     made = [tensor for name, tensor in folded.named_buffers() if "rewritten" in name]
     assert [tuple(tensor.shape) for tensor in made] == [(D, D)] * 2
     assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in made)
+
+
+def test_a_graph_that_changes_values_in_place_stays_as_it_is() -> None:
+    class InPlace(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first, second = x * 2, x * 2  # equal, and one of them is written to
+            return torch.relu_(first - 1) + second.sub_(1) * torch.sigmoid(x * 2)
+
+    cases = {"x": np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)}
+    captured = captured_of(InPlace(), x=cases["x"][0])
+    assert "aten.sub_.Tensor" in operations(captured)
+    passes, effects = graph.prove(captured, "captured", ALL, cases)
+    assert passes == () and all("in place" in effect.reason for effect in effects)
