@@ -34,6 +34,8 @@ def test_a_pass_can_be_left_out(checkpoint: Path, tmp_path: Path, capfd: pytest.
     assert [one["applied"] for one in without["passes"]] == [False, True, True]
     assert "--without-pass" in without["passes"][0]["reason"]
     assert with_all["flops"]["macs"] < without["flops"]["macs"]
+    shown = run_here(capfd, "parity", without["artifact"])
+    assert "without the pass select_early: left out by --without-pass" in shown.out
     unknown = run_here(capfd, *arguments, "--without-pass", "nosuch")
     assert (unknown.code, "known: absorb, select_early, simplify" in unknown.error_line()) == (2, True)
 

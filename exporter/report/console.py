@@ -165,6 +165,7 @@ def _notes(manifest: Manifest) -> list[str]:
     if manifest.flops is not None and manifest.flops.uncounted:
         listed = ", ".join(f"{row.operation} x{row.count}" for row in manifest.flops.uncounted)
         notes.append(f"not in the FLOPs: {listed}")
+    notes += [f"without the pass {effect.name}: {effect.reason}" for effect in manifest.passes or () if effect.reason]
     return [*notes, *_budget_notes(manifest), *_selection_notes(manifest), *_measuring_notes(manifest)]
 
 
