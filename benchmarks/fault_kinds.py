@@ -7,7 +7,7 @@ from fault_workload import MODEL, TRAINING
 
 _RUN = ("cocorr-export", "run", "model.mlpackage", "--inputs", "inputs.npz", "--outputs", "out.npz")
 _PARITY = ("cocorr-export", "parity", "artifact")
-_PROFILE = ("cocorr-export", "profile", "artifact", "--iterations", "1", "--checkpoint", "none")
+_PROFILE = ("cocorr-export", "profile", "artifact", "--iterations", "1")
 _SWAP = ("cocorr-export", "swap", "artifact", "package.safetensors", "--output", "out")
 # A profile that asks for more clicks than there are is refused, but not before the model of the checkpoint is built.
 _CHECKPOINT = (

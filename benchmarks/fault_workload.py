@@ -176,7 +176,7 @@ def _changed(workload: Workload, folder: Path) -> None:
 
 def _profiled(workload: Workload, folder: Path) -> None:
     shutil.copytree(workload.part("onnx"), folder, dirs_exist_ok=True)
-    command("cocorr-export", "profile", folder, "--iterations", "7", "--checkpoint", folder / "none")
+    command("cocorr-export", "profile", folder, "--iterations", "7")  # no such model ships, so nothing is lowered
 
 
 def _progress(workload: Workload, folder: Path) -> None:

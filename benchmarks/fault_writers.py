@@ -149,7 +149,7 @@ EXPORT = Writer(
 )
 PROFILE = Writer(
     "profile",
-    ("cocorr-export", "profile", "out/artifact", "--iterations", "3", "--checkpoint", "none"),
+    ("cocorr-export", "profile", "out/artifact", "--iterations", "3"),
     {},
     "out/artifact",
     "profiled",

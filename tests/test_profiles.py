@@ -223,7 +223,7 @@ def test_a_step_costs_a_click_whoever_says_so(tmp_path: Path, capfd: pytest.Capt
     assert exported.code == 0, exported.err
     flops = exported.document["flops"]
     assert (flops["per_token"], flops["per_token_method"]) == (flops["total"], "one call is one click")
-    words = ("profile", exported.document["artifact"], "--iterations", "1", "--checkpoint", "none", "--json")
+    words = ("profile", exported.document["artifact"], "--iterations", "1", "--json")
     again = run_here(capfd, *words).document
     assert (again["flops"]["per_token"], again["budgets"]) == (flops["total"], exported.document["budgets"])
 
