@@ -39,7 +39,7 @@ class ProfileRequest:
     `connection` is the name of one, or of a profile whose device runs it.
 
     `checkpoint` is where the artifact comes from, None for the one that ships; other lengths are lowered from it. One
-    that is given and cannot be used is refused.
+    that cannot be used leaves these out, and is told of.
     `model` is FILE.py:SPEC for one that has its model there.
     """
 
@@ -182,8 +182,10 @@ def _growth(
         with zoo.foreign(request.model or manifest.model):
             hooks = source.module_hook_macs()
     except CocorrError as error:
-        if request.checkpoint is not None:  # asked for by name, and of no use
-            raise
+        if (
+            request.checkpoint is not None
+        ):  # asked for by name, and of no use; the figures of the file are none the worse
+            report(f"no other lengths: {error}")
         return Growth(reason=str(error))
     if not source.reads_history:
         return Growth(module_hook_macs_per_token=hooks, reason=lengths.NO_HISTORY)
