@@ -26,21 +26,20 @@ OPTIONAL: tuple[str, ...] = tuple(step.name for step in PASSES if step.is_option
 LEFT_OUT = "left out by --without-pass"
 _IN_PLACE = "the graph changes values in place, and no pass knows who else reads them"
 _PROVED_ON = 64
-_ALLOWED = 1e-5
 
 
 def prove(
-    captured: Captured, form: GraphForm, wanted: PassChoice, cases: Arrays
+    captured: Captured, form: GraphForm, wanted: PassChoice, cases: Arrays, allowed: float
 ) -> "tuple[tuple[Pass, ...], tuple[PassEffect, ...]]":
     """Return the passes that a program has in a form, in their order, and what each does to it.
 
     Of the optional ones those that are wanted are tried. One after which the program differs from the captured one on
-    golden inputs [cases, ...], by more than 1e-5 of the largest value or of 1, or that cannot rewrite this graph, is
-    not among them, and its effect says so. Up to 64 golden cases are computed for that.
+    golden inputs [cases, ...], by more than `allowed` of the largest value or of 1, or that cannot rewrite this graph,
+    is not among them, and its effect says so. Up to 64 golden cases are computed for that.
     """
     chosen, effects = [], []
     module = opened(captured, own_weights=False)
-    expected, refusal = None, _IN_PLACE if _changes_in_place(module) else None
+    expected, in_place = None, _changes_in_place(module)
     for step in PASSES:
         if form not in step.forms or (step.is_optional and step.name not in wanted.names):
             continue
@@ -49,29 +48,43 @@ def prove(
         if not step.is_optional:  # those of 16 bits come last, and what they do is not fp32's
             chosen.append(step)
             continue
-        with without_noise():
-            graph, before = copy.deepcopy(module.graph), len(module.graph.nodes)
-        reason = LEFT_OUT if step.name in wanted.without else refusal
+        reason = LEFT_OUT if step.name in wanted.without else _IN_PLACE if in_place else None
         if reason is not None:
-            effects.append(PassEffect(step.name, False, None, before, before, reason))
-            continue
-        if expected is None:
-            expected = _computed(module, cases)
-        error = None
-        try:
-            places = apply(module, step, captured)
-            if places:
-                with converting(f"the pass {step.name} makes a graph that cannot be computed"):
-                    outputs = _computed(module, cases)
-                error, reason = _difference(outputs, expected)
-        except LoweringError as failure:  # a graph of a stranger may hold what no pass has met
-            places, reason = 0, str(failure)
-        if reason is None and places:
-            chosen.append(step)
+            nodes = len(module.graph.nodes)
+            effect = PassEffect(step.name, False, None, nodes, nodes, reason)
         else:
-            module.graph = graph
-        effects.append(PassEffect(step.name, step in chosen, error, before, len(module.graph.nodes), reason))
+            expected = expected or _computed(module, cases)
+            effect = _tried(step, module, captured, cases, expected, allowed)
+        if effect.applied:
+            chosen.append(step)
+        effects.append(effect)
     return tuple(chosen), tuple(effects)
+
+
+def _tried(
+    step: Pass,
+    module: "GraphModule",
+    captured: Captured,
+    cases: Arrays,
+    expected: "dict[str, np.ndarray]",
+    allowed: float,
+) -> PassEffect:
+    """Let a pass rewrite a module, and undo it where the outputs are not as expected; return what it did."""
+    with without_noise():
+        graph, before = copy.deepcopy(module.graph), len(module.graph.nodes)
+    error, reason = None, None
+    try:
+        places = apply(module, step, captured)
+        if places:
+            with converting(f"the pass {step.name} makes a graph that cannot be computed"):
+                outputs = _computed(module, cases)
+            error, reason = _difference(outputs, expected, allowed)
+    except LoweringError as failure:  # a graph of a stranger may hold what no pass has met
+        places, reason = 0, str(failure)
+    applied = reason is None and places > 0
+    if not applied:
+        module.graph = graph
+    return PassEffect(step.name, applied, error, before, len(module.graph.nodes), reason)
 
 
 def rewritten(captured: Captured, passes: tuple[Pass, ...]) -> Captured:
@@ -104,7 +117,9 @@ def _computed(module: "GraphModule", cases: Arrays) -> "dict[str, np.ndarray]":
     return {name: np.stack(values) for name, values in results.items()}
 
 
-def _difference(outputs: "dict[str, np.ndarray]", expected: "dict[str, np.ndarray]") -> tuple[float | None, str | None]:
+def _difference(
+    outputs: "dict[str, np.ndarray]", expected: "dict[str, np.ndarray]", allowed: float
+) -> tuple[float | None, str | None]:
     """Return the largest difference of two results, None where it is no number, and why it is too large, if it is."""
     import numpy as np
 
@@ -112,6 +127,6 @@ def _difference(outputs: "dict[str, np.ndarray]", expected: "dict[str, np.ndarra
     for name, values in expected.items():
         difference = float(np.abs(outputs[name].astype(np.float64) - values).max(initial=0.0))
         largest = float(np.maximum(largest, difference))  # which NaN stays
-        if not difference <= _ALLOWED * max(1.0, float(np.abs(values).max(initial=0.0))):
+        if not difference <= allowed * max(1.0, float(np.abs(values).max(initial=0.0))):
             reason = f"its {name!r} differ by {difference:.2g} on golden inputs"
     return largest if np.isfinite(largest) else None, reason

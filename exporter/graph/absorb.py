@@ -29,35 +29,33 @@ def absorb(editor: Editor) -> int:
         if math.prod(editor.shape(node)) > _largest(editor, node):
             continue  # an expanded weight is one that is stored small
         with editor.graph.inserting_before(node):
-            editor.replace(node, editor.constant(_value(editor, node, values)))
+            node.replace_all_uses_with(editor.constant(_value(editor, node, values)))
         folded += 1
     return folded
 
 
+def _behind(node: "Node") -> "set[Node]":
+    """Return a value and all that it is computed of."""
+    found, waiting = {node}, [node]
+    while waiting:
+        new = [value for value in waiting.pop().all_input_nodes if value not in found]
+        found.update(new)
+        waiting += new
+    return found
+
+
 def _largest(editor: Editor, node: "Node") -> int:
     """Return the elements of the largest constant that a value is computed of; of one without any, its own."""
-    waiting, sizes = [node], [0]
-    seen = {node}
-    while waiting:
-        one = waiting.pop()
-        if one.op == "get_attr":
-            sizes.append(math.prod(editor.shape(one)))
-        new = [value for value in one.all_input_nodes if value not in seen]
-        seen.update(new)
-        waiting += new
-    return max(sizes) or math.prod(editor.shape(node))
+    sizes = [math.prod(editor.shape(value)) for value in _behind(node) if value.op == "get_attr"]
+    return max(sizes, default=math.prod(editor.shape(node)))
 
 
 def _value(editor: Editor, node: "Node", values: "dict[Node, Tensor]") -> "Tensor":
-    """Compute a value of constants alone."""
+    """Compute a value of constants alone; `values` has those that were computed before, and gets the new ones."""
     import torch
     from torch.fx.node import map_arg
 
-    needed, waiting = {node}, [node]
-    while waiting:
-        new = [value for value in waiting.pop().all_input_nodes if value not in needed and value not in values]
-        needed.update(new)
-        waiting += new
+    needed = _behind(node)
     with torch.no_grad():
         for one in editor.graph.nodes:
             if one not in needed or one in values:

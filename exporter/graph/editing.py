@@ -35,6 +35,12 @@ class Editor:
         """Return the shape of a node's value."""
         return tuple(node.meta["val"].shape)
 
+    def axis_in(self, value: "Node", axis: int, rank: int) -> int | None:
+        """Return which axis of a value is `axis` of a result of `rank` axes that it is broadcast to; None for none."""
+        shape = self.shape(value)
+        at = axis - rank + len(shape)
+        return at if at >= 0 and shape[at] > 1 else None
+
     def dtype(self, node: "Node") -> "torch.dtype":
         """Return the dtype of a node's value."""
         dtype: torch.dtype = node.meta["val"].dtype
@@ -99,10 +105,6 @@ class Editor:
         """Return the tensor of a constant."""
         tensor: torch.Tensor = operator.attrgetter(str(node.target))(self.graph_module)
         return tensor.detach()
-
-    def replace(self, node: "Node", other: "Node") -> None:
-        """Let every user of a value use another one."""
-        node.replace_all_uses_with(other)
 
     def finish(self) -> None:
         """Remove what nothing uses any more, constants among it, and compile what is left."""

@@ -48,7 +48,7 @@ def _of_call(node: "Node", known: "Mapping[Node, Interval]") -> Interval | None:
         return None
     if name in _SAME:
         return first
-    if name in _CASTS:
+    if name in CASTS:
         return _exact(first, node)
     if name.startswith("aten.sum."):
         terms = args[0].meta["val"].numel() // max(node.meta["val"].numel(), 1)
@@ -87,7 +87,7 @@ _SAME = frozenset(
         *("clone.default", "contiguous.default", "alias.default", "amax.default", "amin.default"),
     )
 )
-_CASTS = frozenset({"aten.to.dtype", "aten._to_copy.default"})
+CASTS = frozenset({"aten.to.dtype", "aten._to_copy.default"})
 _PAIRS: Mapping[str, Callable[[Interval, Interval], Interval]] = {
     "aten.add.Tensor": lambda a, b: Interval(a.least + b.least, a.most + b.most),
     "aten.sub.Tensor": lambda a, b: Interval(a.least - b.most, a.most - b.least),

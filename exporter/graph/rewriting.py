@@ -23,7 +23,7 @@ class Pass:
     """One rewrite, for the forms of a graph that it is part of.
 
     `rewrite` changes a graph in place and returns at how many places it did; inputs and outputs stay. `summary` is one
-    line for people. `is_needed` is asked with the graph before any pass and the golden inputs [cases, ...] by name, as
+    line for people. `is_needed` is asked with the graph before the pass and the golden inputs [cases, ...] by name, as
     a rewrite that a program does not need would only cost it time; None: it always is.
     """
 

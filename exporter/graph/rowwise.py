@@ -34,11 +34,7 @@ def row_of(editor: Editor, node: "Node", axis: int) -> Row | None:
 
 def _elementwise(editor: Editor, node: "Node", axis: int) -> Row | None:
     rank = len(editor.shape(node))
-    needs: dict[Node, int | None] = {}
-    for value in node.all_input_nodes:
-        shape = editor.shape(value)
-        at = axis - rank + len(shape)
-        needs[value] = at if at >= 0 and shape[at] > 1 else None
+    needs = {value: editor.axis_in(value, axis, rank) for value in node.all_input_nodes}
     return Row(needs, node.target, node.args)
 
 
@@ -71,9 +67,7 @@ def _attention(editor: Editor, node: "Node", axis: int) -> Row | None:
         return None
     needs: dict[Node, int | None] = {key: None, value: None, query: axis}
     if mask is not None:
-        shape = editor.shape(mask)
-        at = axis - rank + len(shape)
-        needs[mask] = at if at >= 0 and shape[at] > 1 else None
+        needs[mask] = editor.axis_in(mask, axis, rank)
     return Row(needs, node.target, node.args)
 
 
@@ -123,9 +117,9 @@ def _reshape(editor: Editor, node: "Node", axis: int) -> Row | None:
 
 
 def _expand(editor: Editor, node: "Node", axis: int) -> Row | None:
-    x, shape, own = node.args[0], editor.shape(node), editor.shape(node.args[0])
-    at = axis - len(shape) + len(own)
-    return Row({x: at if at >= 0 and own[at] > 1 else None}, node.target, (x, same_but(shape, axis, 1)), cheap=True)
+    x, shape = node.args[0], editor.shape(node)
+    needs = {x: editor.axis_in(x, axis, len(shape))}
+    return Row(needs, node.target, (x, same_but(shape, axis, 1)), cheap=True)
 
 
 def _cat(editor: Editor, node: "Node", axis: int) -> Row | None:

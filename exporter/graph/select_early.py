@@ -47,7 +47,7 @@ def _move(editor: Editor, pick: Pick) -> bool:
             args = map_arg(rows[node].args, lambda value, needs=needs: row_of_input(value, needs[value]))
             computed[node] = editor.call(rows[node].operation, *args, **node.kwargs)
         row = editor.reshape(computed[pick.value], editor.shape(pick.node))
-    editor.replace(pick.node, row)
+    pick.node.replace_all_uses_with(row)
     return True
 
 

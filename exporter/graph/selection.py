@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor, same_but
-from exporter.graph.intervals import Interval, intervals
+from exporter.graph.intervals import CASTS, Interval, intervals
 
 if TYPE_CHECKING:
     from torch.fx import Node
 
 _SPREADING = frozenset({"aten.expand.default", "aten.repeat.default"})
-_CASTS = frozenset({"aten.to.dtype", "aten._to_copy.default"})
 _VIEWS = frozenset(
     f"aten.{name}" for name in ("unsqueeze.default", "squeeze.dim", "reshape.default", "view.default", "transpose.int")
 )
@@ -159,7 +158,7 @@ def _marks(editor: Editor) -> "set[Node]":
         elif name == "aten.arange.default":
             if node in known and editor.dtype(node) in exact:
                 counting.add(node)
-        elif name in _VIEWS or (name in _CASTS and editor.dtype(node) in exact):
+        elif name in _VIEWS or (name in CASTS and editor.dtype(node) in exact):
             for group in (marks, counting):
                 if node.args[0] in group:
                     group.add(node)

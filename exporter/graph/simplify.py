@@ -33,7 +33,7 @@ def _share(editor: Editor) -> int:
             continue
         key = _key(node.target), _key(node.args), _key(node.kwargs)
         if key in first:
-            editor.replace(node, first[key])
+            node.replace_all_uses_with(first[key])
             editor.graph.erase_node(node)
             shared += node.op == "call_function"
         else:
@@ -76,8 +76,8 @@ def _clamp(editor: Editor) -> int:
                 longer[guard.table] = editor.constant(torch.cat([rows, rows[:1]]))
         with editor.graph.inserting_before(guard.node):
             ids = editor.call(aten.clamp.default, guard.ids, 0, editor.shape(guard.table)[0])
-            editor.replace(guard.node, editor.call(aten.embedding.default, longer[guard.table], ids))
-    return len(longer) and sum(guard.table in longer for guard in guards)
+            guard.node.replace_all_uses_with(editor.call(aten.embedding.default, longer[guard.table], ids))
+    return sum(guard.table in longer for guard in guards)
 
 
 def _guards(editor: Editor) -> Iterator[_Guard]:

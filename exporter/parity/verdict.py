@@ -48,6 +48,11 @@ FP32_UNIT_ROUNDOFF = 2.0**-24
 # rounded to fp16, move them by 2.4e-3 or more.
 GOLDEN_SCORES_MAX_ABS_ERROR = FP32_MAX_ABS_ERROR
 
+# A pass over the graph computes the same in another order, in torch and in fp32. What it may change of an output, of
+# the largest value or of 1, is a tenth of what an artifact may be off by, so that the runtime keeps the rest; all
+# passes together move the scores of the shipped SCN, which reach 11.3, by 2.4e-6.
+PASS_ERROR = FP32_MAX_ABS_ERROR / 10
+
 _LINES_SHOWN = 3
 
 
