@@ -62,6 +62,14 @@ def check_count(whose: str, cases: int) -> None:
         raise BadInputError(f"{whose} are {cases}; give {MAX_CASES} or fewer")
 
 
+def uneven(arrays: "Mapping[str, np.ndarray]") -> str | None:
+    """Return the number of cases of each array where they differ or are none; None where all is well."""
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) == 1 and 0 not in counts.values():
+        return None
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
 def fits_int32(array: "np.ndarray") -> bool:
     """Say whether whole numbers can be int32, which they are on every target."""
     import numpy as np

@@ -50,7 +50,14 @@ def together(outputs: "Arrays", users: int) -> "Arrays":
     return {name: array.reshape(-1, users, *array.shape[2:]) for name, array in outputs.items()}
 
 
-def check_size(users: int, bytes_of_one: int) -> None:
+def check_one(users: int, inputs: "Arrays", outputs: "Arrays") -> None:
+    """Raise BadInputError where what one user gives and gets, [1, ...] each, makes no golden case of so many users."""
+    for name, array in outputs.items():
+        _check_axis("output", name, array[None])
+    _check_size(users, sum(array.nbytes for array in (*inputs.values(), *outputs.values())))
+
+
+def _check_size(users: int, bytes_of_one: int) -> None:
     """Raise BadInputError where one golden case of so many users would be too large to ship."""
     if users * bytes_of_one > _MAX_BYTES:
         raise BadInputError(
@@ -79,7 +86,7 @@ def _cases(of_one: "Cases", users: int) -> "Cases":
         grouped = {}
         for name, array in single.items():
             _check_axis("input", name, array)
-            check_size(users, array[0].nbytes)
+            _check_size(users, array[0].nbytes)
             rows = np.arange(-(-len(array) // users) * users) % len(array)
             grouped[name] = array[rows].reshape(-1, users, *array.shape[2:])
         return grouped

@@ -96,15 +96,13 @@ def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "
     program = f"{program}_cached" if choice.embeddings == "cached" else program
     for lowering in lowerings:
         facts = {
-            "precision": lowering.precision,
-            "options": dict(lowering.options),
+            **lowering.facts,
             "weights": "untrained" if choice.untrained else "trained",
             "structure": choice.structure,
             "history length": profile.history_length,
             "candidates": profile.candidates,
             "top": profile.top,
             "batch": choice.batch,
-            "passes left out": sorted(lowering.without),
         }
         places.check(_place(request.output, choice.model, program, profile, lowering), facts, request.force)
 
@@ -155,13 +153,7 @@ class _Job:
     @property
     def facts(self) -> "Facts":
         """Return what tells this artifact from others at its place."""
-        return {
-            **self.source.facts,
-            "target": self.lowering.target,
-            "precision": self.lowering.precision,
-            "options": dict(self.lowering.options),
-            "passes left out": sorted(self.lowering.without),
-        }
+        return {**self.source.facts, **self.lowering.facts, "target": self.lowering.target}
 
     def run(self) -> "Result":
         """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""

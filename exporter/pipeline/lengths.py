@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from exporter.core.types import Captured, DataFile, Options
     from exporter.pipeline.exportable import Exportable
     from exporter.pipeline.source import Source
+    from safeio.places import Facts
 
 Report = Callable[[str], None]
 
@@ -33,6 +34,15 @@ class Lowering:
     options: "Options"
     without: frozenset[str] = frozenset()
     """The passes that are left out of those that the target has."""
+
+    @property
+    def facts(self) -> "Facts":
+        """Return what tells artifacts of the same program at one place apart."""
+        return {
+            "precision": self.precision,
+            "options": dict(self.options),
+            "passes left out": sorted(self.without),
+        }
 
     def check(self) -> None:
         """Raise BadInputError where the target has not this precision."""

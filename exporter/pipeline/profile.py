@@ -182,9 +182,8 @@ def _growth(
         with zoo.foreign(request.model or manifest.model):
             hooks = source.module_hook_macs()
     except CocorrError as error:
-        if (
-            request.checkpoint is not None
-        ):  # asked for by name, and of no use; the figures of the file are none the worse
+        # Of no use, and yet asked for by name; the figures of the file are none the worse.
+        if request.checkpoint is not None:
             report(f"no other lengths: {error}")
         return Growth(reason=str(error))
     if not source.reads_history:

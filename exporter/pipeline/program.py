@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.core.errors import BadInputError, ProfileError, ProgramError
 from exporter.core.extras import LOWER, require
 from exporter.core.types import Arrays
-from exporter.pipeline.arrays import MAX_BYTES, check_count, fits_int32, plain
+from exporter.pipeline.arrays import MAX_BYTES, check_count, fits_int32, plain, uneven
 from exporter.pipeline.exportable import Exportable
 from exporter.pipeline.rehearsal import outputs_of
 from exporter.pipeline.request import GivenModule, SavedProgram
@@ -200,10 +200,9 @@ def _cases(given: "Given", arrays: "Mapping[str, np.ndarray]") -> Arrays:
     if wrong:
         raise BadInputError(f"the golden inputs {wrong[0]}; the program takes {', '.join(names)}")
     cases = {side.name: _case(side, arrays[side.name]) for side in given.inputs}
-    counts = {name: len(array) for name, array in cases.items()}
-    if len(set(counts.values())) != 1 or 0 in counts.values():
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise BadInputError(f"the golden inputs have no cases, or not the same number for each input: {told}")
+    counts = uneven(cases)
+    if counts is not None:
+        raise BadInputError(f"the golden inputs have no cases, or not the same number for each input: {counts}")
     check_count("the golden inputs", len(cases[names[0]]))
     return cases
 

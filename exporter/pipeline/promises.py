@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
 from exporter.pipeline import batches
-from exporter.pipeline.arrays import check_count, check_whole
+from exporter.pipeline.arrays import check_count, check_whole, uneven
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,10 +42,9 @@ def check_cases(where: str, source: "Source") -> None:
             raise BadInputError(f"{whose} have {spec.name!r} as {list(array.shape)}; give {_cases_of(shape)}")
         if not np.isfinite(array).all():
             raise BadInputError(f"{whose} have NaN or infinite values in {spec.name!r}; give finite ones")
-    counts = {name: len(array) for name, array in inputs.items()}
-    if len(set(counts.values())) != 1 or 0 in counts.values():
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise BadInputError(f"{whose} are none, or not the same number for each input ({told}); give as many of each")
+    counts = uneven(inputs)
+    if counts is not None:
+        raise BadInputError(f"{whose} are none, or not the same number for each input ({counts}); give as many of each")
 
 
 def _cases_of(shape: Iterable[object]) -> str:
@@ -53,7 +52,10 @@ def _cases_of(shape: Iterable[object]) -> str:
 
 
 def check_outputs(where: str, source: "Source") -> None:
-    """Compute one case, of one user; raises BadInputError where what comes out is not what the SPEC says."""
+    """Compute one case, of one user; raises BadInputError where what comes out is not what the SPEC says.
+
+    Also for a batch that cannot be had: an output without an axis of users, or golden cases that are too large.
+    """
     import torch
 
     program = source.program
@@ -75,6 +77,9 @@ def check_outputs(where: str, source: "Source") -> None:
     made = dict(zip(program.outputs, values, strict=True))
     _check_ranking(whose, source, inputs, made)
     _check_uses(whose, program, inputs, made)
+    if source.batch > 1:
+        first = {name: array[0] for name, array in inputs.items()}
+        batches.check_one(source.batch, first, {name: value.numpy() for name, value in made.items()})
 
 
 def _check_ranking(whose: str, source: "Source", inputs: "Arrays", made: "Mapping[str, Tensor]") -> None:

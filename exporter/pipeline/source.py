@@ -60,13 +60,6 @@ class Source(Exportable):
             return super()._computed(inputs)
         return batches.together(super()._computed(batches.alone(inputs)), self.batch)
 
-    def check_batch(self) -> None:
-        """Raise BadInputError where a batch cannot be had: no axis for users, or golden cases that are too large."""
-        first = {name: array[:1] for name, array in batches.alone(self.inputs).items()}
-        outputs = batches.together(super()._computed(first), 1)
-        size = sum(array.nbytes for array in (*first.values(), *outputs.values()))
-        batches.check_size(self.batch, size)
-
     @property
     def origin(self) -> "Origin":
         """Return the checkpoint's hash and the architecture; a checkpoint without a hash is of drawn weights."""
@@ -235,8 +228,6 @@ def _loaded(choice: ProgramChoice, spec: "ModelSpec", sizes: tuple[int | None, i
         _ = source.module  # a program may want what this checkpoint has not
         promises.check_cases(choice.model, source)
         promises.check_outputs(choice.model, source)
-        if choice.batch > 1:
-            source.check_batch()
     except ValueError as error:
         raise BadInputError(str(error)) from error
     return source

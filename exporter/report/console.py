@@ -11,7 +11,7 @@ from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Ranking, Refusal, Result
 from exporter.core.types import Row
 from exporter.report import terminal
-from exporter.report.units import MISSING, added, bytes_, count
+from exporter.report.units import MISSING, added, batch, bytes_, count
 from safeio.errors import printable
 
 Section = TypeVar("Section")
@@ -38,8 +38,7 @@ def print_artifacts(results: Sequence[Result | Refusal]) -> None:
 
 def _print_table(console: Console, manifests: Sequence[Manifest]) -> None:
     first = manifests[0]
-    batch = "" if first.batch is None else f"  batch {first.batch}"
-    title = f"{first.model}/{first.program}  profile {first.profile}  {first.precision}{batch}"
+    title = f"{first.model}/{first.program}  profile {first.profile}  {first.precision}{batch(first.batch)}"
     console.print(Text(title, style="bold"), soft_wrap=True)  # a table's own title is folded to its width
     table = Table(box=None, pad_edge=False)
     table.add_column("")

@@ -10,7 +10,7 @@ from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Result
 from exporter.core.sections import Comparison, Growth, GrowthLine, Network
 from exporter.report import terminal
-from exporter.report.units import MISSING, added, bytes_, count, microseconds
+from exporter.report.units import MISSING, added, batch, bytes_, count, microseconds
 
 _KINDS_SHOWN = 8
 # What grows: its label, the field that points and lines have it in, and how it is shown.
@@ -27,8 +27,7 @@ def print_profile(result: Result) -> None:
     """Print the figures of one artifact to stdout."""
     console = terminal.console(soft_wrap=True)
     manifest, parity = result.manifest, result.manifest.parity
-    batch = "" if manifest.batch is None else f"  batch {manifest.batch}"
-    names = f"{manifest.target} {manifest.profile} {manifest.precision}{batch}"
+    names = f"{manifest.target} {manifest.profile} {manifest.precision}{batch(manifest.batch)}"
     title = f"{manifest.model}/{manifest.program}  {names}  parity {parity.verdict}"
     console.print(Text(title, style="bold"))
     if parity.verdict != "pass":

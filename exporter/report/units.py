@@ -23,6 +23,11 @@ def microseconds(number: float | None) -> str:
     return MISSING if number is None else f"{number:,.1f} us"
 
 
+def batch(users: int | None) -> str:
+    """Return what a title says of a program for several users, nothing for one."""
+    return "" if users is None else f"  batch {users}"
+
+
 def added(names: Sequence[str]) -> str:
     """Return one line with the files that are no part of an artifact."""
     shown = ", ".join(one_line(name) for name in names[:_NAMES_SHOWN])

@@ -41,11 +41,9 @@ def why_not() -> str | None:
     """Return which of apt's tools this machine lacks, and what to do; None for none."""
     tools = ("apt-get", "apt-cache", "apt-config", "dpkg")
     lacking = next((tool for tool in tools if shutil.which(tool) is None), None)
-    return (
-        None
-        if lacking is None
-        else f"{lacking} is not on the PATH; the ARM64 bundle is made of packages of Debian, on Debian"
-    )
+    if lacking is None:
+        return None
+    return f"{lacking} is not on the PATH; the ARM64 bundle is made of packages of Debian, on Debian"
 
 
 class Apt:
