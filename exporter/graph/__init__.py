@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 PASSES: tuple[Pass, ...] = (
-    select_early.PASS,
     simplify.PASS,
+    select_early.PASS,
     absorb.PASS,
     ranges.PASS,
     half.PASS,

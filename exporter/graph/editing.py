@@ -71,9 +71,15 @@ class Editor:
 
     def is_plain(self, node: "Node") -> bool:
         """Say whether an operation gives one tensor that depends on what it reads alone, and does nothing else."""
+        return self.is_tensor(node) and self._has_no_effect(node)
+
+    def _has_no_effect(self, node: "Node") -> bool:
+        """Say whether all that an operation does is to give values, which depend on what it reads alone."""
         import torch
 
-        if not self.is_tensor(node) or not isinstance(node.target, torch._ops.OpOverload):
+        if node.target is operator.getitem or (str(node.target) == "aten.dropout.default" and node.args[2] is False):
+            return True
+        if not isinstance(node.target, torch._ops.OpOverload):
             return False
         return torch.Tag.nondeterministic_seeded not in node.target.tags and not node.target._schema.is_mutable
 
@@ -87,6 +93,8 @@ class Editor:
         """Return a node with the numbers of another in another shape; itself where it has that one."""
         import torch
 
+        while str(node.target) == "aten.reshape.default":
+            node = node.args[0]
         return node if self.shape(node) == tuple(shape) else self.call(torch.ops.aten.reshape.default, node, [*shape])
 
     def constant(self, value: "torch.Tensor") -> "Node":
@@ -109,7 +117,9 @@ class Editor:
     def finish(self) -> None:
         """Remove what nothing uses any more, constants among it, and compile what is left."""
         for node in reversed(self.graph.nodes):
-            unused = not node.users and (node.op == "get_attr" or (node.op == "call_function" and self.is_plain(node)))
+            unused = not node.users and (
+                node.op == "get_attr" or (node.op == "call_function" and self._has_no_effect(node))
+            )
             if unused:
                 self.graph.erase_node(node)
         self.graph.lint()

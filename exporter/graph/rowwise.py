@@ -95,9 +95,14 @@ def _index_select(editor: Editor, node: "Node", axis: int) -> Row | None:
 
 
 def _transpose(editor: Editor, node: "Node", axis: int) -> Row | None:
+    import torch
+
     x, *axes = node.args
     one, other = (at % len(editor.shape(x)) for at in axes)
-    return Row({x: {one: other, other: one}.get(axis, axis)}, node.target, node.args, cheap=True)
+    needs = {x: {one: other, other: one}.get(axis, axis)}
+    if axis in (one, other) and abs(one - other) == 1:  # one row has an extent of 1 there: its numbers stay in order
+        return Row(needs, torch.ops.aten.reshape.default, (x, same_but(editor.shape(node), axis, 1)), cheap=True)
+    return Row(needs, node.target, node.args, cheap=True)
 
 
 def _permute(_editor: Editor, node: "Node", axis: int) -> Row | None:
@@ -141,29 +146,44 @@ def _same(_editor: Editor, node: "Node", axis: int) -> Row | None:
 _Rule = Callable[[Editor, "Node", int], Row | None]
 
 
-def _table(groups: Mapping[str, _Rule]) -> Mapping[str, _Rule]:
-    return {f"aten.{name}": rule for names, rule in groups.items() for name in names.split()}
+def _names(*lines: str) -> frozenset[str]:
+    return frozenset(f"aten.{name}" for line in lines for name in line.split())
 
 
-_RULES: Mapping[str, _Rule] = _table(
-    {
-        "add.Tensor sub.Tensor mul.Tensor div.Tensor maximum.default minimum.default pow.Tensor_Scalar": _elementwise,
-        "relu.default sigmoid.default tanh.default exp.default sqrt.default rsqrt.default neg.default": _elementwise,
-        "abs.default reciprocal.default gelu.default silu.default leaky_relu.default softplus.default": _elementwise,
-        "to.dtype clamp.default clamp_min.default where.self eq.Tensor eq.Scalar ne.Scalar ne.Tensor": _elementwise,
-        "ge.Scalar gt.Scalar le.Scalar lt.Scalar logical_and.default logical_not.default": _elementwise,
-        "linear.default": _linear,
-        "matmul.default bmm.default": _product,
-        "scaled_dot_product_attention.default": _attention,
-        "softmax.int sum.dim_IntList mean.dim amax.default amin.default": _along_others,
-        "layer_norm.default": _layer_norm,
-        "index_select.default": _index_select,
-        "transpose.int": _transpose,
-        "permute.default": _permute,
-        "reshape.default view.default flatten.using_ints unsqueeze.default squeeze.dim unflatten.int": _reshape,
-        "expand.default": _expand,
-        "cat.default": _cat,
-        "slice.Tensor narrow.default": _slice,
-        "clone.default contiguous.default dropout.default alias.default": _same,
-    }
+ELEMENTWISE = _names(
+    "add.Tensor sub.Tensor mul.Tensor div.Tensor maximum.default minimum.default pow.Tensor_Scalar",
+    "relu.default sigmoid.default tanh.default exp.default sqrt.default rsqrt.default neg.default",
+    "abs.default reciprocal.default gelu.default silu.default leaky_relu.default softplus.default",
+    "log.default log1p.default erf.default floor.default sin.default cos.default elu.default rsub.Scalar",
+    "to.dtype clamp.default clamp_min.default where.self eq.Tensor eq.Scalar ne.Scalar ne.Tensor",
+    "ge.Scalar gt.Scalar le.Scalar lt.Scalar ge.Tensor gt.Tensor le.Tensor lt.Tensor",
+    "logical_and.default logical_or.default logical_not.default bitwise_and.Tensor bitwise_not.default",
 )
+"""Operations whose result at one place needs what they read at that place, after broadcasting."""
+RESHAPES = _names("reshape.default view.default flatten.using_ints unsqueeze.default squeeze.dim unflatten.int")
+"""Operations that give the same numbers in the same order in another shape."""
+SAME = _names("clone.default contiguous.default dropout.default alias.default")
+"""Operations that, when nothing is trained, give what they read."""
+
+_RULES: Mapping[str, _Rule] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    **dict.fromkeys(RESHAPES, _reshape),
+    **dict.fromkeys(SAME, _same),
+    **{
+        f"aten.{name}": rule
+        for names, rule in {
+            "linear.default": _linear,
+            "matmul.default bmm.default": _product,
+            "scaled_dot_product_attention.default": _attention,
+            "softmax.int sum.dim_IntList mean.dim amax.default amin.default": _along_others,
+            "layer_norm.default": _layer_norm,
+            "index_select.default": _index_select,
+            "transpose.int": _transpose,
+            "permute.default": _permute,
+            "expand.default": _expand,
+            "cat.default": _cat,
+            "slice.Tensor narrow.default": _slice,
+        }.items()
+        for name in names.split()
+    },
+}

@@ -92,7 +92,7 @@ def picks(editor: Editor) -> Iterator[Pick]:
         match str(node.target):
             case "aten.sum.dim_IntList":
                 found = _marked(editor, node, marks)
-            case "aten.select.int":
+            case "aten.select.int" | "aten.slice.Tensor":
                 found = _fixed(editor, node)
             case "aten.gather.default":
                 found = _gathered(editor, node)
@@ -106,7 +106,7 @@ def _marked(editor: Editor, node: "Node", marks: "set[Node]") -> Marked | None:
     product, axes, *keeps = node.args
     if str(getattr(product, "target", "")) != "aten.mul.Tensor" or len(product.users) > 1:
         return None
-    if node.kwargs or len(axes) != 1 or keeps not in ([], [False]):
+    if node.kwargs or len(axes) != 1 or len(keeps) > 1:
         return None
     shape = editor.shape(product)
     axis = axes[0] % len(shape)
@@ -120,10 +120,14 @@ def _marked(editor: Editor, node: "Node", marks: "set[Node]") -> Marked | None:
 
 
 def _fixed(editor: Editor, node: "Node") -> Fixed | None:
-    value, axis, place = node.args
+    """Return a selected row, or a slice of one row."""
+    value, axis, place = (*node.args, 0, 0)[:3]  # a slice may leave its axis and its beginning out
     shape = editor.shape(value)
-    axis %= len(shape)
-    return Fixed(node, node, value, axis, place % shape[axis])
+    axis, place = axis % len(shape), place or 0
+    if shape[axis] == 1 or math.prod(editor.shape(node)) * shape[axis] != math.prod(shape):
+        return None
+    place = max(place + shape[axis] if place < 0 else place, 0)
+    return Fixed(node, node, value, axis, place)
 
 
 def _gathered(editor: Editor, node: "Node") -> Gathered | None:

@@ -3,12 +3,14 @@
 - Two equal operations on equal values are one.
 - An id outside [0, V) that is looked up as row 0, where(0 <= i and i < V, i, 0), is clamp(i, 0, V) on the table with a
   copy of row 0 behind its V rows: one comparison with each bound and nothing else.
+- What has one user has that axis nowhere (`exporter/graph/axes.py`).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from exporter.graph import axes
 from exporter.graph.editing import Editor
 from exporter.graph.rewriting import EVERY_FORM, Pass
 
@@ -20,8 +22,8 @@ _ZEROS = frozenset({"aten.zeros_like.default", "aten.zeros.default"})
 
 
 def simplify(editor: Editor) -> int:
-    """Share equal operations and shorten what keeps ids inside their table; return at how many places."""
-    return _share(editor) + _clamp(editor)
+    """Share equal operations, shorten guards of ids, and drop axes of one; return at how many places."""
+    return _share(editor) + _clamp(editor) + axes.drop(editor)
 
 
 def _share(editor: Editor) -> int:
@@ -120,7 +122,7 @@ _COMPARISONS = frozenset({"aten.ge.Scalar", "aten.lt.Scalar"})
 
 PASS = Pass(
     "simplify",
-    "equal operations once, guards of ids as a clamp",
+    "equal operations once, guards of ids as a clamp, no axes of one",
     EVERY_FORM,
     simplify,
 )

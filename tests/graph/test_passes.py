@@ -72,13 +72,20 @@ class Rows(nn.Module):
                 return functional.layer_norm(x, (D,), norm.weight, norm.bias) + x.mean(1, keepdim=True)
             case 6:
                 return x.index_select(-1, torch.arange(D - 1, -1, -1)) * (self.table[0] + 1)
+            case 7:
+                left, right = torch.stack([row * 2 for row in x.unbind(1)], 1).chunk(2, -1)
+                return torch.cat([right, left.unsqueeze(0).squeeze(0)], -1)
+            case 8:  # axes of one that move, and a product with a batch on one side only
+                wide = x.permute(1, 0, 2)[None].transpose(1, 2).reshape(1, 1, N, 2, D // 2).permute(0, 3, 1, 2, 4)
+                mixed = torch.matmul(self.causal, wide)[:, :, 0]
+                return torch.amax(mixed, 1).repeat(1, 1, 2) + x.narrow(1, 0, 1) + x[:, 2, None]
             case _:
                 return torch.cumsum(x, 1) * 0.3  # not row by row: it is left as it is
 
 
 @settings(deadline=None, max_examples=25)
 @given(
-    st.lists(st.integers(0, 7), min_size=1, max_size=5),
+    st.lists(st.integers(0, 9), min_size=1, max_size=5),
     st.integers(0, 99),
     st.sampled_from(("marked", "fixed", "gathered")),
     st.sampled_from(graph.OPTIONAL),
@@ -97,6 +104,14 @@ def test_random_graphs_stay_what_they_are(steps: list[int], seed: int, pick: str
         with torch.no_grad():
             for case in torch.from_numpy(ids):
                 torch.testing.assert_close(after(item_ids=case)["y"], before(item_ids=case)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_one_user_has_no_axis() -> None:
+    captured = captured_of(Rows([0, 1, 2, 7], 0), item_ids=np.ones((1, N), np.int32))
+    simple = graph.rewritten(captured, (EVERYTHING["simplify"],)).exported.graph
+    shapes = [node.meta["val"].shape for node in simple.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
+    assert not [shape for shape in shapes if len(shape) > 2 and shape[0] == 1]
+    assert "aten.matmul.default" not in {str(node.target) for node in simple.nodes}
 
 
 @pytest.mark.parametrize("pick", ["marked", "fixed", "gathered"])
