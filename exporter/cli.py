@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from exporter import pipeline
 from exporter.__main__ import main
 from exporter.core.errors import CocorrError, UnknownNameError
-from exporter.core.precision import Precision
+from exporter.core.precision import Fold, Precision
 from exporter.targets import TARGETS
 from safeio.places import parse_path
 
@@ -127,6 +127,12 @@ WithoutPass = Annotated[
 ]
 
 
+FoldOption = Annotated[
+    Fold | None,
+    typer.Option("--fold", help="How much larger for tables of computed rows; the default is the profile's."),
+]
+
+
 def _export(request: pipeline.ExportRequest, as_json: bool) -> NoReturn:
     results = pipeline.export(request, _progress)
     documents = [result.to_json() for result in results]
@@ -160,6 +166,7 @@ def _export_model(
         int, typer.Option(min=1, max=4096, help="Users in a call, of a program that runs in the cloud.")
     ] = 1,
     without_pass: WithoutPass = None,
+    fold: FoldOption = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -174,7 +181,7 @@ def _export_model(
         batch=batch,
     )
     left_out = frozenset(without_pass or ())
-    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out), as_json)
+    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out, fold), as_json)
 
 
 def _command_of(model: str) -> Callable[..., None]:
@@ -207,6 +214,7 @@ def program(
     precision: PrecisionOption = None,
     output: Output = Path("artifacts"),
     without_pass: WithoutPass = None,
+    fold: FoldOption = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -214,7 +222,7 @@ def program(
     names = None if outputs is None else tuple(name.strip() for name in outputs.split(","))
     choice = pipeline.SavedProgram(file, inputs, ranking, names)
     left_out = frozenset(without_pass or ())
-    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out), as_json)
+    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out, fold), as_json)
 
 
 @app.command("parity")
@@ -357,13 +365,14 @@ def passes(
     program: Annotated[str | None, typer.Option(help="Which graph of the model; the default is its main one.")] = None,
     checkpoint: Annotated[Path | None, _option("Checkpoint folder; the default is the shipped one.")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Draw the weights.")] = False,
+    fold: Annotated[Fold, typer.Option(help="How much larger for tables of computed rows.")] = "same_size",
     as_json: Json = False,
 ) -> None:
     """List the passes that make a graph smaller and faster, and what each alone does to a model's."""
     choice = None
     if model is not None:
         choice = pipeline.ProgramChoice(model, program, checkpoint, untrained=untrained)
-    rows = pipeline.passes(choice)
+    rows = pipeline.passes(choice, fold)
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, "passes": rows}, indent=2))
     else:

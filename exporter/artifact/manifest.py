@@ -31,7 +31,7 @@ from exporter.core.sections import (
     Source,
     Tensor,
 )
-from exporter.core.types import Options, PassEffect
+from exporter.core.types import Folding, Options, PassEffect
 from safeio import strict_json
 from safeio.errors import has_controls
 from safeio.locks import is_unfinished
@@ -48,6 +48,7 @@ _LATER = (
     "batch",
     "drawn",
     "passes",
+    "fold",
     "interface",
     "flops",
     "memory",
@@ -57,7 +58,7 @@ _LATER = (
     "growth",
     "network",
 )
-_NEVER_NULL = ("ranked", "batch", "drawn", "passes", "interface", "flops", "memory", "latency", "budgets")
+_NEVER_NULL = ("ranked", "batch", "drawn", "passes", "fold", "interface", "flops", "memory", "latency", "budgets")
 
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -109,6 +110,7 @@ class Manifest:
     drawn: Drawn | None = None
     exchange: Exchange | None = None
     passes: tuple[PassEffect, ...] | None = None
+    fold: Folding | None = None
     links: tuple[Link, ...] | None = None
     interface: Interface | None = None
     source: Source

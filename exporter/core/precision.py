@@ -3,3 +3,5 @@
 from typing import Literal
 
 Precision = Literal["fp32", "fp16"]
+Fold = Literal["none", "same_size", "double", "all"]
+"""How far what is computed of an item's row alone goes into tables: by how much the artifact may grow for that."""

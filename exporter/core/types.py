@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from exporter.core.precision import Fold
+
 if TYPE_CHECKING:  # the command line imports this module when it starts
     import numpy as np
 
@@ -75,10 +77,19 @@ GraphForm = Literal["captured", "within_half", "half"]
 
 @dataclass(frozen=True)
 class PassChoice:
-    """The optional passes that a target has, and those of them that a user leaves out."""
+    """The optional passes that a target has, those of them that a user leaves out, and how far rows are folded."""
 
     names: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
+    fold: Fold = "same_size"
+
+
+@dataclass(frozen=True)
+class Folding:
+    """How far rows were to be folded into tables, and how far they were: less far, where that was over a budget."""
+
+    asked: Fold
+    used: Fold
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """torch.export, and the passes over what it captured, in the order in which they run."""
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError
 from exporter.core.extras import converting, without_noise
 from exporter.core.types import Arrays, Captured, GraphForm, PassChoice, PassEffect
-from exporter.graph import absorb, half, ranges, select_early, simplify
-from exporter.graph.rewriting import Pass, apply, closed, opened
+from exporter.graph import absorb, fold_rows, half, ranges, select_early, simplify
+from exporter.graph.rewriting import GROWTH, Pass, apply, closed, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 PASSES: tuple[Pass, ...] = (
     simplify.PASS,
-    select_early.PASS,
     absorb.PASS,
+    fold_rows.PASS,
+    select_early.PASS,
     ranges.PASS,
     half.PASS,
 )
@@ -40,7 +42,7 @@ def prove(
     chosen, effects = [], []
     module = opened(captured, own_weights=False)
     expected, in_place = None, _changes_in_place(module)
-    for step in PASSES:
+    for step in (replace(one, growth=GROWTH[wanted.fold]) for one in PASSES):
         if form not in step.forms or (step.is_optional and step.name not in wanted.names):
             continue
         if step.is_needed is not None and not step.is_needed(module, cases):

@@ -1,5 +1,6 @@
 """Editing a captured graph: new operations know their shapes, constants are read and made, and what is unused goes."""
 
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,16 @@ _OWN = "rewritten"  # constants that a pass made
 class Editor:
     """A graph that is being rewritten; every value of it has its shape and dtype in `meta["val"]`.
 
-    `outside` names the weights that come from outside of the program: they are parameters, and no constants.
+    `outside` names the weights that come from outside of the program: they are parameters, and no constants. `growth`
+    is by what factor the bytes of constants may grow.
     """
 
-    def __init__(self, graph_module: "GraphModule", outside: frozenset[str] = frozenset()) -> None:
+    def __init__(self, graph_module: "GraphModule", outside: frozenset[str] = frozenset(), growth: float = 1.0) -> None:
         from torch._subclasses.fake_tensor import FakeTensorMode
 
-        self.graph_module, self.outside = graph_module, outside
+        self.graph_module, self.outside, self.growth = graph_module, outside, growth
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
-        self._made = sum(name.startswith(_OWN) for name, _ in graph_module.named_buffers(recurse=False))
+        self._made = itertools.count()
         for node in self.graph.nodes:
             self._describe(node)
 
@@ -69,6 +71,12 @@ class Editor:
         """Say whether a constant is a weight that comes from outside."""
         return str(node.target).rpartition(".")[2] in self.outside
 
+    def is_read_by(self, constant: "Node", users: "set[Node]") -> bool:
+        """Say whether nothing but `users` reads the numbers of a constant, under whatever name."""
+        place = self.value(constant).data_ptr()
+        same = [node for node in self.graph.find_nodes(op="get_attr") if self.value(node).data_ptr() == place]
+        return all(user in users for node in same for user in node.users)
+
     def is_plain(self, node: "Node") -> bool:
         """Say whether an operation gives one tensor that depends on what it reads alone, and does nothing else."""
         return self.is_tensor(node) and self._has_no_effect(node)
@@ -93,14 +101,23 @@ class Editor:
         """Return a node with the numbers of another in another shape; itself where it has that one."""
         import torch
 
+        if node.op == "get_attr" and not self.is_outside(node) and self.shape(node) != tuple(shape):
+            return self.constant(self.value(node).reshape([*shape]))
         while str(node.target) == "aten.reshape.default":
             node = node.args[0]
         return node if self.shape(node) == tuple(shape) else self.call(torch.ops.aten.reshape.default, node, [*shape])
 
+    def copied(self, node: "Node", shape: Sequence[int]) -> "Node":
+        """Return a copy of a node, in a shape that may be its own."""
+        import torch
+
+        if node.op == "get_attr" and not self.is_outside(node):
+            return self.constant(self.value(node).reshape([*shape]).clone())
+        return self.call(torch.ops.aten.reshape.default, node, [*shape])
+
     def constant(self, value: "torch.Tensor") -> "Node":
         """Add a constant at the place of insertion and return its node; what is part of another tensor is copied."""
-        name = f"{_OWN}_{self._made}"
-        self._made += 1
+        name = next(name for at in self._made if not hasattr(self.graph_module, name := f"{_OWN}_{at}"))
         value = value.detach().contiguous()
         if value.untyped_storage().nbytes() != value.nbytes:  # ExecuTorch reads a storage from its beginning
             value = value.clone()

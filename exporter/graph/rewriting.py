@@ -1,10 +1,12 @@
 """What a pass is: a rewrite of the captured graph that keeps its outputs, and the forms of the graph that have it."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exporter.core.extras import converting, without_noise
+from exporter.core.precision import Fold
 from exporter.core.types import Arrays, Captured, GraphForm
 from exporter.graph.editing import Editor
 
@@ -15,6 +17,9 @@ _ASSERTS = ("aten._assert_tensor_metadata.default",)
 """What torch.export assumed; it says so anew of what comes out."""
 
 
+GROWTH: Mapping[Fold, float] = {"none": 0.0, "same_size": 1.02, "double": 2.02, "all": math.inf}
+"""The bytes of constants that a program may have, in those that it has before its rows are folded."""
+
 EVERY_FORM: frozenset[GraphForm] = frozenset({"captured", "within_half", "half"})
 
 
@@ -24,7 +29,8 @@ class Pass:
 
     `rewrite` changes a graph in place and returns at how many places it did; inputs and outputs stay. `summary` is one
     line for people. `is_needed` is asked with the graph before the pass and the golden inputs [cases, ...] by name, as
-    a rewrite that a program does not need would only cost it time; None: it always is.
+    a rewrite that a program does not need would only cost it time; None: it always is. `growth` is by what factor the
+    bytes of constants may grow.
     """
 
     name: str
@@ -32,6 +38,7 @@ class Pass:
     forms: frozenset[GraphForm]
     rewrite: Callable[[Editor], int]
     is_needed: "Callable[[GraphModule, Arrays], bool] | None" = None
+    growth: float = 1.0
 
     @property
     def is_optional(self) -> bool:
@@ -59,7 +66,7 @@ def apply(module: "GraphModule", step: Pass, captured: Captured) -> int:
     """Let a pass rewrite a module; return at how many places it did. Raises LoweringError where it cannot."""
     outside = frozenset(captured.external.tensors if captured.external else ())
     with converting(f"the pass {step.name} cannot rewrite {captured.model}/{captured.program}"):
-        editor = Editor(module, outside)
+        editor = Editor(module, outside, step.growth)
         places = step.rewrite(editor)
         editor.finish()
     return places

@@ -38,7 +38,7 @@ class Marked:
             weights = editor.reshape(self.weights, [1, extent])
             # Also where it has this shape already: a constant that is added to one value and multiplied as a matrix
             # with another is put by XNNPACK into two parts that need each other. As a copy it can be in both.
-            rows = editor.call(aten.reshape.default, value, [extent, math.prod(shape[axis + 1 :])])
+            rows = editor.copied(value, [extent, math.prod(shape[axis + 1 :])])
             return editor.reshape(editor.call(aten.mm.default, weights, rows), same_but(shape, axis, 1))
         weights = editor.reshape(self.weights, [extent, *[1] * (len(shape) - axis - 1)])
         product = editor.call(aten.mul.Tensor, value, weights)

@@ -70,7 +70,7 @@ def _clamp(editor: Editor) -> int:
     guarded = {guard.node for guard in guards}
     longer: dict[Node, Node] = {}
     for guard in guards:
-        if not _is_read_by(editor, guard.table, guarded):
+        if not editor.is_read_by(guard.table, guarded):
             continue
         if guard.table not in longer:
             with editor.graph.inserting_before(guard.table):
@@ -104,13 +104,6 @@ def _bound(node: Any) -> tuple[Any, str, Any]:
 
 def _is_zero(value: Any) -> bool:
     return value == 0 if isinstance(value, int) else _name(value) in _ZEROS
-
-
-def _is_read_by(editor: Editor, table: "Node", users: "set[Node]") -> bool:
-    """Say whether nothing but `users` reads the numbers of a constant, under whatever name."""
-    place = editor.value(table).data_ptr()
-    constants = [node for node in editor.graph.find_nodes(op="get_attr") if editor.value(node).data_ptr() == place]
-    return all(user in users for node in constants for user in node.users)
 
 
 def _name(value: Any) -> str:

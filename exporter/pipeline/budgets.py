@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
+    from exporter.core.precision import Fold
     from exporter.core.sections import Budget, Memory
     from exporter.core.types import BudgetName
     from models.spec import Selection
@@ -46,6 +47,16 @@ def _memory(memory: "Memory") -> int | None:
 def over(rows: "Sequence[Budget]") -> bool:
     """Say whether a budget is known to be exceeded."""
     return any(row.within is False for row in rows)
+
+
+def milder_fold(manifest: "Manifest") -> "Fold | None":
+    """Return how rows are to be folded where an artifact is too large with what it has in its tables, else None."""
+    applied = any(effect.applied and effect.name == "fold_rows" for effect in manifest.passes or ())
+    sizes = (row for row in manifest.budgets or () if row.budget in ("size_bytes", "memory_bytes"))
+    if not applied or manifest.fold is None or not over(tuple(sizes)):
+        return None
+    milder: Mapping[Fold, Fold] = {"all": "double", "double": "same_size", "same_size": "none"}
+    return milder.get(manifest.fold.used)
 
 
 def explain(rows: "Sequence[Budget]") -> str:

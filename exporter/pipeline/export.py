@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
+from exporter.core.types import Folding
 from exporter.pipeline import budgets, lengths, places, promises
 from exporter.pipeline.explaining import about, explain, interface
 from exporter.pipeline.listing import require_model
@@ -52,7 +53,8 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
             if reason is not None:
                 report(f"{name}: left out, {reason}")
     precision, without = request.precision or profile.precision, _known_passes(request.without_passes)
-    lowerings = [lengths.Lowering(name, precision, profile.options_for(name), without) for name in chosen]
+    fold = request.fold or profile.fold
+    lowerings = [lengths.Lowering(name, precision, profile.options_for(name), without, fold) for name in chosen]
     for lowering in lowerings:
         lowering.check()
         require_packages(TARGETS[lowering.target])
@@ -156,14 +158,14 @@ class _Job:
         return {**self.source.facts, **self.lowering.facts, "target": self.lowering.target}
 
     def run(self) -> "Result":
-        """Make the artifact beside its place, with fewer blocks while it is over budget; put it there when whole."""
+        """Make the artifact beside its place, with less while it is over budget; put it there when whole."""
         from exporter.artifact import store
         from exporter.artifact.results import Result
         from safeio.staging import empty
 
         source = self.source
         with store.staging(self.place) as folder:
-            manifest = self._make(source, folder)
+            manifest = self._less_folded(source, folder)
             left_out: list[int] = []
             while budgets.over(manifest.budgets or ()) and (smaller := source.smaller()) is not None:
                 block, source = smaller
@@ -171,11 +173,25 @@ class _Job:
                 self.report(f"{self.lowering.target}: {why}; leaving out block {block}")
                 left_out.append(block)
                 empty(folder)
-                manifest = self._make(source, folder)
+                manifest = self._less_folded(source, folder)
             manifest = explain(folder, replace(manifest, selection=source.selected(self.source, left_out)))
             store.write_manifest(folder, manifest)
             self.check_place()  # another command may have been quicker, with another artifact
         return Result(manifest, str(self.place))
+
+    def _less_folded(self, source: "Exportable", folder: Path) -> "Manifest":
+        """Make the artifact of `source` in `folder`, with less folded while it is too large; return its manifest."""
+        from safeio.staging import empty
+
+        job, manifest = self, self._make(source, folder)
+        while (fold := budgets.milder_fold(manifest)) is not None:
+            why = budgets.explain(manifest.budgets or ())
+            self.report(f"{self.lowering.target}: {why}; folding rows with {fold}")
+            empty(folder)
+            job = replace(self, lowering=replace(self.lowering, fold=fold))
+            made = job._make(source, folder)
+            manifest = replace(made, fold=Folding(self.lowering.fold, fold))
+        return manifest
 
     def _make(self, source: "Exportable", folder: Path) -> "Manifest":
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
@@ -268,6 +284,7 @@ class _Job:
             drawn=source.drawn,
             exchange=_exchange(source),
             passes=captured.passes,
+            fold=Folding(self.lowering.fold, self.lowering.fold),
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),
             source=replace(source.origin, versions=versions(target)),

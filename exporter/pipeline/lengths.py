@@ -11,7 +11,7 @@ from models import zoo
 
 if TYPE_CHECKING:
     from exporter.connections.running import Ran
-    from exporter.core.precision import Precision
+    from exporter.core.precision import Fold, Precision
     from exporter.core.protocols import Connection
     from exporter.core.sections import GrowthPoint
     from exporter.core.types import Captured, DataFile, Options
@@ -34,6 +34,8 @@ class Lowering:
     options: "Options"
     without: frozenset[str] = frozenset()
     """The passes that are left out of those that the target has."""
+    fold: "Fold" = "same_size"
+    """By how much the artifact may grow for tables of computed rows."""
 
     @property
     def facts(self) -> "Facts":
@@ -42,6 +44,7 @@ class Lowering:
             "precision": self.precision,
             "options": dict(self.options),
             "passes left out": sorted(self.without),
+            "fold": self.fold,
         }
 
     def check(self) -> None:
@@ -57,7 +60,9 @@ class Lowering:
 
         target = TARGETS[self.target]
         form = target.fp16_form(self.options) if self.precision == "fp16" else "captured"
-        return source.captured(target.external_weights, form, PassChoice(target.passes, self.without), history)
+        return source.captured(
+            target.external_weights, form, PassChoice(target.passes, self.without, self.fold), history
+        )
 
 
 def points(

@@ -7,16 +7,18 @@ from exporter.targets import TARGETS
 from models import zoo
 
 if TYPE_CHECKING:
+    from exporter.core.precision import Fold
     from exporter.core.types import Captured, Row
     from exporter.pipeline.request import ProgramChoice
     from exporter.pipeline.source import Source
 
 
-def passes(choice: "ProgramChoice | None") -> "list[Row]":
+def passes(choice: "ProgramChoice | None", fold: "Fold" = "same_size") -> "list[Row]":
     """Return a row for each optional pass: its targets and what it does, or what it alone does to one program.
 
     For a program these are the nodes of the graph, the MACs of its matrix products and the bytes of its constants
-    before and after, and the largest difference on golden inputs. Raises BadInputError.
+    before and after, and the largest difference on golden inputs; `fold` is how far rows are folded.
+    Raises BadInputError.
     """
     from exporter.graph import OPTIONAL, PASSES
 
@@ -31,14 +33,14 @@ def passes(choice: "ProgramChoice | None") -> "list[Row]":
 
     source = sources.load(choice)
     with zoo.foreign(choice.model):
-        return [_row(source, name) for name in OPTIONAL]
+        return [_row(source, name, fold) for name in OPTIONAL]
 
 
-def _row(source: "Source", name: str) -> "Row":
+def _row(source: "Source", name: str, fold: "Fold") -> "Row":
     from exporter.core.types import PassChoice
 
     before = source.captured("inputs", "captured")
-    after = source.captured("inputs", "captured", PassChoice((name,)))
+    after = source.captured("inputs", "captured", PassChoice((name,), fold=fold))
     (effect,) = after.passes
     return {
         "pass": name,

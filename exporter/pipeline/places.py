@@ -47,6 +47,7 @@ def facts_of(manifest: "Manifest") -> dict[str, object]:
         "top": top_of(manifest),
         "batch": manifest.batch or 1,
         "passes left out": _left_out(manifest),
+        "fold": None if manifest.fold is None else manifest.fold.asked,
     }
 
 

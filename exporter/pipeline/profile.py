@@ -191,7 +191,8 @@ def _growth(
     length = source.history_length
     kept = {effect.name for effect in manifest.passes or () if effect.reason is None}
     without = frozenset(TARGETS[manifest.target].passes) - kept
-    lowering = lengths.Lowering(manifest.target, manifest.precision, manifest.options, without)
+    fold = "same_size" if manifest.fold is None else manifest.fold.used
+    lowering = lengths.Lowering(manifest.target, manifest.precision, manifest.options, without, fold)
     others = [other for other in LENGTHS if other != length]
     longer = lengths.lengthened(source, max(others))
     timed = _WARMUP, request.iterations

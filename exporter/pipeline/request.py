@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from exporter.core.precision import Precision
+    from exporter.core.precision import Fold, Precision
     from exporter.core.types import Arrays
 
 Embeddings = Literal["shipped", "cached"]
@@ -65,7 +65,8 @@ class ExportRequest:
     """What shall be exported, for a target or `all`, under a device profile, and the folder for the artifacts.
 
     `precision` None stands for the profile's. With `force`, an artifact that stands at the place is replaced even where
-    it is another one: of another precision, structure, checkpoint or device. `without_passes` are left out.
+    it is another one: of another precision, structure, checkpoint or device. `without_passes` are left out; `fold` says
+    by how much the artifact may grow for tables of computed rows, None as the profile says.
     """
 
     choice: ProgramChoice | SavedProgram | GivenModule
@@ -75,3 +76,4 @@ class ExportRequest:
     precision: "Precision | None" = None
     force: bool = False
     without_passes: frozenset[str] = frozenset()
+    fold: "Fold | None" = None

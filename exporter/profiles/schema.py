@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 
 from exporter.core.errors import ProfileError
-from exporter.core.precision import Precision
+from exporter.core.precision import Fold, Precision
 from exporter.core.strict import Strict
 from exporter.core.types import BudgetName, Options
 from exporter.targets import TARGETS
@@ -146,7 +146,8 @@ class DeviceProfile(Strict):
 
     A sub-network that exceeds a budget of `budgets` loses blocks until it fits. `history_length` and `candidates` are
     what the application gives one call; null stands for the checkpoint's own. `top` is how many of the best items a
-    program gives that finds them itself; null stands for the program's own number.
+    program gives that finds them itself; null stands for the program's own number. `fold` says by how much the artifact
+    may grow for tables of computed rows, where that makes it faster; a budget of size or memory comes first.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -154,6 +155,7 @@ class DeviceProfile(Strict):
     os: Literal["android", "ios", "linux", "macos"] | None = None
     abi: Literal["arm64", "x86_64"] | None = None
     precision: Precision = "fp32"
+    fold: Fold = "same_size"
     history_length: int | None = Field(default=None, ge=1, le=MAX_HISTORY)
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     top: int | None = Field(default=None, ge=1, le=MAX_TOP)

@@ -51,7 +51,7 @@ class ExecuTorchTarget:
     )
     model_file: str = "model.pte"
     read_beside: tuple[str, ...] = (LAYOUT_FILE, DATA_FILE)
-    passes: tuple[str, ...] = ("select_early", "simplify", "absorb")
+    passes: tuple[str, ...] = ("simplify", "absorb", "fold_rows", "select_early")
 
     def options_model(self) -> "type[BaseModel]":
         """Return ExecuTorchOptions."""

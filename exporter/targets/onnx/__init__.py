@@ -37,7 +37,7 @@ class OnnxTarget:
     )
     model_file: str = "model.onnx"
     read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)
-    passes: tuple[str, ...] = ("select_early", "simplify", "absorb")
+    passes: tuple[str, ...] = ("simplify", "absorb", "fold_rows", "select_early")
 
     def options_model(self) -> "type[BaseModel]":
         """Return OnnxOptions."""

@@ -47,7 +47,7 @@ class TFLiteTarget:
     )
     model_file: str = "model.tflite"
     read_beside: tuple[str, ...] = ()
-    passes: tuple[str, ...] = ("select_early", "simplify", "absorb")
+    passes: tuple[str, ...] = ("simplify", "absorb", "fold_rows", "select_early")
 
     def options_model(self) -> "type[BaseModel]":
         """Return TFLiteOptions."""
