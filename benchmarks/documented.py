@@ -56,7 +56,8 @@ CALLS: Mapping[str, Callable[[nn.Module, Mapping[str, Tensor], Path], Names]] = 
 
 
 def lower(target: str, module: nn.Module, inputs: Arrays, path: Path) -> measuring.Lowered:
-    """Lower a module in eval mode through its vendor's call; `inputs` [1, *shape] by name are those of one call."""
+    """Lower a module through its vendor's call; `inputs` [1, *shape] by name are those of one call."""
+    module.eval()
     # A copy: an axis that numpy added has stride 0, which ExecuTorch refuses, and no tensor of torch's own has it.
     tensors = {name: torch.from_numpy(array[0].copy()) for name, array in inputs.items()}
     with torch.no_grad():
