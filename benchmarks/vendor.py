@@ -29,6 +29,7 @@ from weights import request_for
 from exporter import pipeline
 from exporter.artifact.results import Refusal
 from exporter.core.errors import CocorrError
+from exporter.core.extras import without_noise
 from exporter.core.types import TensorSpec
 from exporter.pipeline import source as sources
 from exporter.pipeline.source import Source
@@ -115,7 +116,8 @@ def saved(module: nn.Module, source: Source, folder: Path) -> pipeline.SavedProg
     """Write a plain module as torch.export.save does, with a model's golden inputs; return both."""
     example = tuple(torch.from_numpy(array[0].copy()) for array in source.inputs.values())
     program = pipeline.SavedProgram(folder / "plain.pt2", folder / "golden.npz", "scores", ("scores",))
-    torch.export.save(torch.export.export(module, example), program.file)
+    with without_noise(r"."):
+        torch.export.save(torch.export.export(module, example), program.file)
     np.savez(program.inputs, **source.inputs)
     return program
 
