@@ -35,7 +35,11 @@ from exporter.pipeline import source as sources
 from exporter.pipeline.source import Source
 from exporter.targets import TARGETS
 
-OURS: Mapping[str, Mapping[str, Any]] = {"cocorr-export": {}}
+OURS: Mapping[str, Mapping[str, Any]] = {
+    "cocorr-export": {},
+    "cocorr-export --fold double": {"fold": "double"},
+    "cocorr-export --fold all": {"fold": "all"},
+}
 """What an export is asked for beyond the defaults, fields of ExportRequest, by what its rows are called."""
 COLUMNS = (
     *("model", "target", "program", "us", "faster", "95 %", "times the floor", "bytes", "to plain's", "MACs"),
