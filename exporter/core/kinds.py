@@ -61,6 +61,7 @@ SILU: Final = "silu"
 SOFTPLUS: Final = "softplus"
 
 SOFTMAX: Final = "softmax"
+ATTENTION: Final = "attention"
 LAYER_NORMALIZATION: Final = "layer_normalization"
 RMS_NORMALIZATION: Final = "rms_normalization"
 BATCH_NORMALIZATION: Final = "batch_normalization"

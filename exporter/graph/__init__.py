@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import LoweringError
 from exporter.core.extras import converting, without_noise
 from exporter.core.types import Arrays, Captured, GraphForm, PassChoice, PassEffect
-from exporter.graph import absorb, fold_rows, half, ranges, select_early, simplify
+from exporter.graph import absorb, fold_rows, half, ranges, recognise, rms_norm, select_early, simplify, spell_out
 from exporter.graph.rewriting import GROWTH, Pass, apply, closed, opened
 
 if TYPE_CHECKING:
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 PASSES: tuple[Pass, ...] = (
+    recognise.PASS,
+    rms_norm.PASS,
     simplify.PASS,
     absorb.PASS,
     fold_rows.PASS,
     select_early.PASS,
+    spell_out.PASS,
     ranges.PASS,
     half.PASS,
 )

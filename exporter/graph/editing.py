@@ -131,14 +131,18 @@ class Editor:
         tensor: torch.Tensor = operator.attrgetter(str(node.target))(self.graph_module)
         return tensor.detach()
 
-    def finish(self) -> None:
-        """Remove what nothing uses any more, constants among it, and compile what is left."""
+    def remove_unused(self) -> None:
+        """Remove what nothing uses, constants among it."""
         for node in reversed(self.graph.nodes):
             unused = not node.users and (
                 node.op == "get_attr" or (node.op == "call_function" and self._has_no_effect(node))
             )
             if unused:
                 self.graph.erase_node(node)
+
+    def finish(self) -> None:
+        """Remove what nothing uses any more, and compile what is left."""
+        self.remove_unused()
         self.graph.lint()
         used = {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
         for name in [name for name, _ in self.graph_module.named_buffers(recurse=False)]:

@@ -42,8 +42,8 @@ class Pass:
 
     @property
     def is_optional(self) -> bool:
-        """Say whether a program can be lowered without it: it is there for speed, and no form needs it."""
-        return self.forms == EVERY_FORM
+        """Say whether a program can be lowered without it: what fp32 has is there for speed, and no form needs it."""
+        return "captured" in self.forms
 
 
 def opened(captured: Captured, own_weights: bool) -> "GraphModule":

@@ -82,7 +82,7 @@ def _along_others(editor: Editor, node: "Node", axis: int) -> Row | None:
 
 
 def _layer_norm(editor: Editor, node: "Node", axis: int) -> Row | None:
-    x, normalised, *weights = node.args
+    x, normalised, *weights = node.args  # an RMS norm's are its gain and eps
     if axis >= len(editor.shape(node)) - len(normalised):
         return None
     needs: dict[Node, int | None] = {value: None for value in weights if hasattr(value, "meta")}
@@ -176,7 +176,7 @@ _RULES: Mapping[str, _Rule] = {
             "matmul.default bmm.default": _product,
             "scaled_dot_product_attention.default": _attention,
             "softmax.int sum.dim_IntList mean.dim amax.default amin.default": _along_others,
-            "layer_norm.default": _layer_norm,
+            "layer_norm.default rms_norm.default": _layer_norm,
             "index_select.default": _index_select,
             "transpose.int": _transpose,
             "permute.default": _permute,

@@ -223,6 +223,17 @@ def softmax(operation: Operation) -> Cost:
     return Cost(total * (1 + ELEMENTARY + DIVISION) + 2 * (total - rows))
 
 
+def attention(operation: Operation) -> Cost:
+    """softmax(s Q K^T + mask) V of Q [..., M, d], K [..., N, d], V [..., N, e]: products, scale, mask, softmax."""
+    query, key, value = (shape(operation, at, 3) for at in range(3))
+    if query[-1] != key[-1] or key[-2] != value[-2] or (*query[:-1], value[-1]) != operation.outputs[0]:
+        raise ShapeError(f"{query}, {key} and {value} are not those of attention")
+    rows, columns = math.prod(query[:-1]), key[-2]
+    masked = rows * columns if len(operation.inputs) > 3 else 0
+    weights = rows * columns * (1 + 1 + ELEMENTARY + DIVISION) + 2 * rows * (columns - 1)
+    return products(rows * columns * (query[-1] + value[-1]), weights + masked)
+
+
 def groups_of(operation: Operation) -> tuple[int, int]:
     """How many groups of values are normalised, and how many values are in one."""
     values = shape(operation, 0, 1)
@@ -290,6 +301,7 @@ FORMULAS: Final[Mapping[str, Callable[[Operation], Cost]]] = {
     kinds.CONVOLUTION: convolution,
     kinds.TRANSPOSED_CONVOLUTION: transposed_convolution,
     kinds.SOFTMAX: softmax,
+    kinds.ATTENTION: attention,
     kinds.LAYER_NORMALIZATION: layer_normalization,
     kinds.RMS_NORMALIZATION: rms_normalization,
     kinds.BATCH_NORMALIZATION: batch_normalization,

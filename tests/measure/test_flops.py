@@ -155,6 +155,14 @@ def test_softmax_costs_what_its_arithmetic_costs():
     assert cost_of(operation(kinds.SOFTMAX, [(3, 4, 7)], [(3, 4, 7)], axis=1)).flops == 21 * spent(softmax, numbers(4))
 
 
+def test_attention_costs_what_its_products_and_softmax_cost():
+    shapes = [(1, 2, 3, 8), (1, 2, 5, 8), (1, 2, 5, 4), (3, 5)]
+    cost = cost_of(operation(kinds.ATTENTION, shapes, [(1, 2, 3, 4)]))
+    assert cost.macs == 2 * 3 * 5 * (8 + 4)
+    assert cost.flops == 2 * cost.macs + 2 * 3 * (spent(softmax, numbers(5)) + 5 + 5)  # scale and mask
+    assert cost.flops - cost_of(operation(kinds.ATTENTION, shapes[:3], [(1, 2, 3, 4)])).flops == 2 * 3 * 5
+
+
 def test_normalisations_cost_what_their_arithmetic_costs():
     row, scale = numbers(64), numbers(64)
     shapes = [(1, 10, 64), (64,), (64,)]

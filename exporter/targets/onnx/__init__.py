@@ -37,7 +37,7 @@ class OnnxTarget:
     )
     model_file: str = "model.onnx"
     read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)
-    passes: tuple[str, ...] = ("simplify", "absorb", "fold_rows", "select_early")
+    passes: tuple[str, ...] = ("recognise", "rms_norm", "simplify", "absorb", "fold_rows", "select_early")
 
     def options_model(self) -> "type[BaseModel]":
         """Return OnnxOptions."""
@@ -70,6 +70,7 @@ class OnnxTarget:
                 input_names=[spec.name for spec in captured.inputs],
                 output_names=[spec.name for spec in captured.outputs],
                 opset_version=options["opset"],
+                custom_translation_table=_translations(int(options["opset"])),
                 verbose=False,
             )
             if program is None:
@@ -97,6 +98,28 @@ class OnnxTarget:
     def read(self, model_file: Path) -> Lowered:
         """Read the main graph, with shapes from ONNX's own shape inference, and plan an arena over its values."""
         return onnx_file.read(model_file)
+
+
+def _translations(opset: int) -> dict[Any, Any]:
+    """Return how operations are written that the exporter itself writes in a way that ONNX Runtime does not recognise.
+
+    Of an RMS norm the runtime makes one kernel where it is a division by a root, and the exporter multiplies by a
+    reciprocal; from opset 23 on it is an operation of its own.
+    """
+    if opset >= 23:
+        return {}
+    import torch
+
+    op = require("onnxscript", LOWER).opset18
+
+    def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+        axes = op.Constant(value_ints=list(range(-len(normalized_shape), 0)))
+        mean = op.ReduceMean(op.Pow(x, op.Constant(value_float=2.0)), axes)
+        eps = torch.finfo(torch.float32).eps if eps is None else eps
+        result = op.Div(x, op.Sqrt(op.Add(mean, op.Constant(value_float=eps))))
+        return result if weight is None else op.Mul(result, weight)
+
+    return {torch.ops.aten.rms_norm.default: rms_norm}
 
 
 def _sort(graph: Any) -> None:

@@ -25,6 +25,8 @@ PACKAGE = "weights.safetensors"
 """The file with external weights: their package itself."""
 _SHAPE_ELEMENTS = 1024  # no shape and no list of axes has more
 
+_TWOS = frozenset(hashlib.sha256(bytes.fromhex(two)).hexdigest() for two in ("00000040", "0040"))
+"""The number 2 in 32 and in 16 bits: what is raised to it is squared."""
 _UNKNOWN: tuple[Shape, None] = (0,), None  # a size of 0 is a size that is not known: it is listed, not counted
 _PLAN = (
     "the smallest of several arenas over the lifetimes of the graph's values in node order, 64-byte aligned;"
@@ -70,6 +72,7 @@ _KINDS = {
     "Gelu": kinds.GELU,
     "Softplus": kinds.SOFTPLUS,
     "Softmax": kinds.SOFTMAX,
+    "Attention": kinds.ATTENTION,
     "LayerNormalization": kinds.LAYER_NORMALIZATION,
     "RMSNormalization": kinds.RMS_NORMALIZATION,
     "ReduceSum": kinds.REDUCE_SUM,
@@ -111,6 +114,7 @@ def read(model_file: Path) -> Lowered:
     graph = _with_shapes(model).graph
     values = {name: (shape, size) for name, shape, size in _values(graph)}
     held = {constant.name for constant in constants}
+    twos = {constant.name for constant in constants if constant.sha256 in _TWOS}
     given = [value.name for value in graph.input if value.name not in held]
     lifetimes = lifetimes_of(
         steps=[(node.input, node.output) for node in graph.node],
@@ -121,7 +125,7 @@ def read(model_file: Path) -> Lowered:
     unknown = [name for node in graph.node for name in node.output if name and values.get(name, ((), None))[1] is None]
     constant_bytes = stored_bytes(constants)
     return Lowered(
-        operations=tuple(_operation(node, values) for node in graph.node if node.op_type != "Constant"),
+        operations=tuple(_operation(node, values, twos) for node in graph.node if node.op_type != "Constant"),
         constants=constants,
         inputs=tuple((name, name) for name in given),
         memory_plan=memory_plan(constant_bytes, lifetimes, planned_bytes, _PLAN)
@@ -189,7 +193,7 @@ def _data_file(graph: Any) -> DataFile | None:
     return DataFile(PACKAGE, tensors) if tensors else None
 
 
-def _operation(node: Any, values: Mapping[str, tuple[Shape, int | None]]) -> Operation:
+def _operation(node: Any, values: Mapping[str, tuple[Shape, int | None]], twos: set[str]) -> Operation:
     outputs = [values.get(name, _UNKNOWN) for name in node.output if name]
     known = node.domain in {"", "ai.onnx"} and all(size is not None for _, size in outputs)
     kind = _KINDS.get(node.op_type) if known else None
@@ -203,6 +207,8 @@ def _operation(node: Any, values: Mapping[str, tuple[Shape, int | None]]) -> Ope
             inputs[0] = inputs[0][::-1]
     elif node.op_type in {"Conv", "ConvTranspose"}:
         attributes["groups"] = numbers.get("group", 1)
+    elif kind == kinds.POWER and node.input[1] in twos:
+        kind = kinds.SQUARE
     elif kind == kinds.SOFTMAX:
         attributes["axis"] = numbers.get("axis", -1)
     elif kind in (kinds.GATHER, kinds.MOVE) and outputs and outputs[0][1]:
