@@ -327,7 +327,7 @@ def _biased(editor: Editor, x: "Node", weight: "Node", bias: "Node", turn: bool)
 
 PASS = Pass(
     "recognise",
-    "layer norms, GELU, SiLU, softmax, attention, linear as one operation, however written",
+    "norms, activations, attention, biases as one operation",
     frozenset({"captured"}),
     recognise,
 )

@@ -7,4 +7,4 @@ Runtime, the only runtime here with a kernel for it. Found as in `recognise`, an
 from exporter.graph.recognise import recognise_rms
 from exporter.graph.rewriting import Pass
 
-PASS = Pass("rms_norm", "RMS norms as one operation, however written", frozenset({"captured"}), recognise_rms)
+PASS = Pass("rms_norm", "RMS norms as one operation", frozenset({"captured"}), recognise_rms)

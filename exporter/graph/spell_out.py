@@ -179,7 +179,7 @@ _RULES = {
 
 PASS = Pass(
     "spell_out",
-    "norms by products with ones, attention and GELU by their formulas, for targets without good kernels for them",
+    "norms by products with ones, attention and GELU by formula",
     frozenset({"captured"}),
     spell_out,
 )
