@@ -13,7 +13,7 @@ from exporter.core.errors import LoweringError
 from exporter.core.types import Captured
 from exporter.targets import TARGETS
 
-NAMES = ["select_early", "simplify", "absorb"]
+NAMES = ["simplify", "absorb", "fold_rows", "select_early"]
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +25,20 @@ def test_a_pass_can_be_left_out(checkpoint: Path, tmp_path: Path, capfd: pytest.
     arguments = ["scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path]
     with_all = run_here(capfd, *arguments, "--json").document
     assert [(one["name"], one["applied"], one["reason"]) for one in with_all["passes"]] == [
-        (name, True, None) for name in NAMES
+        (name, name != "fold_rows", None) for name in NAMES  # one table is read by both, history and candidates
     ]
-    assert all(0 <= one["max_error"] <= 1e-5 and one["nodes_before"] > 0 for one in with_all["passes"])
+    applied = [one for one in with_all["passes"] if one["applied"]]
+    assert all(0 <= one["max_error"] <= 1e-5 and one["nodes_before"] > 0 for one in applied)
     refused = run_here(capfd, *arguments, "--without-pass", "select_early")
     assert (refused.code, "passes left out [] and not ['select_early']" in refused.error_line()) == (2, True)
     without = run_here(capfd, *arguments, "--without-pass", "select_early", "--force", "--json").document
-    assert [one["applied"] for one in without["passes"]] == [False, True, True]
-    assert "--without-pass" in without["passes"][0]["reason"]
+    assert [one["applied"] for one in without["passes"]] == [True, True, False, False]
+    assert "--without-pass" in without["passes"][-1]["reason"]
     assert with_all["flops"]["macs"] < without["flops"]["macs"]
     shown = run_here(capfd, "parity", without["artifact"])
     assert "without the pass select_early: left out by --without-pass" in shown.out
     unknown = run_here(capfd, *arguments, "--without-pass", "nosuch")
-    assert (unknown.code, "known: absorb, select_early, simplify" in unknown.error_line()) == (2, True)
+    assert (unknown.code, "known: absorb, fold_rows, select_early, simplify" in unknown.error_line()) == (2, True)
 
 
 def test_what_a_target_refuses_of_a_rewritten_graph_is_lowered_as_it_was(
@@ -57,8 +58,29 @@ def test_what_a_target_refuses_of_a_rewritten_graph_is_lowered_as_it_was(
     assert ended.document["parity"]["verdict"] == "pass"
     assert "without passes" in ended.err
     effects = ended.document["passes"]
-    assert [(one["applied"], "it has met its match" in one["reason"]) for one in effects] == [(False, True)] * 3
+    assert [(one["applied"], "it has met its match" in one["reason"]) for one in effects] == [(False, True)] * len(NAMES)
+    assert ended.document["fold"] == {"asked": "same_size", "used": "same_size"}
     assert not [file for file in ended.document["files"] if file["path"] == "half-written"]
+
+
+def test_rows_are_folded_as_far_as_asked_for_and_budgets_allow(
+    checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path]
+    wide = run_here(capfd, *arguments, "--fold", "all", "--json").document
+    assert (wide["fold"], wide["parity"]["verdict"]) == ({"asked": "all", "used": "all"}, "pass")
+    refused = run_here(capfd, *arguments)
+    assert (refused.code, "fold all and not same_size" in refused.error_line()) == (2, True)
+    profile = tmp_path / "small.yaml"
+    limit = wide["size_bytes"] - 1
+    profile.write_text(f"name: small\nfold: all\ntargets:\n  onnx:\nbudgets:\n  size_bytes: {limit}\n")
+    fitting = run_here(capfd, *arguments, "--profile", profile, "--json")
+    assert "folding rows with double" in fitting.err
+    document = fitting.document
+    assert (document["fold"]["asked"], document["budgets"][0]["within"]) == ("all", True)
+    assert document["fold"]["used"] != "all" and document["size_bytes"] <= limit
+    again = run_here(capfd, *arguments, "--profile", profile)  # the same artifact: it replaces its own
+    assert again.code == 0, again.err
 
 
 def test_another_artifact_that_came_in_between_stays(

@@ -1,12 +1,20 @@
-"""The pass `absorb`: what no input changes is computed once, when the program is lowered.
+"""The pass `absorb`: what is constant is computed once, and what is linear moves into a constant matrix beside it.
 
 Whatever reads constants alone has one value for all calls. The largest such parts of a graph become constants, unless
-those are larger than what they are computed from.
+those are larger than what they are computed from. And for a product with a constant matrix W and bias b:
+
+- (x g + s) W + b = x (g W) + (s W + b): gains and shifts of what all its readers multiply;
+- (x W + b) g + s = x (W g) + (b g + s), and g (x Y) = (g x) Y for a number g: those behind it, scales of attention too;
+- y - mean(y) = x (W C) + b C with C = I - 1 1' / d, for y = x W + b: centring;
+- (x W + b) U = x (W U) + b U, where that is fewer multiplications; and sum(x c) is a product with one column.
+
+A Y + B Y = (A + B) Y, whatever Y is.
 """
 
 import math
 from typing import TYPE_CHECKING
 
+from exporter.graph import moving
 from exporter.graph.editing import Editor
 from exporter.graph.rewriting import EVERY_FORM, Pass
 
@@ -16,6 +24,11 @@ if TYPE_CHECKING:
 
 
 def absorb(editor: Editor) -> int:
+    """Compute what is constant, and move what is linear into constants; return at how many places."""
+    return _fold(editor) + moving.move(editor) + _fold(editor)
+
+
+def _fold(editor: Editor) -> int:
     """Put constants in place of what is computed of constants alone; return of how many values."""
     fixed = editor.constants()
     ends = [
