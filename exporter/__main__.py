@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from safeio import command
+from safeio import command, process
 
 INTERRUPTED = "interrupted; artifacts on disk are as they were"
 
@@ -20,4 +20,4 @@ def _load() -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    main()
+    process.alone(main)

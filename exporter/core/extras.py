@@ -7,12 +7,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import BinaryIO
 
 from exporter.core.errors import CocorrError, LoweringError, MissingExtraError, OutputError
 from exporter.core.types import Captured
+from safeio import process
 from safeio.files import write_failure
 
 _NOISE = (
@@ -27,10 +28,14 @@ LOWER = "lower"
 _PROBE_BYTES = 16 << 20  # the weights of a program for a device
 
 
-def require(module: str, extra: str) -> ModuleType:
-    """Import `module`; raises MissingExtraError where its package is not installed."""
+def require(module: str, extra: str, without: Sequence[str] = ()) -> ModuleType:
+    """Import `module`; raises MissingExtraError where its package is not installed.
+
+    `without` are packages that it imports where they are installed, and that nothing here needs.
+    """
     try:
-        return importlib.import_module(module)
+        with process.importing(*without):
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         if error.name != package:  # present, but broken inside: that is not the user's missing extra

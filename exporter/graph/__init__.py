@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.core.errors import LoweringError
 from exporter.core.extras import converting, without_noise
@@ -33,10 +33,26 @@ _IN_PLACE = "the graph changes values in place, and no pass knows who else reads
 _PROVED_ON = 64
 
 
-def prove(
-    captured: Captured, form: GraphForm, wanted: PassChoice, cases: Arrays, allowed: float
-) -> "tuple[tuple[Pass, ...], tuple[PassEffect, ...]]":
-    """Return the passes that a program has in a form, in their order, and what each does to it.
+class Proven(NamedTuple):
+    """The passes that a program has in a form, in their order, and what each does to it.
+
+    `module` is the graph that was captured, after them; None where another one has to go through them: it was left as
+    a pass found it that was then left out, or weights are to be changed.
+    """
+
+    passes: tuple[Pass, ...]
+    effects: tuple[PassEffect, ...]
+    module: "GraphModule | None"
+
+    def rewritten(self, captured: Captured) -> Captured:
+        """Return the captured program that was proved after the passes; raises LoweringError as `rewritten` does."""
+        if self.module is None or not self.passes:
+            return rewritten(captured, self.passes)
+        return closed(captured, self.module, [step.name for step in self.passes])
+
+
+def prove(captured: Captured, form: GraphForm, wanted: PassChoice, cases: Arrays, allowed: float) -> Proven:
+    """Return the passes that a program has in a form, and what each does to it.
 
     Of the optional ones those that are wanted are tried. One after which the program differs from the captured one on
     golden inputs [cases, ...], by more than `allowed` of the largest value or of 1, or that cannot rewrite this graph,
@@ -63,7 +79,9 @@ def prove(
         if effect.applied:
             chosen.append(step)
         effects.append(effect)
-    return tuple(chosen), tuple(effects)
+    # An optional pass that was undone may have left constants, and those for 16 bits have not run.
+    as_proved = all(step.is_optional for step in chosen) and all(effect.reason is None for effect in effects)
+    return Proven(tuple(chosen), tuple(effects), module if as_proved else None)
 
 
 def _tried(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.core.extras import converting
 from exporter.core.types import Arrays, Captured, TensorSpec
+from safeio import process
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +53,8 @@ def trace(name: str, module: "nn.Module", examples: Arrays) -> Any:
 
     # An axis of one that numpy added has stride 0, which ExecuTorch refuses; numpy's own copy has none.
     tensors = {name: torch.from_numpy(array.copy()) for name, array in examples.items()}
-    with converting(f"torch.export cannot capture {name}"), torch.no_grad():
+    # The first call imports half of torch.
+    with converting(f"torch.export cannot capture {name}"), torch.no_grad(), process.importing():
         return torch.export.export(_with_persistent_buffers(module).eval(), args=(), kwargs=tensors)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
-from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, PassChoice, PassEffect, TensorSpec
+from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, PassChoice, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.core.sections import Drawn
     from exporter.core.sections import Selection as SelectionSection
     from exporter.core.sections import Source as Origin
-    from exporter.graph.rewriting import Pass
+    from exporter.graph import Proven
     from models.spec import ProgramSpec
 
 NO_PASSES = PassChoice()
@@ -161,11 +161,13 @@ class Exportable(ABC):
 
         if (form, wanted) not in self._proved:  # golden cases have one length, and external weights as inputs
             self._proved[form, wanted] = graph.prove(self._plain("inputs", None), form, wanted, self.inputs, PASS_ERROR)
-        passes, effects = self._proved[form, wanted]
-        return replace(graph.rewritten(self._plain(weights, history), passes), passes=effects)
+        proven, plain = self._proved[form, wanted], self._plain(weights, history)
+        as_proved = (weights, history) == ("inputs", None)
+        after = proven.rewritten(plain) if as_proved else graph.rewritten(plain, proven.passes)
+        return replace(after, passes=proven.effects)
 
     @cached_property
-    def _proved(self) -> "dict[tuple[GraphForm, PassChoice], tuple[tuple[Pass, ...], tuple[PassEffect, ...]]]":
+    def _proved(self) -> "dict[tuple[GraphForm, PassChoice], Proven]":
         return {}
 
     def _plain(self, weights: Literal["inputs", "parameters"], history: int | None) -> Captured:

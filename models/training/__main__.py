@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NoReturn
 
-from safeio import command
+from safeio import command, process
 
 if TYPE_CHECKING:
     import typer
@@ -22,4 +22,4 @@ def _load() -> "typer.Typer":
 
 
 if __name__ == "__main__":
-    main()
+    process.alone(main)

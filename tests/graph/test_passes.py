@@ -97,7 +97,7 @@ def test_random_graphs_stay_what_they_are(steps: list[int], seed: int, pick: str
     ids[np.arange(N) >= np.arange(6)[:, None, None]] = 0
     ids[5, 0, :2] = (-3, 2**31 - 1)
     for names in (graph.OPTIONAL, (alone,)):
-        passes, effects = graph.prove(captured, "captured", PassChoice(names), {"item_ids": ids}, PASS_ERROR)
+        passes, effects, _ = graph.prove(captured, "captured", PassChoice(names), {"item_ids": ids}, PASS_ERROR)
         assert [effect.name for effect in effects] == list(names)
         assert all(effect.reason is None and (effect.max_error or 0) <= 1e-5 for effect in effects)
         before, after = captured.exported.module(), graph.rewritten(captured, passes).exported.module()
@@ -197,7 +197,7 @@ def test_a_pass_that_is_wrong_or_fails_is_left_out_and_says_so(monkeypatch: pyte
     monkeypatch.setattr(graph, "PASSES", steps)
     cases = {"x": np.ones((3, 2), np.float32)}
     captured = captured_of(Module(), x=cases["x"][0])
-    passes, effects = graph.prove(captured, "captured", PassChoice((*named, "simplify")), cases, PASS_ERROR)
+    passes, effects, _ = graph.prove(captured, "captured", PassChoice((*named, "simplify")), cases, PASS_ERROR)
     assert [step.name for step in passes] == ["simplify"]
     assert [(effect.name, effect.applied) for effect in effects] == [
         ("wrong", False),
@@ -209,7 +209,7 @@ def test_a_pass_that_is_wrong_or_fails_is_left_out_and_says_so(monkeypatch: pyte
     assert effects[2].reason
     result = graph.rewritten(captured, passes).exported.module()(x=torch.ones(2))["y"]
     torch.testing.assert_close(result, 2 * torch.sigmoid(torch.ones(2)))
-    _, left = graph.prove(captured, "captured", PassChoice(("simplify",), frozenset({"simplify"})), cases, PASS_ERROR)
+    _, left, _ = graph.prove(captured, "captured", PassChoice(("simplify",), frozenset({"simplify"})), cases, PASS_ERROR)
     assert [(effect.applied, effect.reason) for effect in left] == [(False, graph.LEFT_OUT)]
 
 
@@ -248,5 +248,5 @@ def test_a_graph_that_changes_values_in_place_stays_as_it_is() -> None:
     cases = {"x": np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)}
     captured = captured_of(InPlace(), x=cases["x"][0])
     assert "aten.sub_.Tensor" in operations(captured)
-    passes, effects = graph.prove(captured, "captured", ALL, cases, PASS_ERROR)
+    passes, effects, _ = graph.prove(captured, "captured", ALL, cases, PASS_ERROR)
     assert passes == () and all("in place" in effect.reason for effect in effects)

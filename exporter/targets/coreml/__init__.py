@@ -108,6 +108,8 @@ _PLAN = (
     "the smallest of several arenas over the lifetimes of the program's values, 64-byte aligned;"
     " Core ML plans for itself and does not tell"
 )
+_UNUSED = ("sklearn", "transformers", "torchao", "executorch", "tensorflow", "xgboost")
+"""What coremltools imports where it is installed: to convert the models of other libraries."""
 _SHORT_POSITIONS = 1 << 15
 _ITEM_BYTES = {"float16": 2, "int8": 1, "uint8": 1, "bool": 1, "int16": 2, "uint16": 2}
 
@@ -144,7 +146,7 @@ class CoreMLTarget:
         """Write model.mlpackage; inputs and outputs stay int32 and float32 at every precision."""
         with converting(f"coremltools refused {captured.model}/{captured.program}", *noise.SHARED, captured=captured):
             np = require("numpy", LOWER)
-            ct = require("coremltools", LOWER)
+            ct = require("coremltools", LOWER, without=_UNUSED)
             converted = ct.convert(
                 captured.exported.run_decompositions(_of_the_type_asked_for()),
                 outputs=[ct.TensorType(name=spec.name, dtype=np.dtype(spec.dtype).type) for spec in captured.outputs],
