@@ -20,13 +20,17 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
 _AGENT = agent.__name__
 _TARGETS = _AGENT.removesuffix("connections.agent") + "targets"
 _MAIN = f"""\
+import os
 import sys
 from pathlib import Path
 
 from {_AGENT}.main import main
 from loaders import LOADERS
 
-sys.exit(main(Path(sys.argv[1]), LOADERS))
+status = main(Path(sys.argv[1]), LOADERS)
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(status)  # the answer is written: nobody waits for a runtime to be taken apart
 """
 
 

@@ -55,7 +55,7 @@ def converting(refusal: str, *noise: str, captured: Captured | None = None) -> I
 
     why = ""
     try:
-        with without_noise(*noise):
+        with without_noise(*noise), _shared_sources():
             try:
                 yield
             except CocorrError:
@@ -72,6 +72,24 @@ def converting(refusal: str, *noise: str, captured: Captured | None = None) -> I
                 f"cannot write temporary files: {full}; make room for them, or name another folder in TMPDIR"
             ) from error
         raise LoweringError(f"{refusal}: {why}") from error
+
+
+@contextlib.contextmanager
+def _shared_sources() -> Iterator[None]:
+    """Let torch share, in the body, its notes of where a node comes from, which it copies whole for each new node.
+
+    They are a chain with a link for each time that a graph was traced, and nobody changes one: of a lowering that
+    traces twenty times, the copies were the largest single part.
+    """
+    tracing = sys.modules.get("torch.fx.traceback")
+    if tracing is None or hasattr(tracing.NodeSource, "__deepcopy__"):
+        yield
+        return
+    tracing.NodeSource.__deepcopy__ = lambda source, _memo: source
+    try:
+        yield
+    finally:
+        del tracing.NodeSource.__deepcopy__
 
 
 def _no_room() -> str | None:

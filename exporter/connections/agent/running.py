@@ -67,12 +67,16 @@ def start_runtime(
     if target not in loaders:
         raise RefusalError("request", f"unknown target {target!r}; this agent knows {sorted(loaders)}")
     loader = loaders[target]
+    gc.disable()  # looks for garbage in what is imported are half a second of torch's import, and find nothing
     try:
         return loader.start(threads, options or {})
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in loader.packages:
             raise RefusalError("missing_package", loader.distribution) from error
         raise
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def execute(
