@@ -20,7 +20,7 @@ def alone(main: Callable[[], NoReturn]) -> NoReturn:
 
     What was registered to run at the end does run; objects are not taken apart, and threads are not waited for.
     """
-    global _alone  # noqa: PLW0603 - a process is one
+    global _alone
     _alone, code = True, 0
     try:
         main()

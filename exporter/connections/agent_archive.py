@@ -69,7 +69,8 @@ def _table(runtimes: Mapping[str, DeviceRuntime]) -> str:
     """Return the source of loaders.py, in which LOADERS has the loader of each target by name."""
     imports = [f"import {_TARGETS}.{target}.loader" for target in runtimes]
     entries = [
-        f"    {target!r}: Loader({_TARGETS}.{target}.loader.start, {runtime.packages!r}, {runtime.distribution!r}),"
+        f"    {target!r}: Loader({_TARGETS}.{target}.loader.start, {runtime.packages!r}, {runtime.distribution!r},"
+        f" {None if runtime.trivial is None else runtime.trivial.read_bytes()!r}),"
         for target, runtime in runtimes.items()
     ]
     lines = [f"from {_AGENT}.contract import Loader", *imports, "", "LOADERS = {", *entries, "}"]

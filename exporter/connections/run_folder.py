@@ -129,7 +129,8 @@ def read_response(folder: Path, request: RunRequest) -> RunResult:
     swaps = response.get("swap_ms")
     if not isinstance(swaps, list) or len(swaps) not in (0, cases_of(request.inputs)):
         unusable("swap_ms must be no numbers or one for each case")
-    reason = response.get("reason")
+    reason, call_reason = response.get("reason"), response.get("call_reason")
+    calls = 0 if response.get("call_samples_us") == [] else request.iterations
     return RunResult(
         outputs=read_outputs(folder / "outputs.npz", request.outputs, cases_of(request.inputs)),
         executed_on=text(response, "executed_on"),
@@ -142,6 +143,8 @@ def read_response(folder: Path, request: RunRequest) -> RunResult:
         reason=None if reason is None else text(response, "reason"),
         swap_ms=tuple(number(sample, "swap_ms") for sample in swaps),
         conditions=conditions_of(response),
+        call_samples_us=samples_of(response, "call_samples_us", calls),
+        call_reason=None if call_reason is None else text(response, "call_reason"),
     )
 
 

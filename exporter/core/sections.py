@@ -247,7 +247,10 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Times of single calls of case 0, in the units of their names; `conditions` are what the device said of itself."""
+    """Times of single calls of case 0, in the units of their names; `conditions` are what the device said of itself.
+
+    `call_us` is the part of them that a call of the runtime takes whatever it computes, found as `call_method` says.
+    """
 
     connection: str | None = None
     threads: Count | None = None
@@ -258,6 +261,8 @@ class Latency:
     p50_us: Number | None = None
     p90_us: Number | None = None
     p99_us: Number | None = None
+    call_us: Number | None = None
+    call_method: str | None = None
     instructions: Count | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None

@@ -226,7 +226,8 @@ class DeviceRuntime:
     """What runs a target's files, on this host and on a device: `name` in messages, `distribution` for pip.
 
     `modules` must be importable besides numpy, where a Python that is not ours runs the agent; `loader` is the source
-    file that the agent loads the runtime by; `bundled` says whether the ARM64 bundle has it.
+    file that the agent loads the runtime by; `bundled` says whether the ARM64 bundle has it. `trivial` is a program
+    that adds one to one number, by which a call of the runtime is timed; None where there is none.
     """
 
     name: str
@@ -234,6 +235,7 @@ class DeviceRuntime:
     modules: tuple[str, ...]
     loader: Path
     bundled: bool = False
+    trivial: Path | None = None
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -274,7 +276,8 @@ class RunResult:
     `instructions` are those of the processor for one call of case 0, where the place can count them; `conditions` say
     under what the times were taken, as far as the device tells. `swap_ms` is the time of each case to write its weights
     and load the model again, where cases had weights. `unsettled` are the choices behind the outputs that only another
-    machine could settle, a line for each; none where the target's own runtime computed them.
+    machine could settle, a line for each; none where the target's own runtime computed them. `call_samples_us` are
+    calls of a program that does next to nothing; `call_reason` says why there are none where the artifact was timed.
     """
 
     outputs: Arrays
@@ -291,6 +294,8 @@ class RunResult:
     conditions: Mapping[str, str] = field(default_factory=dict)
     connection: str = "host"
     unsettled: tuple[str, ...] = ()
+    call_samples_us: tuple[float, ...] = ()
+    call_reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ _RSS = (
     "resident set of a process that only loads the artifact and runs it: its peak (VmHWM), what it was with the runtime"
     " imported and nothing loaded, and the difference, in bytes"
 )
+_CALL = (
+    "p50 of as many calls of a program that adds one to one number, made after the artifact's in the same process and in"
+    " the same way"
+)
 
 
 def flops(lowered: Lowered, counted: FlopCount, per_token: PerToken) -> Flops:
@@ -93,8 +97,12 @@ def latency(result: RunResult | None, reason: str | None, warmup: int) -> Latenc
     if not result.samples_us:
         return untimed
     percentiles = statistics.summarize(result.samples_us)
+    calls = result.call_samples_us
     return replace(
         untimed,
+        call_us=statistics.summarize(calls).p50 if calls else None,
+        call_method=_CALL if calls else None,
+        reason="; ".join(filter(None, (result.reason, result.call_reason))) or None,
         connection=result.connection,
         threads=result.threads,
         warmup=warmup,

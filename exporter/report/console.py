@@ -143,6 +143,7 @@ _ROWS: tuple[tuple[str, Callable[[Manifest], str | Text]], ...] = (
     ("load", _cell(lambda m: m.latency, lambda section: section.load_ms, "{:.1f} ms".format)),
     ("first call", _cell(lambda m: m.latency, lambda section: section.first_us, _microseconds)),
     ("latency p50", _cell(lambda m: m.latency, lambda section: section.p50_us, _microseconds)),
+    ("  of it the call itself", _cell(lambda m: m.latency, lambda section: section.call_us, "{:.1f} us".format)),
     ("latency p99", _cell(lambda m: m.latency, lambda section: section.p99_us, _microseconds)),
     ("instructions per call", _cell(lambda m: m.latency, lambda section: section.instructions, count)),
 )

@@ -106,6 +106,8 @@ def _print_latency(console: Console, manifest: Manifest) -> None:
         centiles = ", ".join(f"p{part} {microseconds(value)}" for part, value in pairs)
         load = MISSING if latency.load_ms is None else f"{latency.load_ms:.1f} ms"
         console.print(f"load {load}, first call {microseconds(latency.first_us)}, {centiles}")
+    if latency.call_us is not None:
+        console.print(f"of it the call itself {microseconds(latency.call_us)}: {latency.call_method}")
     if latency.instructions is not None:
         console.print(f"{latency.instructions:,} instructions per call")
     if latency.conditions:

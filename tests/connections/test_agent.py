@@ -66,7 +66,8 @@ def test_is_the_same_file_each_time_and_has_only_the_loaders_that_are_asked_for(
 
 
 PROJECT = """
-import runpy, sys
+import os, runpy, sys
+os._exit = sys.exit  # it ends its process at once
 sys.argv = sys.argv[1:]
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
@@ -116,7 +117,7 @@ def test_refuses_another_protocol(tmp_path, make_request, tiny_onnx):
     assert start(tmp_path, "-I").returncode == 1
     response = json.loads((tmp_path / "response.json").read_text())
     assert response["kind"] == "protocol"
-    assert response["message"] == "the agent speaks protocol 3, the request 99"
+    assert response["message"] == "the agent speaks protocol 4, the request 99"
     assert not (tmp_path / "outputs.npz").exists()
 
 

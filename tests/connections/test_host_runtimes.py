@@ -1,5 +1,7 @@
 """Real artifacts on the real runtimes: the right outputs under the right names, honest times and memory."""
 
+import copy
+import importlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +12,7 @@ import pytest
 from exporter.connections.host import HostConnection
 from exporter.core.errors import ArtifactError, BadInputError, MissingExtraError, RuntimeMissingError
 from exporter.core.types import TensorSpec
+from exporter.measure import figures
 
 MODELS = {"onnx": "tiny_onnx", "tflite": "tiny_tflite", "executorch": "tiny_pte"}
 NAMES = {
@@ -179,3 +182,38 @@ def test_peak_memory_is_the_artifacts_not_the_callers(onnx_chain, make_request):
     assert int(baseline) < 200 * 2**20
     # ONNX Runtime holds the file's bytes and its own copy of the initializer while it loads.
     assert table.nbytes * 0.9 < int(peak) - int(baseline) < table.nbytes * 3
+
+
+def test_a_call_of_the_runtime_is_timed_by_itself(tiny):
+    result = HostConnection().run(tiny)
+    assert len(result.call_samples_us) == len(result.samples_us) == 5
+    assert min(result.call_samples_us) > 0 and result.call_reason is None
+    section = figures.latency(result, None, 0)
+    assert section.call_us == np.median(result.call_samples_us) and "adds one" in section.call_method
+
+
+def test_without_a_program_to_time_a_call_by_the_reason_is_told(tiny_onnx, make_request, tmp_path):
+    request = make_request("onnx", tiny_onnx)
+    for content, words in ((None, "there is no program"), (b"damaged", "does not run here: ")):
+        target = copy.copy(request.target)
+        file = tmp_path / "trivial"
+        file.write_bytes(content or b"")
+        target.runtime = replace(target.runtime, trivial=content and file)
+        result = HostConnection().run(replace(request, target=target))
+        assert len(result.samples_us) == 5 and result.call_samples_us == ()
+        section = figures.latency(result, None, 0)
+        assert section.call_us is None and words in section.reason and section.p50_us is not None
+
+
+def test_results_are_copies(tiny):
+    """What a loader gave out of one call stays when the next one runs, with memory that the runtime uses again."""
+    loader = importlib.import_module(f"exporter.targets.{tiny.target.name}.loader")
+    model = loader.start(1, {}).load(tiny.model_file, None)
+    cases = [{name: array[case] for name, array in tiny.inputs.items()} for case in range(2)]
+    fed = [model.prepare(case) for case in cases]
+    first = model.collect(model.run(fed[0]))
+    kept = [array.copy() for array in first]
+    second = model.collect(model.run(fed[1]))
+    assert not np.array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[0], kept[0])
+    assert not any(np.shares_memory(one, other) for one in first for other in second)

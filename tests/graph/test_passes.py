@@ -1,5 +1,7 @@
 """The optional passes: what they compute is the same, and they leave alone what only looks like what they are for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.nn import functional
 from exporter import graph, pipeline
 from exporter.core.types import Captured, PassChoice
 from exporter.graph.capture import capture
+from exporter.graph.editing import Editor
 from exporter.graph.rewriting import Pass
 from exporter.parity.verdict import PASS_ERROR
 from exporter.pipeline import source as sources
@@ -209,7 +212,8 @@ def test_a_pass_that_is_wrong_or_fails_is_left_out_and_says_so(monkeypatch: pyte
     assert effects[2].reason
     result = graph.rewritten(captured, passes).exported.module()(x=torch.ones(2))["y"]
     torch.testing.assert_close(result, 2 * torch.sigmoid(torch.ones(2)))
-    _, left, _ = graph.prove(captured, "captured", PassChoice(("simplify",), frozenset({"simplify"})), cases, PASS_ERROR)
+    without = PassChoice(("simplify",), frozenset({"simplify"}))
+    left = graph.prove(captured, "captured", without, cases, PASS_ERROR).effects
     assert [(effect.applied, effect.reason) for effect in left] == [(False, graph.LEFT_OUT)]
 
 
@@ -250,3 +254,26 @@ def test_a_graph_that_changes_values_in_place_stays_as_it_is() -> None:
     assert "aten.sub_.Tensor" in operations(captured)
     passes, effects, _ = graph.prove(captured, "captured", ALL, cases, PASS_ERROR)
     assert passes == () and all("in place" in effect.reason for effect in effects)
+
+
+def test_a_proved_graph_is_not_rewritten_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass runs once for a program, and what is lowered is what was proved."""
+    calls: list[str] = []
+
+    def counted(step: Pass) -> Pass:
+        def rewrite(editor: Editor) -> int:
+            calls.append(step.name)
+            return step.rewrite(editor)
+
+        return replace(step, rewrite=rewrite)
+
+    monkeypatch.setattr(graph, "PASSES", tuple(map(counted, graph.PASSES)))
+    ids = np.ones((2, 1, N), np.int32)
+    captured = captured_of(Rows([0, 1], 0, "marked"), item_ids=ids[0])
+    proven = graph.prove(captured, "captured", ALL, {"item_ids": ids}, PASS_ERROR)
+    again = graph.rewritten(captured, proven.passes)
+    assert len(calls) == len(graph.OPTIONAL) + len(proven.passes)
+    calls.clear()
+    once = proven.rewritten(captured)
+    assert calls == [] and proven.passes
+    assert once.exported.graph_module.code == again.exported.graph_module.code

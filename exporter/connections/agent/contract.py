@@ -70,11 +70,13 @@ class Loader:
     """A target's loader.py in the agent: `start` imports the runtime, for so many threads and the target's options.
 
     `packages` are the top-level packages without which there is no runtime, `distribution` is what brings them.
+    `trivial` is the file of a program that adds one to one number, x: int32 [1]; None where there is none.
     """
 
     start: Callable[[int, dict[str, Any]], Runtime]
     packages: tuple[str, ...]
     distribution: str
+    trivial: bytes | None = None
 
 
 def only_one(what: str, names: Iterable[str]) -> str:

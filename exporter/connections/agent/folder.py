@@ -13,13 +13,13 @@ import numpy as np
 
 from exporter.connections.agent.contract import OUT_OF_MEMORY, RefusalError
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 AGENT = "agent.pyz"
 # All that the two sides put there but the models; log.txt is where the other side may send what the runtime prints.
 FILES = (
     *(AGENT, "request.json", "inputs.npz", "rival.npz", "response.json", "response.json.part"),
-    *("outputs.npz", "outputs.npz.part", "log.txt"),
+    *("outputs.npz", "outputs.npz.part", "log.txt", "trivial"),
 )
 # Those that an error leaves of no use to anybody; its message may need their room.
 SPENT = ("inputs.npz", "rival.npz", "outputs.npz.part", "outputs.npz")

@@ -105,11 +105,14 @@ def execute(
     peak = resident_bytes("VmHWM")
     if request["mark"]:
         run_between_markers(artifact.model, feed)
+    call_us, call_reason = time_a_call(folder, runtime, loaders[request["target"]].trivial, request)
     response = {
         "executed_on": place_of(runtime),
         "load_ms": load_ms,
         "first_us": first_us,
         "samples_us": samples_us,
+        "call_samples_us": call_us,
+        "call_reason": call_reason,
         "swap_ms": swap_ms,
         "peak_rss_bytes": peak,
         "baseline_rss_bytes": baseline,
@@ -155,6 +158,32 @@ def time_in_turn(calls: list[tuple[Callable[[Any], Any], Any]], warmup: int, ite
             run(feed)
             samples.append((time.perf_counter_ns() - start) / 1e3)
     return samples_us
+
+
+def time_a_call(
+    folder: Path, runtime: Runtime, trivial: bytes | None, request: dict[str, Any]
+) -> tuple[list[float], str | None]:
+    """Return the microseconds of calls of a program that does next to nothing, as often as the artifact was called.
+
+    They are what a call of the runtime costs beside the graph. Without them the reason: there is no such program, or
+    this version of the runtime does not take it.
+    """
+    if not request["iterations"]:
+        return [], None
+    if trivial is None:
+        return [], "there is no program by which a call of this runtime could be timed"
+    file = folder / "trivial"
+    try:
+        file.write_bytes(trivial)
+        model = runtime.load(file, None)
+        feed = model.prepare({model.inputs[0].name or "x": np.zeros(1, np.int32)})
+        (samples_us,) = time_in_turn([(model.run, feed)], request["warmup"], request["iterations"])
+    except Exception as error:  # whatever a runtime raises; the artifact itself has run
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return [], f"the program by which a call is timed does not run here: {words[:200]}"
+    finally:
+        file.unlink(missing_ok=True)
+    return samples_us, None
 
 
 def place_of(runtime: Runtime) -> str:

@@ -47,7 +47,12 @@ class ExecuTorchTarget:
     external_weights: Literal["inputs", "parameters"] = "parameters"
     system: str | None = None
     runtime = DeviceRuntime(
-        "ExecuTorch", "executorch", ("torch", "executorch"), Path(__file__).with_name("loader.py"), bundled=True
+        "ExecuTorch",
+        "executorch",
+        ("torch", "executorch"),
+        Path(__file__).with_name("loader.py"),
+        bundled=True,
+        trivial=Path(__file__).with_name("trivial.pte"),
     )
     model_file: str = "model.pte"
     read_beside: tuple[str, ...] = (LAYOUT_FILE, DATA_FILE)

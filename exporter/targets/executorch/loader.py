@@ -64,8 +64,8 @@ def _with_torch(threads: int) -> Runtime:
             inputs,
             None,
             lambda arrays: [torch.from_numpy(array) for array in arrays.values()],
-            lambda values: module.run_method(name, values),
-            lambda result: [value.numpy() for value in result],
+            lambda values: module.run_method(name, values, False),
+            lambda result: [value.numpy().copy() for value in result],  # they lie where the next call writes
             (program, weights),  # the module reads its weights out of them and keeps neither
         )
 

@@ -33,7 +33,12 @@ class OnnxTarget:
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = None
     runtime = DeviceRuntime(
-        "ONNX Runtime", "onnxruntime", ("onnxruntime",), Path(__file__).with_name("loader.py"), bundled=True
+        "ONNX Runtime",
+        "onnxruntime",
+        ("onnxruntime",),
+        Path(__file__).with_name("loader.py"),
+        bundled=True,
+        trivial=Path(__file__).with_name("trivial.onnx"),
     )
     model_file: str = "model.onnx"
     read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)

@@ -43,7 +43,12 @@ class TFLiteTarget:
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = None
     runtime = DeviceRuntime(
-        "LiteRT", "ai-edge-litert", ("ai_edge_litert.interpreter",), Path(__file__).with_name("loader.py"), bundled=True
+        "LiteRT",
+        "ai-edge-litert",
+        ("ai_edge_litert.interpreter",),
+        Path(__file__).with_name("loader.py"),
+        bundled=True,
+        trivial=Path(__file__).with_name("trivial.tflite"),
     )
     model_file: str = "model.tflite"
     read_beside: tuple[str, ...] = ()
