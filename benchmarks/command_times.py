@@ -1,4 +1,4 @@
-"""How long the commands take as whole processes: `--help`, and a warm export of the shipped SCN for each target.
+"""How long the commands take as whole processes: `--help`, and warm exports of the shipped SCN.
 
     python benchmarks/command_times.py [RUNS]
 
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 COMMAND = Path(sys.executable).with_name("cocorr-export")
-TARGETS = ("coreml", "executorch", "onnx", "tflite")
+TARGETS = ("coreml", "executorch", "onnx", "tflite", "all")
 
 
 def measure(arguments: list[str]) -> tuple[float, float]:

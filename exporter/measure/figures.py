@@ -33,7 +33,7 @@ _RSS = (
     " imported and nothing loaded, and the difference, in bytes"
 )
 _CALL = (
-    "p50 of as many calls of a program that adds one to one number, made after the artifact's in the same process and in"
+    "p50 of as many calls of a program that adds one to one number, made after the artifact's in the same process, in"
     " the same way"
 )
 

@@ -63,7 +63,7 @@ def test_reads_a_good_answer(answer):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"protocol": 1}, "speaks protocol 1, this side 3; put the same version on both sides"),
+        ({"protocol": 1}, "speaks protocol 1, this side 4; put the same version on both sides"),
         ({"protocol": None}, "speaks protocol None"),
         ({"status": "perhaps"}, "no status"),
         ({"executed_on": 3}, "executed_on must be a string"),
@@ -89,7 +89,9 @@ def test_refuses_wrong_fields(answer, change, words):
         answer({**GOOD, **change})
 
 
-@pytest.mark.parametrize("missing", sorted(set(GOOD) - {"peak_rss_bytes", "baseline_rss_bytes", "threads", "reason"}))
+@pytest.mark.parametrize(
+    "missing", sorted(set(GOOD) - {"peak_rss_bytes", "baseline_rss_bytes", "threads", "reason", "call_reason"})
+)
 def test_refuses_missing_fields(answer, missing):
     with pytest.raises(RuntimeCrashError):
         answer({name: value for name, value in GOOD.items() if name != missing})

@@ -40,7 +40,7 @@ def start(threads: int, options: dict[str, Any]) -> Runtime:  # noqa: ARG001 - i
 
         def prepare(arrays: dict[str, np.ndarray]) -> list[tuple[int, np.ndarray]]:
             """Return the inputs by their tensors, whose free sizes are set to theirs."""
-            free = {entry.name for entry in inputs if None in entry.shape} & arrays.keys()
+            free = [name for name in arrays if (taken[name]["shape_signature"] < 0).any()]
             for name in free:
                 interpreter.resize_tensor_input(taken[name]["index"], arrays[name].shape)
             if free:
