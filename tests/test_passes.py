@@ -25,7 +25,8 @@ def test_a_pass_can_be_left_out(checkpoint: Path, tmp_path: Path, capfd: pytest.
     arguments = ["scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path]
     with_all = run_here(capfd, *arguments, "--json").document
     assert [(one["name"], one["applied"], one["reason"]) for one in with_all["passes"]] == [
-        (name, name != "fold_rows", None) for name in NAMES  # one table is read by both, history and candidates
+        (name, name != "fold_rows", None)
+        for name in NAMES  # one table is read by both, history and candidates
     ]
     applied = [one for one in with_all["passes"] if one["applied"]]
     assert all(0 <= one["max_error"] <= 1e-5 and one["nodes_before"] > 0 for one in applied)
@@ -58,7 +59,9 @@ def test_what_a_target_refuses_of_a_rewritten_graph_is_lowered_as_it_was(
     assert ended.document["parity"]["verdict"] == "pass"
     assert "without passes" in ended.err
     effects = ended.document["passes"]
-    assert [(one["applied"], "it has met its match" in one["reason"]) for one in effects] == [(False, True)] * len(NAMES)
+    assert [(one["applied"], "it has met its match" in one["reason"]) for one in effects] == [(False, True)] * len(
+        NAMES
+    )
     assert ended.document["fold"] == {"asked": "same_size", "used": "same_size"}
     assert not [file for file in ended.document["files"] if file["path"] == "half-written"]
 

@@ -61,7 +61,8 @@ def prove(captured: Captured, form: GraphForm, wanted: PassChoice, cases: Arrays
     chosen, effects = [], []
     module = opened(captured, own_weights=False)
     expected, in_place = None, _changes_in_place(module)
-    for step in (replace(one, growth=GROWTH[wanted.fold]) for one in PASSES):
+    growth = GROWTH[wanted.fold]
+    for step in (one if one.growth is None else replace(one, growth=growth) for one in PASSES):
         if form not in step.forms or (step.is_optional and step.name not in wanted.names):
             continue
         if step.is_needed is not None and not step.is_needed(module, cases):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor
-from exporter.graph.rewriting import EVERY_FORM, Pass
+from exporter.graph.rewriting import EVERY_FORM, GROWTH, Pass
 from exporter.graph.row_tables import LOOKUP, Rows, rows_of
 
 if TYPE_CHECKING:
@@ -126,4 +126,5 @@ PASS = Pass(
     "what is computed of an item's row alone is in the table",
     EVERY_FORM,
     fold_rows,
+    growth=GROWTH["same_size"],
 )

@@ -29,8 +29,8 @@ class Pass:
 
     `rewrite` changes a graph in place and returns at how many places it did; inputs and outputs stay. `summary` is one
     line for people. `is_needed` is asked with the graph before the pass and the golden inputs [cases, ...] by name, as
-    a rewrite that a program does not need would only cost it time; None: it always is. `growth` is by what factor the
-    bytes of constants may grow.
+    a rewrite that a program does not need would only cost it time; None: it always is. `growth` is by what factor
+    the bytes of constants may grow, None for a pass that does not make them grow.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Pass:
     forms: frozenset[GraphForm]
     rewrite: Callable[[Editor], int]
     is_needed: "Callable[[GraphModule, Arrays], bool] | None" = None
-    growth: float = 1.0
+    growth: float | None = None
 
     @property
     def is_optional(self) -> bool:
@@ -66,7 +66,7 @@ def apply(module: "GraphModule", step: Pass, captured: Captured) -> int:
     """Let a pass rewrite a module; return at how many places it did. Raises LoweringError where it cannot."""
     outside = frozenset(captured.external.tensors if captured.external else ())
     with converting(f"the pass {step.name} cannot rewrite {captured.model}/{captured.program}"):
-        editor = Editor(module, outside, step.growth)
+        editor = Editor(module, outside, 1.0 if step.growth is None else step.growth)
         places = step.rewrite(editor)
         editor.finish()
     return places
