@@ -131,6 +131,14 @@ def _reduction(flat: _Flat, node: "Node") -> "Node | None":
     return flat.editor.call(node.target, flat.value(x), left, True) if left else flat.value(x) if along else None
 
 
+def _variance(flat: _Flat, node: "Node") -> "Node | None":
+    x, axes, unbiased, *_ = *node.args, True
+    along = [flat.from_last(x, axis) for axis in axes or ()]
+    if node.kwargs or not along or None in along:
+        return None
+    return flat.editor.call(node.target, flat.value(x), along, unbiased, True)
+
+
 def _along(flat: _Flat, node: "Node") -> "Node | None":
     """An operation along one axis, its second argument, that reads its value first."""
     x, axis, *others = node.args
@@ -255,6 +263,7 @@ RULES: Mapping[str, _Rule] = {
             "linear.default": _linear,
             "matmul.default bmm.default": _product,
             "sum.dim_IntList mean.dim amax.default amin.default": _reduction,
+            "var.dim": _variance,
             "softmax.int index_select.default slice.Tensor narrow.default cumsum.default": _along,
             "select.int": _select,
             "gather.default": _gathered,

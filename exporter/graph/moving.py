@@ -213,6 +213,29 @@ def _compose(editor: Editor, node: "Node") -> bool:
     return True
 
 
+def _reassociate(editor: Editor, node: "Node") -> bool:
+    """(x W + b) y is x (W y) + b y for one column y: the matrix is applied once, and not to every row of x."""
+    import torch
+
+    aten = torch.ops.aten
+    if str(node.target) != "aten.mm.default":
+        return False
+    left, column = node.args
+    one = map_of(editor, left)
+    if one is None or set(left.users) != {node} or editor.shape(column)[1] > 1 or column.op == "get_attr":
+        return False
+    rows, (into, out) = editor.shape(one.x)[0], one.matrix.shape
+    if len(editor.shape(one.x)) != 2 or into * out + rows * into >= rows * into * out + rows * out:
+        return False
+    row = editor.reshape(column, [1, out])
+    through = editor.call(aten.linear.default, row, editor.constant(one.matrix))
+    product = editor.call(aten.mm.default, one.x, editor.reshape(through, [into, 1]))
+    if one.bias is not None:
+        shifted = editor.call(aten.linear.default, row, editor.constant(one.bias[None]))
+        product = editor.call(aten.add.Tensor, product, shifted)
+    return _replace(editor, node, product)
+
+
 def _share_factor(editor: Editor, node: "Node") -> bool:
     """A Y + B Y is (A + B) Y, in a sum of any terms."""
     import torch
@@ -257,4 +280,14 @@ def _terms(editor: Editor, node: "Node", sign: int, root: "Node") -> "list[tuple
     return terms
 
 
-_RULES = (_as_product, _affine_of_norm, _into_readers, _into_product, _scale, _centre, _compose, _share_factor)
+_RULES = (
+    _as_product,
+    _affine_of_norm,
+    _into_readers,
+    _into_product,
+    _scale,
+    _centre,
+    _compose,
+    _reassociate,
+    _share_factor,
+)

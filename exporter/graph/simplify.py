@@ -1,5 +1,7 @@
 """The pass `simplify`: the same values with fewer operations.
 
+- einsum is a matrix product, tril and triu are products with a mask, and cat of one value is that value
+  (`exporter/graph/canonical.py`).
 - Two equal operations on equal values are one.
 - An id outside [0, V) that is looked up as row 0, where(0 <= i and i < V, i, 0), is clamp(i, 0, V) on the table with a
   copy of row 0 behind its V rows: one comparison with each bound and nothing else.
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from exporter.graph import axes
+from exporter.graph import axes, canonical
 from exporter.graph.editing import Editor
 from exporter.graph.rewriting import EVERY_FORM, Pass
 
@@ -22,8 +24,8 @@ _ZEROS = frozenset({"aten.zeros_like.default", "aten.zeros.default"})
 
 
 def simplify(editor: Editor) -> int:
-    """Share equal operations, shorten guards of ids, and drop axes of one; return at how many places."""
-    return _share(editor) + _clamp(editor) + axes.drop(editor)
+    """Put plain forms, share equal operations, clamp ids, and drop axes of one; return at how many places."""
+    return canonical.plain_forms(editor) + _share(editor) + _clamp(editor) + axes.drop(editor)
 
 
 def _share(editor: Editor) -> int:
