@@ -106,7 +106,7 @@ class ProgramSpec:
     With `needs_selection` it is built for one user's Selection, and `build` and `cases` raise ValueError without; any
     other program is the same for all users.
     `sends` are outputs that go to the other side, device or cloud, and `receives` inputs that come from there.
-    `state` names for an output the input that takes it with the next click; all such inputs are zero at the start.
+    `state` names for an output the input that takes it with the next call; all such inputs are zero at the start.
     `output_meanings` tells the developer of an app what outputs are, by their names.
     Where the program itself chooses the best items, `ranked` names the output that has the rows of those whose scores
     `ranking` has, and `of_top` gives the `build` for another number of them than the program's own.

@@ -1,4 +1,4 @@
-"""The program `step`, which takes in one click at a time, and its golden cases: a click and the state before it."""
+"""Programs that take in a history part by part: `step` one click a call, `chunk` several; with their golden cases."""
 
 # mypy: allow-subclassing-any
 
@@ -30,6 +30,18 @@ class Recurrent(Protocol):
 
     def __call__(self, item_id: Tensor, candidate_ids: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Map clicks [B, 1], candidates [B, C] and a state to scores [B, C] and the parts of the next state."""
+        ...
+
+
+class Chunked(Protocol):
+    """The module of `chunk`: `start` as of Recurrent, and calls give the user's vector and the next state."""
+
+    def start(self, sessions: int) -> tuple[Tensor, ...]:
+        """Return zeros of each state's shape, with as many sessions on the first axis."""
+        ...
+
+    def __call__(self, item_ids: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Map clicks [B, n], padded on the right, and a state to u [B, D] and the next state; no click, the same."""
         ...
 
 
@@ -102,3 +114,32 @@ def step_cases(module: Recurrent, golden: Arrays, state: Sequence[str]) -> Array
     cases = {"item_id": item_ids.gather(1, last[:, None]), "candidate_ids": candidate_ids}
     cases |= dict(zip(state, values, strict=True))
     return {name: np.ascontiguousarray(value[:, None].numpy()) for name, value in cases.items()}
+
+
+def chunk_cases(module: Chunked, golden: Arrays, most: int, state: Sequence[str]) -> Arrays:
+    """Return for each golden history its last clicks, 1, 2, ... `most` in turn, and the state that those before leave.
+
+    Every second history goes on from the last clicks, up to `most`, of the golden one before it. So calls begin at many
+    places of a mini-batch, and go over the border between two.
+    """
+    histories = [torch.from_numpy(ids[ids != 0]) for ids in golden["item_ids"]]
+    longer = [torch.cat([histories[at - 1][-most:], own]) if at % 2 else own for at, own in enumerate(histories)]
+    counts = [min(1 + at // 2 % most, len(own)) for at, own in enumerate(longer)]
+    before = _padded([own[: len(own) - count] for own, count in zip(longer, counts, strict=True)], most)
+    values = module.start(len(longer))
+    with torch.no_grad():
+        for clicks in before.split(most, 1):
+            _, *following = module(clicks, *values)
+            values = tuple(following)
+    last = _padded([own[len(own) - count :] for own, count in zip(longer, counts, strict=True)], most)
+    cases = {"item_ids": last, **dict(zip(state, values, strict=True))}
+    return {name: np.ascontiguousarray(value[:, None].numpy()) for name, value in cases.items()}
+
+
+def _padded(histories: Sequence[Tensor], multiple: int) -> Tensor:
+    """Return histories as int32 [len(histories), N], padded with 0 on the right to a multiple of at least one."""
+    calls = max(1, -(-max(map(len, histories)) // multiple))
+    padded = torch.zeros(len(histories), calls * multiple, dtype=torch.int32)
+    for row, own in zip(padded, histories, strict=True):
+        row[: len(own)] = own
+    return padded

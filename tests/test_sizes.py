@@ -86,3 +86,7 @@ def test_a_longer_history_and_more_candidates_are_proved(tmp_path: Path, capfd: 
     refused = run_here(capfd, "scn", *chosen, "--program", "rerank_corrected")
     assert refused.code == 2
     assert "corrections are for histories of 10 clicks, these have 25; ask for" in refused.error_line()
+    profile.write_text("name: mine\nextends: generic\nhistory_length: 401\n")
+    refused = run_here(capfd, "scn", *chosen, "--force")
+    assert refused.code == 2
+    assert "ask for a history_length of 400 or fewer, or export the programs chunk" in refused.error_line()

@@ -28,6 +28,8 @@ def build(name: str, **sizes: int) -> nn.Module:
         for parameter_name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator) * 0.3
             keeps = "norm" in parameter_name or parameter_name.endswith(("A_log", ".D"))
+            # Where SCN's scale of a mini-batch's last token is not above zero, nothing goes over the border behind it.
+            noise = noise.abs() if parameter_name == "token_scale_offset" else noise
             parameter.copy_(parameter + noise if keeps else noise)
         model.items.weight[0] = 0
     return model

@@ -8,7 +8,7 @@ stand in manifest.json, which it names.
 from collections.abc import Iterable, Sequence
 
 from exporter.artifact.manifest import Manifest
-from exporter.core.calling import EXAMPLE, ITEMS, Language, Snippet
+from exporter.core.calling import EXAMPLE, ITEMS, Language, Snippet, clicks_per_call
 from exporter.core.sections import Interface, Port, Tensor
 
 _TITLES: dict[Language, str] = {"python": "Python", "kotlin": "Kotlin", "swift": "Swift", "javascript": "JavaScript"}
@@ -133,8 +133,10 @@ def _state(manifest: Manifest) -> str:
         f"- {_code_span(output)} of a call is {_code_span(taken)} of the next"
         for output, taken in manifest.state.items()
     ]
+    clicks = clicks_per_call(manifest.state, manifest.inputs)
+    taken_in = "one click" if clicks == 1 else f"up to {clicks} clicks"
     return (
-        "## What to carry over\n\nOne call takes in one click. Before the first all of these are zero; keep them for"
+        f"## What to carry over\n\nOne call takes in {taken_in}. Before the first all of these are zero; keep them for"
         " each user or session:\n\n" + "\n".join(lines)
     )
 

@@ -2,15 +2,17 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from exporter.core.types import Options
 from safeio import catalogue
 
 EXAMPLE = "example.json"
 ITEMS = catalogue.FILE
+HISTORY = "item_ids"
+"""The input that takes clicks, oldest first."""
 
 Language = Literal["python", "kotlin", "swift", "javascript"]
 
@@ -49,6 +51,30 @@ class Argument:
         first, *others = [part for part in self.name.split("_") if part] or ["_"]
         name = first[:1].lower() + first[1:] + "".join(part[:1].upper() + part[1:] for part in others)
         return f"{name}_" if name in _RESERVED or name[:1].isdigit() else name
+
+
+class Named(Protocol):
+    """An input of a program, wherever it is described."""
+
+    @property
+    def name(self) -> str:
+        """Return its name."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape."""
+        ...
+
+
+def clicks_per_call(state: Mapping[str, str], inputs: Iterable[Named]) -> int | None:
+    """Return how many clicks a call of a program with a state takes in; None for one without.
+
+    As many as its `item_ids` have places, and one where it has no such input.
+    """
+    if not state:
+        return None
+    return next((spec.shape[-1] for spec in inputs if spec.name == HISTORY), 1)
 
 
 @dataclass(frozen=True, kw_only=True)

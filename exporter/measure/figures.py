@@ -128,10 +128,15 @@ def point(tokens: int, counted: FlopCount, measured: Memory, timed: Latency) -> 
     )
 
 
-def per_token(state: Mapping[str, str], counted: FlopCount, growth: Growth) -> PerToken:
-    """Return the FLOPs of one more click: a whole call's where a program keeps a state, else the slope over lengths."""
-    if state:
-        return PerToken(per_token=counted.total, per_token_method="one call is one click", per_token_reason=None)
+def per_token(clicks: int | None, counted: FlopCount, growth: Growth) -> PerToken:
+    """Return the FLOPs of one more click: a call's by its `clicks` where a program has a state, else the slope.
+
+    `clicks` is None for a program without a state, and the slope is that over lengths of the history.
+    """
+    if clicks is not None:
+        method = "one call is one click" if clicks == 1 else f"one call is {clicks} clicks"
+        each = counted.total if clicks == 1 else counted.total / clicks
+        return PerToken(per_token=each, per_token_method=method, per_token_reason=None)
     if growth.lines is None:
         return PerToken(per_token=None, per_token_method=None, per_token_reason=growth.reason)
     lengths = ", ".join(str(point.tokens) for point in growth.points)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.core.calling import clicks_per_call
 from exporter.core.errors import LoweringError, UnknownNameError
 from exporter.core.types import Folding
 from exporter.pipeline import budgets, lengths, places, promises
@@ -313,7 +314,8 @@ class _Job:
         if length is not None and reason is None:
             half = lengths.points(source, self.lowering, (length // 2,), None, self.profile.threads, self.report)
             per_click = figures.growth([*half, figures.point(length, counted, Memory(), Latency())])
-        return figures.flops(lowered, counted, figures.per_token(source.program.state, counted, per_click))
+        clicks = clicks_per_call(source.program.state, source.specs)
+        return figures.flops(lowered, counted, figures.per_token(clicks, counted, per_click))
 
 
 def _write_weights(source: "Exportable", data: "DataFile | None", folder: Path) -> None:

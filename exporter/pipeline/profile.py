@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.core.calling import clicks_per_call
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.pipeline import budgets, lengths, places
 from exporter.pipeline.opening import open_known, require_unchanged
@@ -99,13 +100,14 @@ def _measured(
     counted = flops.count(lowered.operations)
     memory = figures.memory(lowered, [tensor.name for tensor in manifest.inputs], ran.result, ran.reason)
     latency = figures.latency(ran.result, ran.reason, _WARMUP)
+    clicks = clicks_per_call(manifest.state, manifest.inputs)
     per_click = _growth(request, manifest, (counted, memory, latency), report, subject.connection)
     manifest = replace(
         manifest,
         memory=memory,
         latency=latency,
         growth=per_click,
-        flops=figures.flops(lowered, counted, figures.per_token(manifest.state, counted, per_click)),
+        flops=figures.flops(lowered, counted, figures.per_token(clicks, counted, per_click)),
         network=_network(manifest, latency),
     )
     limits = {row.budget: row.limit for row in manifest.budgets or ()}

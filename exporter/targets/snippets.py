@@ -182,7 +182,7 @@ def python(call: Calling, imports: Iterable[str], load: str) -> str:
     lines += ["        **weights,", "    }"] if call.weights else ["    }"]
     lines += ["    outputs = run(inputs)"]
     for output, taken in call.state.items():
-        lines.append(f'    # with the next click: inputs["{taken}"] = outputs["{output}"]; zeros before the first')
+        lines.append(f'    # with the next call: inputs["{taken}"] = outputs["{output}"]; zeros before the first')
     lines += ["    shown = {name: array.tolist() for name, array in outputs.items()}"]
     lines += [f'    shown["{name}"] = ids_of(shown["{name}"])' for name in giving]
     lines += ["    print(json.dumps(shown))"]
@@ -219,7 +219,7 @@ def javascript(call: Calling, imports: Iterable[str], load: str) -> str:
     lines += [f'    {one.name}: tensor(weights("{one.name}"), {list(one.shape)}),' for one in call.weights]
     lines += ["  });"]
     for output, taken in call.state.items():
-        lines.append(f"  // with the next click: inputs.{taken} is outputs.{output}; zeros before the first")
+        lines.append(f"  // with the next call: inputs.{taken} is outputs.{output}; zeros before the first")
     lines += [f"  outputs.{name} = idsOf(outputs.{name});" for name in giving]
     lines += ["  console.log(JSON.stringify(outputs));", "}"]
     return "\n".join(lines) + "\n"

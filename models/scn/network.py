@@ -10,7 +10,6 @@ Sizes: batch B, history N, candidates C, vocabulary V, dimension D, heads h, hea
 
 import copy
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,31 +24,13 @@ from models.layers import (
     last_position,
     normalise,
     tower_product,
+    until,
 )
 from models.scn.gcn import GCN, Correction, fuse
+from models.scn.inner import State, gradient_of, product, rope_tables, trained
 
-ROPE_BASE = 10_000.0
 INITIAL_STD = 0.02
 WITHOUT_GCN = "this checkpoint has no GCN, which computes corrections; train one with cocorr-train scn --gcn"
-
-
-class State(NamedTuple):
-    """What a device remembers between clicks; all zero before the first one.
-
-    The learned W0 and c0 stay in the model, so that their changes start at zero, as everything else does.
-    """
-
-    weight_change: Tensor  # W - W0 at the start of the mini-batch, [B, h, d, d]
-    bias_change: Tensor  # c - c0 at the start of the mini-batch, [B, h, 1, d]
-    weight_gradient: Tensor  # sum of lr_j K_j^T G_j over the mini-batch so far, [B, h, d, d]
-    bias_gradient: Tensor  # sum of lr_j G_j over the mini-batch so far, [B, h, 1, d]
-    position: Tensor  # of the next click in its mini-batch, from 0 to b - 1, [B, 1]
-
-
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply [B, h, m, n] by [B, h, n, p]; as one bmm, because matmul would copy both sides to expand them."""
-    batch, heads, rows, _ = left.shape
-    return torch.bmm(left.flatten(0, 1), right.flatten(0, 1)).reshape(batch, heads, rows, right.shape[3])
 
 
 class SCN(nn.Module):
@@ -124,11 +105,39 @@ class SCN(nn.Module):
 
     def user_state(self, hidden: Tensor, last: Tensor, correction: Correction | None = None) -> Tensor:
         """Return u [B, D] from H [B, N, D] and the mask [B, N] of last valid positions; a `correction` wants N = b."""
+        if correction is None and hidden.shape[1] > self.mini_batch:
+            return self._user_of_long(hidden, last)
         # Everything after the mixing is done per token, so only the token that is asked for goes on.
         chosen = last[:, None, :, None]  # [B, 1, N, 1]
         mixed = (self.mix(hidden, correction) * chosen).sum(2)  # [B, h, N, d] -> [B, h, d]
         mixed = mixed.reshape(hidden.shape[0], -1)  # heads side by side: [B, D]
         return self.output_norm(self.output(self.post_norm(mixed)))
+
+    def _user_of_long(self, hidden: Tensor, last: Tensor) -> Tensor:
+        """Return the same for M > 1 mini-batches; of earlier ones only what they leave is computed, W and c."""
+        batch, length, dimension = hidden.shape
+        count = -(-length // self.mini_batch)
+        missing = count * self.mini_batch - length
+        if missing:
+            hidden, last = functional.pad(hidden, (0, 0, 0, missing)), functional.pad(last, (0, missing))
+        marked = last.reshape(batch, count, self.mini_batch)
+        current, here = marked.sum(2), marked.sum(1)  # which mini-batch has the last click, and its place there
+        earlier = cut(until(current) - current, 1, 0, count - 1)
+        weight, bias = self._after(cut(hidden, 1, 0, (count - 1) * self.mini_batch), earlier)
+        own = torch.matmul(current[:, None], hidden.reshape(batch, count, -1)).reshape(batch, -1, dimension)
+        key, value, inner_lr = self._to_learn(own)
+        by_weight, by_bias = self._learn(key, value, inner_lr * until(here)[:, None, None], weight, bias)
+        query, scale = self._asked(own, here)
+        return self._user_of(query, weight - scale * by_weight, bias - scale * by_bias)
+
+    def _after(self, hidden: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
+        """Return W [B, h, d, d] and c [B, h, 1, d] after those mini-batches of H [B, M b, D] that `read` marks."""
+        blocks = (hidden.shape[0], self.heads, read.shape[1], self.mini_batch)
+        key, value = self._split(self.key(hidden)), self._split(self.value(hidden))
+        key = self._rotate(key.reshape(*blocks, self.width), self.rope_cosine, self.rope_sine).reshape(value.shape)
+        step_size = self._inner_lr(hidden).reshape(blocks) * read[:, None, :, None] * self._scale()[-1]
+        weights = (self.initial_weight, self.initial_bias, self.inner_norm_weight, self.inner_norm_bias)
+        return trained(key, value - key, step_size, *(x.expand(blocks[0], -1, -1, -1) for x in weights))
 
     def step(self, item_id: Tensor, state: State) -> tuple[Tensor, State]:
         """Return u [B, D] after one more click [B, 1] and the state after it, at a cost that no history changes.
@@ -141,14 +150,14 @@ class SCN(nn.Module):
         angle = [torch.matmul(here, table)[:, None, None] for table in (self.rope_cosine, self.rope_sine)]
         query, key = self._rotate(query, *angle), self._rotate(key, *angle)
         weight, bias = self.initial_weight + state.weight_change, self.initial_bias + state.bias_change
-        gradient = self._gradient(product(key, weight) + bias, value - key)  # [B, h, 1, d]
+        gradient = gradient_of(
+            product(key, weight) + bias, value - key, self.inner_norm_weight, self.inner_norm_bias
+        )  # [B, h, 1, d]
         inner_lr = self._inner_lr(hidden)  # [B, h, 1, 1]
         weight_gradient = state.weight_gradient + product((inner_lr * key).transpose(2, 3), gradient)
         bias_gradient = state.bias_gradient + inner_lr * gradient
         scale = torch.matmul(here, self._scale()[:, None])[:, :, None, None]  # [B, 1, 1, 1]
-        mixed = product(query, weight - scale * weight_gradient) + bias - scale * bias_gradient
-        mixed = query + normalise(mixed)[0] * self.inner_norm_weight + self.inner_norm_bias
-        user = self.output_norm(self.output(self.post_norm(mixed.transpose(1, 2).flatten(1))))
+        user = self._user_of(query, weight - scale * weight_gradient, bias - scale * bias_gradient)
         full = here[:, -1:, None, None]  # [B, 1, 1, 1]: 1 at the border between two mini-batches
         rest = 1 - full
         return user, State(
@@ -157,6 +166,55 @@ class SCN(nn.Module):
             rest * weight_gradient,
             rest * bias_gradient,
             rest[:, :, 0, 0] * (state.position + 1),
+        )
+
+    def chunk(self, item_ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return u [B, D] after up to b more clicks [B, b], padded on the right with 0, and the state after them.
+
+        All clicks of a mini-batch learn from the W and c that it starts with: those up to the border in one product,
+        those behind it in another. Only u of the last click is asked for, so no other output is computed.
+        Without a click the state stays as it is, and u is that of a click on padding.
+        """
+        places = torch.arange(self.mini_batch, dtype=state.position.dtype)
+        clicks = (item_ids != 0).to(places.dtype).sum(-1, keepdim=True)  # [B, 1]
+        last = torch.relu(clicks - 1)
+        # Each click goes to its place in its mini-batch; those behind the border come round to the places in front.
+        ahead = places - state.position  # [B, b]
+        own = (ahead >= 0).to(places.dtype)  # 1 at the places up to the border
+        order = ahead + (1 - own) * self.mini_batch  # which click is at each place, from 0
+        read = (order <= last).to(places.dtype)
+        # Whatever a device gives as its position, nothing but its clicks is read.
+        hidden = self.hidden_state(item_ids.gather(1, order.to(torch.int64).clamp(0, self.mini_batch - 1)))
+        key, value, inner_lr = self._to_learn(hidden)
+
+        weight, bias = self.initial_weight + state.weight_change, self.initial_bias + state.bias_change
+        by_weight, by_bias = self._learn(key, value, inner_lr * (own * read)[:, None, None], weight, bias)
+        weight_gradient, bias_gradient = state.weight_gradient + by_weight, state.bias_gradient + by_bias
+        end = (state.position + clicks)[:, :, None, None]  # [B, 1, 1, 1]
+        full = (end >= self.mini_batch).to(places.dtype)
+        border_scale = full * self._scale()[-1]
+        weight_change = state.weight_change - border_scale * weight_gradient
+        bias_change = state.bias_change - border_scale * bias_gradient
+        next_weight, next_bias = self.initial_weight + weight_change, self.initial_bias + bias_change
+        next_weight_gradient, next_bias_gradient = self._learn(
+            key, value, inner_lr * ((1 - own) * read)[:, None, None], next_weight, next_bias
+        )
+
+        here = (order == last).to(places.dtype)
+        query, scale = self._asked(hidden, here)
+        behind = (end > self.mini_batch).to(places.dtype)  # 1 where the last click is behind the border
+        user = self._user_of(
+            query,
+            (1 - behind) * (weight - scale * weight_gradient) + behind * (next_weight - scale * next_weight_gradient),
+            (1 - behind) * (bias - scale * bias_gradient) + behind * (next_bias - scale * next_bias_gradient),
+        )
+        any_click = torch.clamp(clicks, max=1.0)[:, :, None, None]  # padding has no key, but a bias of its own
+        return user, State(
+            weight_change,
+            bias_change,
+            (1 - full) * weight_gradient + next_weight_gradient,
+            (1 - full) * (state.bias_gradient + any_click * by_bias) + next_bias_gradient,
+            (end - full * self.mini_batch)[:, :, 0, 0],
         )
 
     def start(self, batch: int) -> State:
@@ -197,7 +255,7 @@ class SCN(nn.Module):
             q, k = self._rotate(q, *angle), self._rotate(k, *angle)
             scale = cut(self._scale(), 0, 0, stop - start)
             step_size = scale[:, None] * cut(inner_lr, 3, start, stop)  # [B, h, b, b]
-            gradient = self._gradient(product(k, weight) + bias, v - k)
+            gradient = gradient_of(product(k, weight) + bias, v - k, self.inner_norm_weight, self.inner_norm_bias)
             causal = cut(cut(self.causal, 0, 0, stop - start), 1, 0, stop - start)
             attention = product(q, k.transpose(2, 3)) * causal
             token_bias = bias - product(step_size * causal, gradient)
@@ -211,6 +269,31 @@ class SCN(nn.Module):
                 weight = weight - product((last.transpose(2, 3) * k).transpose(2, 3), gradient)
                 bias = bias - product(last, gradient)
         return torch.cat(outputs, 2) if len(outputs) > 1 else outputs[0]
+
+    def _to_learn(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return K and V [B, h, b, d] and lr [B, h, 1, b] of a mini-batch H [B, b, D]."""
+        key, value = self._split(self.key(hidden)), self._split(self.value(hidden))
+        return self._rotate(key, self.rope_cosine, self.rope_sine), value, self._inner_lr(hidden)
+
+    def _asked(self, hidden: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Q [B, h, 1, d] and tau [B, 1, 1, 1] of the token in H [B, b, D] that `here` [B, b] marks."""
+        # As sums: a table that turns keys and is a matrix too, XNNPACK puts into two parts that need each other.
+        angle = [(here[:, :, None] * table).sum(1)[:, None, None] for table in (self.rope_cosine, self.rope_sine)]
+        query = self._rotate(self._split(self.query(torch.matmul(here[:, None], hidden))), *angle)
+        return query, (here * self._scale()).sum(-1)[:, None, None, None]
+
+    def _learn(
+        self, key: Tensor, value: Tensor, inner_lr: Tensor, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return sum lr_j K_j^T G_j [B, h, d, d] and sum lr_j G_j [B, h, 1, d] of tokens [B, h, b, d], G at W and c."""
+        gradient = gradient_of(product(key, weight) + bias, value - key, self.inner_norm_weight, self.inner_norm_bias)
+        return product((inner_lr.transpose(2, 3) * key).transpose(2, 3), gradient), product(inner_lr, gradient)
+
+    def _user_of(self, query: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return u [B, D] of a token's query [B, h, 1, d] at the W and c that it has learned."""
+        mixed = product(query, weight) + bias
+        mixed = query + normalise(mixed)[0] * self.inner_norm_weight + self.inner_norm_bias
+        return self.output_norm(self.output(self.post_norm(mixed.transpose(1, 2).flatten(1))))
 
     def _split(self, x: Tensor) -> Tensor:
         """Cut [B, N, D] into heads [B, h, N, d]."""
@@ -229,17 +312,3 @@ class SCN(nn.Module):
     def _rotate(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         """Apply RoPE (eq. 10) to [B, h, b, d] with the angles' cosines and signed sines, [b, d] or [B, 1, 1, d]."""
         return x * cosine + x.index_select(-1, self.rope_neighbour) * sine
-
-    def _gradient(self, z: Tensor, target: Tensor) -> Tensor:
-        """Return G [B, h, b, d], the gradient of 1/2 ||LN(Z) - target||^2 for Z [B, h, b, d], in closed form."""
-        normal, inverse = normalise(z)
-        g = (normal * self.inner_norm_weight + self.inner_norm_bias - target) * self.inner_norm_weight
-        return (g - g.mean(-1, keepdim=True) - normal * (g * normal).mean(-1, keepdim=True)) * inverse
-
-
-def rope_tables(length: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return cosines and signed sines, both [length, width], for pairs of (even, odd) neighbours (eq. 10)."""
-    frequency = ROPE_BASE ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angle = (torch.arange(length, dtype=torch.float64)[:, None] * frequency).repeat_interleave(2, -1)
-    sign = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(width // 2)
-    return angle.cos().float(), (angle.sin() * sign).float()

@@ -1,20 +1,27 @@
-"""The model `scn`: its programs on the device, and that of its GCN in the cloud."""
+"""The model `scn`: its programs on the device, and that of its GCN in the cloud. carried.py has those with a state."""
 
 # mypy: allow-subclassing-any
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, RERANK, SCORES, cached_embeddings, histories_only
+from models.inputs import (
+    CACHED_EMBEDDINGS,
+    CANDIDATE_IDS,
+    ITEM_IDS,
+    RERANK,
+    SCORES,
+    cached_embeddings,
+    histories_only,
+)
 from models.layers import last_of
+from models.scn.carried import CHUNK, RERANK_USER, STEP, per_head, unrolled
 from models.scn.gcn import GCN, Correction
-from models.scn.network import SCN, WITHOUT_GCN, State
+from models.scn.network import SCN, WITHOUT_GCN
 from models.spec import Arrays, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
-from models.streaming import step_program
 from models.topk import by_tower, topk_program
 
 
@@ -74,23 +81,6 @@ class CorrectedRerank(nn.Module):
         return self.model.corrected(item_ids, candidate_ids, correction)
 
 
-class Step(nn.Module):
-    """The program `step`: one click in, scores out, the state in and out."""
-
-    def __init__(self, model: SCN) -> None:
-        super().__init__()
-        self.model = model.without("gcn")
-
-    def forward(self, item_id: Tensor, candidate_ids: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Map a click [1, 1], candidates [1, C] and the parts of a State to scores [1, C] and the next state."""
-        user, following = self.model.step(item_id, State(*state))
-        return self.model.score(user, self.model.items(candidate_ids)), *following
-
-    def start(self, sessions: int) -> tuple[Tensor, ...]:
-        """Return the state before the first click."""
-        return self.model.start(sessions)
-
-
 def _gcn(model: SCN) -> GCN:
     if model.gcn is None:
         raise ValueError(WITHOUT_GCN)
@@ -122,17 +112,6 @@ def _corrected_cases(model: nn.Module, golden: Arrays, _selection: Selection | N
     return {**golden_ids(model, golden), **{spec.name: torch.stack(values).numpy() for spec, values in parts}}
 
 
-def _per_head(name: str, rows: str | None, columns: str | None, meaning: str) -> InputSpec:
-    """Return an input [1, h, rows, columns]; None stands for the head width, and rows of "" for a single one."""
-
-    def shape(architecture: Mapping[str, Any], _history: int, _candidates: int) -> tuple[int, ...]:
-        heads, width = int(architecture["heads"]), int(architecture["dimension"]) // int(architecture["heads"])
-        sizes = {None: width, "": 1, "mini_batch": int(architecture["mini_batch"])}
-        return (1, heads, sizes[rows], sizes[columns])
-
-    return InputSpec(name, "float32", shape, meaning)
-
-
 HIDDEN_STATE = InputSpec(
     "hidden_state",
     "float32",
@@ -140,24 +119,10 @@ HIDDEN_STATE = InputSpec(
     meaning="H, the normalised embeddings of the latest clicks, oldest first: what a device uploads",
 )
 CORRECTIONS = (
-    _per_head(
+    per_head(
         "attention_correction", "mini_batch", "mini_batch", "K_A, what the cloud sends for the products of clicks"
     ),
-    _per_head("bias_correction", "mini_batch", None, "K_c, what the cloud sends for the bias of each click"),
-)
-STATE = (
-    _per_head("weight_change", None, None, "change of the inner weights since the start, per head"),
-    _per_head("bias_change", "", None, "change of the inner bias since the start, per head"),
-    _per_head(
-        "weight_gradient", None, None, "sum of the inner weights' gradients over the mini-batch so far, per head"
-    ),
-    _per_head("bias_gradient", "", None, "sum of the inner bias's gradients over the mini-batch so far, per head"),
-    InputSpec(
-        "position",
-        "float32",
-        lambda _architecture, _history, _candidates: (1, 1),
-        meaning="place of the next click in its mini-batch, from 0",
-    ),
+    per_head("bias_correction", "mini_batch", None, "K_c, what the cloud sends for the bias of each click"),
 )
 
 
@@ -173,7 +138,9 @@ SPEC = ModelSpec(
     architecture={"dimension": 64, "heads": 4, "mini_batch": 10},
     optional={"gcn": 1},
     programs={
-        "rerank": replace(RERANK, build=lambda model, _selection=None: model.without("gcn")),
+        "rerank": replace(
+            RERANK, build=lambda model, _selection=None: model.without("gcn"), cases=unrolled(golden_ids)
+        ),
         "rerank_cached": ProgramSpec(
             name="rerank_cached",
             description="Score candidates from embeddings that the device keeps, so that no catalogue ships",
@@ -183,10 +150,12 @@ SPEC = ModelSpec(
             ranking="scores",
             output_meanings={"scores": SCORES},
             build=lambda model, _selection=None: CachedRerank(model),
-            cases=cached_embeddings,
+            cases=unrolled(cached_embeddings),
         ),
-        "topk": topk_program(lambda model: by_tower(model.without("gcn"))),
-        "step": step_program(Step, STATE),
+        "topk": replace(topk_program(lambda model: by_tower(model.without("gcn"))), cases=unrolled(histories_only)),
+        "step": STEP,
+        "chunk": CHUNK,
+        "rerank_user": RERANK_USER,
         "hidden_state": ProgramSpec(
             name="hidden_state",
             description="Compute H, which the device uploads for a correction by the cloud",

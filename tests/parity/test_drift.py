@@ -52,3 +52,39 @@ def test_an_artifact_that_is_fed_its_own_states_stays_with_torch(target: str, tm
     report = drift(np.stack(expected), np.stack(actual))
     assert (max(report.max_abs_error) < 1e-4, report.first_step) == (True, None)
     assert report.scale > 0.1
+
+
+def test_chunks_and_clicks_of_artifacts_go_on_from_each_other(tmp_path: Path) -> None:
+    """A history is read in chunks and clicks in turn, and candidates are scored for the vector that comes out."""
+    folder = tiny_models.write("scn", tmp_path / "checkpoint")
+    artifacts = {}
+    for name in ("chunk", "step", "rerank_user"):
+        choice = pipeline.ProgramChoice("scn", name, folder)
+        (artifacts[name],) = pipeline.export(pipeline.ExportRequest(choice, "onnx", tmp_path), lambda _: None)
+    manifest = artifacts["chunk"].manifest
+    assert manifest.flops.per_token == manifest.flops.total / tiny_models.LENGTH
+    assert "up to 6 clicks" in (Path(artifacts["chunk"].place) / "README.md").read_text()
+    network = checkpoint.build(checkpoint.read(folder), load_spec("scn"))
+    rng = np.random.default_rng(3)
+    clicks = rng.integers(1, tiny_models.VOCABULARY, (3, 20), dtype=np.int32)
+    candidates = np.tile(np.arange(1, tiny_models.CANDIDATES + 1, dtype=np.int32), (3, 1))
+    zeros = load_spec("scn").programs["chunk"].build(network).start(3)
+    states = {name: part.numpy()[:, None] for name, part in zip(manifest.state.values(), zeros, strict=True)}
+    read = 0
+    for size in (4, 1, 5, 1):
+        ids = np.zeros((3, 1, tiny_models.LENGTH), np.int32)
+        ids[:, 0, :size] = clicks[:, read : read + size]
+        read += size
+        if size == 1:
+            inputs, name = {"item_id": ids[..., :1], "candidate_ids": candidates[:, None], **states}, "step"
+        else:
+            inputs, name = {"item_ids": ids, **states}, "chunk"
+        outputs = session.run(Path(artifacts[name].place), inputs).outputs
+        states = {given: outputs[name] for name, given in manifest.state.items()}
+        if size == 5:  # over the border of the first mini-batch
+            inputs = {"user": outputs["user"], "candidate_ids": candidates[:, None]}
+            outputs = session.run(Path(artifacts["rerank_user"].place), inputs).outputs
+        if "scores" in outputs:
+            with torch.no_grad():
+                expected = network(torch.from_numpy(clicks[:, :read]), torch.from_numpy(candidates)).numpy()
+            np.testing.assert_allclose(outputs["scores"][:, 0], expected, rtol=0, atol=1e-4)
