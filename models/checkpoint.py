@@ -33,6 +33,7 @@ MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20, ITEMS: catalog
 MAX_GOLDEN_BYTES = 64 << 20
 _ADVICE = "choose another folder for the checkpoint"
 _MAX_AXES = 8
+_PIECE = 1 << 20  # of a tensor, of which what is made on the way to an answer takes little memory
 MAX_VOCABULARY = catalogue.MAX_ROWS
 MAX_SIZE = 4096
 NAMES = ("backbone", "method")
@@ -85,12 +86,13 @@ def read(folder: Path | str) -> Checkpoint:
     config = _parse_config(folder, content[CONFIG])
     vocabulary, history = config["architecture"]["vocabulary"], config["history_length"]
     digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in content.items())
+    state = _parse_weights(folder, content.pop(WEIGHTS))  # which need not be held beside its own bytes
     return Checkpoint(
         folder=folder,
         model=config["model"],
         architecture=config["architecture"],
         config=config,
-        state=_parse_weights(folder, content[WEIGHTS]),
+        state=state,
         golden=_parse_golden(folder, content[GOLDEN], vocabulary, history),
         sha256=hashlib.sha256(digests.encode()).hexdigest(),
         items=None if items is None else _parse_items(folder, items, vocabulary),
@@ -110,7 +112,10 @@ def read_items(folder: Path) -> bytes | None:
 
 
 def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
-    """Return the model of `spec` with these weights, in eval mode; raises CheckpointError where they do not fit."""
+    """Return the model of `spec` on these weights, which it shares, in eval mode.
+
+    Raises CheckpointError where they do not fit.
+    """
     where = f"checkpoint {checkpoint.folder}"
     if checkpoint.model != spec.name:
         raise CheckpointError(
@@ -138,7 +143,7 @@ def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         advice = f"make {WEIGHTS} and the architecture in {CONFIG} match"
         raise CheckpointError(f"{where} holds another architecture: {'; '.join(problems[:3])}{more}; {advice}")
-    model.load_state_dict(checkpoint.state, strict=True)
+    model.load_state_dict(checkpoint.state, strict=True, assign=True)  # shared: a table may be all the memory there is
     for name, module in model.named_modules():
         if isinstance(module, ItemEmbedding) and bool(module.weight[0].any()):
             raise CheckpointError(
@@ -273,7 +278,7 @@ def _parse_weights(folder: Path, data: bytes) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: {name} is {tensor.dtype}; save weights as float32 or float16")
         if tensor.dim() > _MAX_AXES:
             raise CheckpointError(f"{path}: {name} has {tensor.dim()} axes, which no model has; train it again")
-        if not bool(torch.isfinite(tensor).all()):
+        if not all(bool(torch.isfinite(piece).all()) for piece in tensor.reshape(-1).split(_PIECE)):
             raise CheckpointError(
                 f"{path}: {name} has NaN or infinite values; train again or take an earlier checkpoint"
             )

@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -117,8 +117,19 @@ def tree(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that must not be there yet, not even as a link; raises OSError."""
-    with os.fdopen(os.open(path, locks.NEW, 0o666), "wb") as file:
-        file.write(data)
+    write_pieces(path, (data,))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file as `write_new` does, of pieces that follow each other."""
+    with create(path) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+def create(path: Path) -> BinaryIO:
+    """Open a file to write that must not be there yet, not even as a link; raises OSError."""
+    return os.fdopen(os.open(path, locks.NEW, 0o666), "wb")
 
 
 def copy_new(source: Path, to: Path) -> str:

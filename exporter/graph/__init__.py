@@ -8,6 +8,7 @@ from exporter.core.errors import LoweringError
 from exporter.core.extras import converting, without_noise
 from exporter.core.types import Arrays, Captured, GraphForm, PassChoice, PassEffect
 from exporter.graph import absorb, fold_rows, half, ranges, recognise, rms_norm, select_early, simplify, spell_out
+from exporter.graph.editing import forget_constants
 from exporter.graph.rewriting import GROWTH, Pass, apply, closed, opened
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def prove(captured: Captured, form: GraphForm, wanted: PassChoice, cases: Arrays
         effects.append(effect)
     # An optional pass that was undone may have left constants, and those for 16 bits have not run.
     as_proved = all(step.is_optional for step in chosen) and all(effect.reason is None for effect in effects)
+    if not as_proved:
+        forget_constants(module)
     return Proven(tuple(chosen), tuple(effects), module if as_proved else None)
 
 

@@ -167,6 +167,12 @@ class Editor:
                 node.meta["val"] = node.target(*args, **kwargs)
 
 
+def forget_constants(graph_module: "GraphModule") -> None:
+    """Drop the constants that passes made, now and not when garbage is collected: a table may be among them."""
+    for name in [name for name, _ in graph_module.named_buffers(recurse=False) if name.startswith(_OWN)]:
+        delattr(graph_module, name)
+
+
 def same_but(shape: Sequence[int], axis: int, extent: int) -> list[int]:
     """Return a shape with another extent of one axis."""
     return [extent if at == axis else size for at, size in enumerate(shape)]

@@ -14,7 +14,7 @@ from exporter.core.protocols import Target
 from exporter.core.types import Captured, DataFile, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets import noise
 from exporter.targets.executorch.needed_passes import needed_passes
-from safeio.files import write_new
+from safeio.files import create, write_new
 from safeio.staging import scratch
 
 if TYPE_CHECKING:
@@ -82,12 +82,13 @@ class ExecuTorchTarget:
             with needed_passes() if options["delegate"] == "xnnpack" else nullcontext():
                 edge = exir.to_edge_transform_and_lower(exported, partitioner=partitioners)
             program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
-            written = {self.model_file: program.buffer}
-            if external is not None:
-                written |= _data(program, stand_ins, external)
+            written = {} if external is None else _data(program, stand_ins, external)
+        path = folder / self.model_file
+        with create(path) as file:
+            program.write_to_file(file)  # piece by piece; its `buffer` would be all of them once more
         for name, content in written.items():
             write_new(folder / name, content)
-        return folder / self.model_file
+        return path
 
     def snippets(self, call: Calling) -> tuple[Snippet, ...]:
         """Return code that calls one program."""

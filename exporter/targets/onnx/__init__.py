@@ -10,7 +10,8 @@ from exporter.core.precision import Precision
 from exporter.core.protocols import Target
 from exporter.core.types import About, Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets.onnx import file as onnx_file
-from safeio.files import write_new
+from exporter.targets.onnx import writing
+from safeio.files import write_new, write_pieces
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -80,6 +81,8 @@ class OnnxTarget:
             )
             if program is None:
                 raise ValueError("it gave no program")
+            # What converts to 16 bits wants to see all of it.
+            large = {} if precision == "fp16" else writing.take_out(program.model)
             model = program.model_proto
             if precision == "fp16":
                 float16 = require("onnxruntime.transformers.float16", LOWER)
@@ -91,7 +94,7 @@ class OnnxTarget:
         path = folder / self.model_file
         if captured.external is not None and captured.external.tensors:
             _move_out(model.graph, captured.external, folder)
-        write_new(path, model.SerializeToString(deterministic=True))
+        write_pieces(path, writing.pieces(model, large))
         return path
 
     def snippets(self, call: Calling) -> tuple[Snippet, ...]:

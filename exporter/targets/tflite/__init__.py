@@ -1,8 +1,6 @@
 """TFLite models through litert-torch, for LiteRT."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,9 +8,10 @@ from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.precision import Precision
 from exporter.core.protocols import Target
-from exporter.core.types import About, Captured, DeviceRuntime, GraphForm, Lowered, Options
+from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Options
 from exporter.targets import noise
-from safeio.files import write_new
+from exporter.targets.tflite import writing
+from safeio.files import write_pieces
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -24,9 +23,6 @@ _NOISE = (
     r"^(Model name|Original model size|Quantized model size|Quantization Ratio|Total time): ",
     r"Created TensorFlow Lite XNNPACK delegate",
 )
-
-
-_METADATA = "cocorr-export"
 
 
 class TFLiteTarget:
@@ -73,14 +69,20 @@ class TFLiteTarget:
         with converting(f"litert-torch refused {captured.model}/{captured.program}", *_NOISE, captured=captured):
             litert_torch = require("litert_torch", LOWER)
             litert_torch.config.show_progress = False
-            model = litert_torch.convert(captured.exported.module(), sample_kwargs=captured.exported.example_inputs[1])
+            # Tables of more than 1 MB are resources then, of which no pass makes a copy; the file is the same.
+            model = litert_torch.convert(
+                captured.exported.module(),
+                sample_kwargs=captured.exported.example_inputs[1],
+                lightweight_conversion=True,
+                runtime_constant_folding=False,
+            )
             # Its export() ends the whole process, without a word, where a write fails.
             content = model.model_content()
             if precision == "fp16":
                 content = _cast_weights(content)
-            content = _described(content, captured.about)
+            pieces = writing.described(content, captured.about)
         path = folder / self.model_file
-        write_new(path, content)
+        write_pieces(path, pieces)
         return path
 
     def snippets(self, call: Calling) -> tuple[Snippet, ...]:
@@ -94,24 +96,6 @@ class TFLiteTarget:
         from exporter.targets.tflite import file
 
         return file.read(model_file)
-
-
-def _described(content: bytes, about: About) -> bytes:
-    """Return a model with its description, and a metadata entry of JSON with all that is said of it.
-
-    The format's own way; the schema of TensorFlow's metadata packer has no place for inputs that are ids.
-    """
-    utils = require("ai_edge_litert.tools.flatbuffer_utils", "tflite")
-    schema = require("ai_edge_litert.schema_py_generated", "tflite")
-    model = utils.read_model_from_bytearray(bytearray(content))
-    model.description = about.description.encode()
-    notes = schema.BufferT()
-    notes.data = list(json.dumps(asdict(about), indent=1).encode())
-    model.buffers.append(notes)
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = _METADATA, len(model.buffers) - 1
-    model.metadata = [*(model.metadata or ()), entry]
-    return bytes(utils.convert_object_to_bytearray(model))
 
 
 def _cast_weights(content: bytes) -> bytes:
