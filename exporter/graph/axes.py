@@ -132,7 +132,7 @@ def _reduction(flat: _Flat, node: "Node") -> "Node | None":
 
 
 def _variance(flat: _Flat, node: "Node") -> "Node | None":
-    x, axes, unbiased, *_ = *node.args, True
+    x, axes, unbiased = (*node.args, True)[:3]
     along = [flat.from_last(x, axis) for axis in axes or ()]
     if node.kwargs or not along or None in along:
         return None

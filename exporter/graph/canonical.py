@@ -69,11 +69,11 @@ def _einsum(editor: Editor, node: "Node") -> "Node | None":
     columns = [letter for letter in right if letter not in left]
     if not {*rows, *columns} <= {*result}:
         return None
-    extent = {
-        letter: size
-        for part, value in zip(letters, values, strict=True)
-        for letter, size in zip(part, editor.shape(value), strict=True)
-    }
+    extent = dict(zip(left, editor.shape(values[0]), strict=True))
+    other = dict(zip(right, editor.shape(values[1]), strict=True))
+    if any(extent.get(letter, size) != size for letter, size in other.items()):
+        return None  # one of them is repeated along an axis
+    extent |= other
     sizes = [[extent[letter] for letter in group] for group in (batch, rows, inner, columns)]
     b, m, k, n = (math.prod(group) for group in sizes)
     operands = []
