@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from exporter.core.errors import LoweringError
 from exporter.core.extras import converting, without_noise
 from exporter.core.types import Arrays, Captured, GraphForm, PassChoice, PassEffect
-from exporter.graph import absorb, fold_rows, half, ranges, recognise, rms_norm, select_early, simplify, spell_out
+from exporter.graph import (
+    absorb,
+    fold_rows,
+    half,
+    ranges,
+    recognise,
+    rms_norm,
+    select_early,
+    simplify,
+    spell_out,
+    widen,
+)
 from exporter.graph.editing import forget_constants
 from exporter.graph.rewriting import GROWTH, Pass, apply, closed, opened
 
@@ -22,6 +33,7 @@ PASSES: tuple[Pass, ...] = (
     absorb.PASS,
     fold_rows.PASS,
     select_early.PASS,
+    widen.PASS,
     spell_out.PASS,
     ranges.PASS,
     half.PASS,

@@ -85,7 +85,7 @@ def _value(editor: Editor, node: "Node", values: "dict[Node, Tensor]") -> "Tenso
 
 PASS = Pass(
     "absorb",
-    "compute once what no input changes",
+    "compute constants once, move what is linear into matrices",
     EVERY_FORM,
     absorb,
 )

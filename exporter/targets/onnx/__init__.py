@@ -43,7 +43,7 @@ class OnnxTarget:
     )
     model_file: str = "model.onnx"
     read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)
-    passes: tuple[str, ...] = ("recognise", "rms_norm", "simplify", "absorb", "fold_rows", "select_early")
+    passes: tuple[str, ...] = ("recognise", "rms_norm", "simplify", "absorb", "fold_rows", "select_early", "widen")
 
     def options_model(self) -> "type[BaseModel]":
         """Return OnnxOptions."""
