@@ -51,7 +51,9 @@ def test_four_artifacts_pass(exported: Ended) -> None:
 
 def test_the_counts_of_the_targets_agree(exported: Ended) -> None:
     macs = {one["target"]: one["flops"]["macs"] for one in exported.document["artifacts"]}
-    assert len(set(macs.values())) == 1, macs
+    # ExecuTorch's sums are products with ones: few more, and counted by hand in tests/targets/test_counts.py
+    spelled = macs.pop("executorch")
+    assert len(set(macs.values())) == 1 and 0 < spelled - macs["onnx"] < 0.01 * spelled, (macs, spelled)
 
 
 def test_nothing_but_progress_on_the_screen(exported: Ended) -> None:

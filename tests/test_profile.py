@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import Ended, run_here
+from torch.utils.flop_counter import FlopCounterMode
 
 from exporter.artifact import store
+from exporter.pipeline import ProgramChoice, lengths
+from exporter.pipeline import source as sources
 
 Capfd = pytest.CaptureFixture[str]
 
@@ -53,10 +57,13 @@ def test_everything_is_measured_and_lands_in_the_manifest(artifact: Path, capfd:
     assert growth["points"][0]["flops"] == manifest["flops"]["total"] == before.flops.total
     assert growth["module_hook_macs_per_token"] == 16_640
     macs = [point["macs"] for point in growth["points"]]
-    projections, state, dual_form = 3 * 10 * 64 * 64 + 10 * 64 * 4, 3 * 4 * 10 * 16 * 16, 3 * 4 * 10 * 10 * 16
-    assert macs[3] - macs[1] == projections + state + dual_form + 4 * 10 * 16  # a whole mini-batch, and its bias
-    # With one mini-batch alone only the scored row is computed; select_early does not see through the joining of two.
-    assert macs[2] - macs[0] > macs[3] - macs[1]
+    source = sources.load(ProgramChoice("scn"))
+    for tokens, counted in zip([10, 15, 20, 25], macs, strict=True):
+        captured = lengths.Lowering("onnx", "fp32", before.options).captured(lengths.lengthened(source, 25), tokens)
+        case = {name: torch.from_numpy(array.copy()) for name, array in captured.examples.items()}
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            captured.exported.module()(**case)
+        assert counter.get_total_flops() == 2 * counted
     flops = [point["flops"] for point in growth["points"]]
     slope = np.polyfit([10, 15, 20, 25], flops, 1)[0]
     assert manifest["flops"]["per_token"] == growth["lines"]["flops"]["per_token"] == pytest.approx(slope, rel=1e-6)

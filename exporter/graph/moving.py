@@ -243,8 +243,8 @@ def _share_factor(editor: Editor, node: "Node") -> bool:
     import torch
 
     aten = torch.ops.aten
-    if str(node.target) not in _SUMS or any(str(user.target) in _SUMS for user in node.users):
-        return False
+    if str(node.target) not in _SUMS or [str(user.target) in _SUMS for user in node.users] == [True]:
+        return False  # a term of another sum
     terms = _terms(editor, node, 1, node)
     products: dict[Node, list[tuple[int, Node]]] = {}
     for sign, term in terms:

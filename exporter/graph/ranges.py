@@ -60,7 +60,7 @@ def _scale_products(graph: "Graph") -> int:
         left, right = product.args
         with graph.inserting_before(root):
             scaled = graph.call_function(aten.mul.Tensor, (left, scale))
-            root.replace_all_uses_with(graph.call_function(aten.bmm.default, (scaled, right)))
+            root.replace_all_uses_with(graph.call_function(product.target, (scaled, right)))
     return len(found)
 
 
@@ -97,7 +97,8 @@ def _products(graph: "Graph") -> Iterator[tuple["Node", "Node", float]]:
     aten = torch.ops.aten
     for root in graph.find_nodes(op="call_function", target=aten.mul.Tensor):
         product, scale = root.args
-        if isinstance(scale, float) and abs(scale) < 1 and getattr(product, "target", None) == aten.bmm.default:
+        mixes = getattr(product, "target", None) in (aten.bmm.default, aten.mm.default)
+        if isinstance(scale, float) and abs(scale) < 1 and mixes:
             yield root, product, scale
 
 

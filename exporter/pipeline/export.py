@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.calling import clicks_per_call
 from exporter.core.errors import LoweringError, UnknownNameError
-from exporter.core.types import Folding
 from exporter.pipeline import budgets, lengths, places, promises
 from exporter.pipeline.explaining import about, explain, interface
 from exporter.pipeline.listing import require_model
@@ -182,6 +180,7 @@ class _Job:
 
     def _less_folded(self, source: "Exportable", folder: Path) -> "Manifest":
         """Make the artifact of `source` in `folder`, with less folded while it is too large; return its manifest."""
+        from exporter.core.types import Folding
         from safeio.staging import empty
 
         job, manifest = self, self._make(source, folder)
@@ -242,6 +241,7 @@ class _Job:
         from exporter.artifact.manifest import Manifest
         from exporter.connections import connect, running
         from exporter.core.sections import Link
+        from exporter.core.types import Folding
         from exporter.measure import figures
         from exporter.pipeline.subjects import parity_of
         from exporter.targets.environment import versions
@@ -298,6 +298,7 @@ class _Job:
 
     def _flops(self, source: "Exportable", lowered: "Lowered") -> "Flops":
         """Count what was lowered; with a budget for it also per click, from a second lowering for half the history."""
+        from exporter.core.calling import clicks_per_call
         from exporter.core.sections import Growth, Latency, Memory
         from exporter.measure import figures, flops
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.calling import clicks_per_call
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.pipeline import budgets, lengths, places
 from exporter.pipeline.opening import open_known, require_unchanged
@@ -87,6 +86,7 @@ def _measured(
 ) -> "tuple[Manifest, Ran]":
     """Count, run and time an artifact; return its manifest with the figures, and the run."""
     from exporter.connections import running
+    from exporter.core.calling import clicks_per_call
     from exporter.measure import figures, flops
     from exporter.targets import reading
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.calling import HISTORY
 from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError
 from exporter.pipeline.export import Report
 from exporter.pipeline.opening import open_known, require_unchanged
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from exporter.core.types import Arrays, RunResult
     from exporter.pipeline.ids import Items
 
-_HISTORY, _CANDIDATES = HISTORY, "candidate_ids"
+_HISTORY, _CANDIDATES = "item_ids", "candidate_ids"
 _MOST_CALLS = 4096
 _MOST_BYTES = 64 << 20
 """Of the inputs of one run: they are written into its folder, weights from outside once for every call."""

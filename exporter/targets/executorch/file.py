@@ -14,7 +14,7 @@ import resource
 import struct
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,10 @@ class _Reader:
         self._named = {entry["key"]: entry["segment_index"] for entry in pte.program.get("named_data") or ()}
         self._operations: list[Operation] = []
         self._constants: dict[str, Constant] = {}
+        self._written: set[str] = set()
+        self._held: dict[tuple[int, ...], str] = {}
+        for value in self._plan["inputs"]:
+            self._write(_name(value))
 
     def lowered(self, plan_method: str) -> Lowered:
         for chain in self._plan["chains"]:
@@ -174,6 +178,9 @@ class _Reader:
             attributes["axis"] = self._number(arguments[1])
         elif kind in (kinds.GATHER, kinds.MOVE) and outputs:
             attributes["dtype_bytes"] = ITEM_BYTES[self._values[outputs[0]]["val"]["scalar_type"]]
+        reads = tuple(self._held_by(_name(value)) for value in inputs)
+        for value in outputs:
+            self._write(_name(value))
         self._operations.append(
             Operation(
                 name=f"{name}_{number}",
@@ -182,7 +189,7 @@ class _Reader:
                 inputs=in_order(name, [self._shape(value) for value in inputs]),
                 outputs=tuple(self._shape(value) for value in outputs),
                 attributes=attributes,
-                reads=tuple(map(_name, inputs)),
+                reads=reads,
                 writes=tuple(map(_name, outputs)),
             )
         )
@@ -202,9 +209,33 @@ class _Reader:
             )
             return
         operations, constants = reader(f"delegate_{number}", payload, arguments, self._named_bytes)
-        self._operations += operations
+        own = set(arguments)
+        for operation in operations:
+            reads = tuple(self._held_by(name) if name in own else name for name in operation.reads)
+            for name in operation.writes:
+                if name in own:
+                    self._write(name)
+            self._operations.append(replace(operation, reads=reads))
         for constant in constants:
             self._constants[constant.name] = constant
+
+    def _place(self, name: str) -> tuple[int, ...] | None:
+        """Return where a value lies that memory is planned for."""
+        value = self._values[int(name[1:])]
+        planned = value["val"].get("allocation_info") if value["val_type"] == "Tensor" else None
+        keys = ("memory_id", "memory_offset_low", "memory_offset_high")
+        return None if planned is None else tuple(planned.get(key, 0) for key in keys)
+
+    def _write(self, name: str) -> None:
+        """Note that a value is written, and that its place holds it from now on."""
+        self._written.add(name)
+        if (place := self._place(name)) is not None:
+            self._held[place] = name
+
+    def _held_by(self, name: str) -> str:
+        """Return the value that is read as `name`: one that nothing wrote is a view of what lies at its place."""
+        place = None if name in self._written else self._place(name)
+        return name if place is None else self._held.get(place, name)
 
     def _named_bytes(self, key: str) -> memoryview | None:
         """Return the bytes of named data, or None where they are in another file."""
