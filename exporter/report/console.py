@@ -55,8 +55,9 @@ def _print_table(console: Console, manifests: Sequence[Manifest]) -> None:
 def print_rows(rows: Sequence[Row]) -> None:
     """Print a list of equal dictionaries as a table."""
     table = Table(box=None, pad_edge=False)
-    for key in rows[0] if rows else ():
-        table.add_column(key.replace("_", " "))
+    for at, key in enumerate(rows[0] if rows else ()):
+        # What a row is called by is never cut, however narrow the screen is.
+        table.add_column(key.replace("_", " "), no_wrap=at == 0, overflow="ignore" if at == 0 else "ellipsis")
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
     terminal.console().print(table)
