@@ -10,7 +10,6 @@ fastest on the target. No floor looks after ids that are not in the table.
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +17,9 @@ import documented
 import measuring
 import torch
 from torch import Tensor, nn
-from weights import request_for
 
 from exporter.core.types import Arrays
+from exporter.pipeline import ExportRequest
 from exporter.pipeline import source as sources
 from exporter.pipeline.source import Source
 
@@ -68,18 +67,13 @@ class Product(Gathers):
 def main() -> None:
     """Print the table in Markdown."""
     arguments = measuring.options(__doc__, "scn,ofa")
-    print("| model | target | floor | us | time to empty | 95 % | bytes | ARM64 instructions |")
-    print("|---" * 8 + "|")
-    for model in arguments.models.split(","):
-        for target in arguments.targets.split(","):
-            with tempfile.TemporaryDirectory() as folder:
-                _, request = request_for(model, target, None, "fp32", arguments.checkpoints, Path(folder))
-                for row in rows(sources.load(request.choice), target, arguments, Path(folder)):
-                    print(f"| {model} | {target} | {' | '.join(row)} |", flush=True)
+    columns = ("floor", "us", "time to empty", "95 %", "bytes", "ARM64 instructions")
+    measuring.print_table(columns, arguments, rows)
 
 
-def rows(source: Source, target: str, arguments: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
+def rows(request: ExportRequest, arguments: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
     """Yield the cells of each floor."""
+    source, target = sources.load(request.choice), request.target
     inputs = one_call(source)
     empty = documented.lower(target, Empty(), inputs, folder / "empty")
     gathers = documented.lower(target, Gathers(*table(source)), inputs, folder / "gathers")

@@ -1,8 +1,12 @@
 """What the benchmarks of lowered programs have in common: their options, a program that can be called, its figures."""
 
 import argparse
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from weights import request_for
 
 from exporter import profiles
 from exporter.connections import running
@@ -11,10 +15,13 @@ from exporter.core.errors import ArtifactError
 from exporter.core.sections import Comparison
 from exporter.core.types import Arrays, RunResult, TensorSpec
 from exporter.measure import figures, flops
+from exporter.pipeline import ExportRequest
 from exporter.pipeline.reach import reach
 from exporter.targets import TARGETS, reading
 
 WARMUP = 50
+Rows = Callable[[ExportRequest, argparse.Namespace, Path], Iterable[list[str]]]
+"""Gives the cells of a benchmark's rows for one model on one target, working in a folder."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,19 @@ def options(description: str, models: str) -> argparse.Namespace:
     parser.add_argument("--emulator", action="store_true")
     parser.add_argument("--checkpoints", type=Path, default=Path())
     return parser.parse_args()
+
+
+def print_table(columns: Sequence[str], arguments: argparse.Namespace, rows: Rows) -> None:
+    """Print the rows of each model on each target in Markdown; `columns` are named behind those two."""
+    names = ("model", "target", *columns)
+    print(f"| {' | '.join(names)} |")
+    print("|---" * len(names) + "|")
+    for model in arguments.models.split(","):
+        for target in arguments.targets.split(","):
+            with tempfile.TemporaryDirectory() as folder:
+                _, request = request_for(model, target, None, "fp32", arguments.checkpoints, Path(folder))
+                for row in rows(request, arguments, Path(folder)):
+                    print(f"| {model} | {target} | {' | '.join(row)} |", flush=True)
 
 
 def callable_program(target: str, model_file: Path, inputs: Arrays, outputs: tuple[TensorSpec, ...]) -> Lowered:

@@ -9,16 +9,15 @@ which no other work on the machine changes. A target's list of passes (`passes` 
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import measuring
-from weights import request_for
 
 from exporter import profiles
 from exporter.core.types import PassChoice
 from exporter.graph import OPTIONAL
+from exporter.pipeline import ExportRequest
 from exporter.pipeline import source as sources
 from exporter.pipeline.exportable import Exportable
 from exporter.targets import TARGETS
@@ -27,14 +26,8 @@ from exporter.targets import TARGETS
 def main() -> None:
     """Print the table in Markdown."""
     arguments = measuring.options(__doc__, "scn,ofa")
-    print("| model | target | passes | time to that without | 95 % | MACs | bytes | ARM64 instructions |")
-    print("|---" * 8 + "|")
-    for model in arguments.models.split(","):
-        for target in arguments.targets.split(","):
-            with tempfile.TemporaryDirectory() as folder:
-                _, request = request_for(model, target, None, "fp32", arguments.checkpoints, Path(folder))
-                for row in rows(sources.load(request.choice), target, arguments, Path(folder)):
-                    print(f"| {model} | {target} | {' | '.join(row)} |", flush=True)
+    columns = ("passes", "time to that without", "95 %", "MACs", "bytes", "ARM64 instructions")
+    measuring.print_table(columns, arguments, rows)
 
 
 def variants() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -47,11 +40,11 @@ def variants() -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "all", OPTIONAL
 
 
-def rows(source: Exportable, target: str, arguments: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
+def rows(request: ExportRequest, arguments: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
     """Yield the cells of each set of passes."""
-    plain = None
+    source, plain = sources.load(request.choice), None
     for name, passes in variants():
-        program = lowered(source, target, passes, folder / name.replace(" ", "_"))
+        program = lowered(source, request.target, passes, folder / name.replace(" ", "_"))
         plain = plain or program
         compared = measuring.compared(plain, program, arguments.calls)
         yield [

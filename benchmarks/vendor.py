@@ -11,7 +11,6 @@ of the floor of limits.py, two look-ups and one product.
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,6 @@ import numpy as np
 import torch
 from plain import AGREE, WRITTEN, plain
 from torch import nn
-from weights import request_for
 
 from exporter import pipeline
 from exporter.artifact.results import Refusal
@@ -42,7 +40,7 @@ OURS: Mapping[str, Mapping[str, Any]] = {
 }
 """What an export is asked for beyond the defaults, fields of ExportRequest, by what its rows are called."""
 COLUMNS = (
-    *("model", "target", "program", "us", "faster", "95 %", "times the floor", "bytes", "to plain's", "MACs"),
+    *("program", "us", "faster", "95 %", "times the floor", "bytes", "to plain's", "MACs"),
     "ARM64 instructions",
 )
 
@@ -50,14 +48,7 @@ COLUMNS = (
 def main() -> None:
     """Print the table in Markdown."""
     arguments = measuring.options(__doc__, ",".join(WRITTEN))
-    print(f"| {' | '.join(COLUMNS)} |")
-    print("|---" * len(COLUMNS) + "|")
-    for model in arguments.models.split(","):
-        for target in arguments.targets.split(","):
-            with tempfile.TemporaryDirectory() as folder:
-                _, request = request_for(model, target, None, "fp32", arguments.checkpoints, Path(folder))
-                for row in rows(request, arguments, Path(folder)):
-                    print(f"| {model} | {target} | {' | '.join(row)} |", flush=True)
+    measuring.print_table(COLUMNS, arguments, rows)
 
 
 def rows(request: pipeline.ExportRequest, arguments: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
@@ -89,7 +80,7 @@ def rows(request: pipeline.ExportRequest, arguments: argparse.Namespace, folder:
 def refused(name: str, error: Exception) -> list[str]:
     """Return the cells of a program that could not be made."""
     words = (str(error).splitlines() or [type(error).__name__])[0].replace("|", "/")
-    return [name, f"refused: {words}", *["-"] * (len(COLUMNS) - 4)]
+    return [name, f"refused: {words}", *["-"] * (len(COLUMNS) - 2)]
 
 
 def cells(

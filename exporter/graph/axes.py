@@ -10,8 +10,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from exporter.graph.editing import Editor, same_but
-from exporter.graph.rowwise import ELEMENTWISE, RESHAPES, SAME
+from exporter.graph.editing import Editor, order_of, same_but
+from exporter.graph.rowwise import ELEMENTWISE, MOVES, by_name
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -47,7 +47,7 @@ class _Flat:
                 else:
                     several = not self.editor.is_tensor(node)
                     self._flat[node] = found if several else self.editor.reshape(found, self.shape(node))
-                    changed += str(node.target) not in _MOVES
+                    changed += str(node.target) not in MOVES
         return changed
 
     def _is_worth(self, node: "Node") -> bool:
@@ -179,14 +179,8 @@ def _permuted(flat: _Flat, node: "Node") -> "Node":
     """A permutation; one that moves axes of one alone is a reshape."""
     import torch
 
-    x, *axes = node.args
-    shape = flat.editor.shape(x)
-    order = list(range(len(shape)))
-    if str(node.target) == "aten.transpose.int":
-        one, other = (axis % len(shape) for axis in axes)
-        order[one], order[other] = other, one
-    else:
-        order = [axis % len(shape) for axis in axes[0]]
+    x, shape = node.args[0], flat.editor.shape(node.args[0])
+    order = order_of(node, len(shape))
     wide = [axis for axis in order if shape[axis] > 1]
     if wide == sorted(wide):
         return flat.value(x)
@@ -253,13 +247,11 @@ def _looked_up(flat: _Flat, node: "Node") -> "Node":
     return flat.editor.call(node.target, table, flat.editor.reshape(flat.value(ids), flat.shape(node)[:-1]))
 
 
-_MOVES = RESHAPES | SAME
 RULES: Mapping[str, _Rule] = {
     **dict.fromkeys((*ELEMENTWISE, "aten.zeros_like.default"), _elementwise),
-    **dict.fromkeys(RESHAPES | SAME, _reshaped),
-    **{
-        f"aten.{name}": rule
-        for names, rule in {
+    **dict.fromkeys(MOVES, _reshaped),
+    **by_name(
+        {
             "linear.default": _linear,
             "matmul.default bmm.default": _product,
             "sum.dim_IntList mean.dim amax.default amin.default": _reduction,
@@ -274,8 +266,7 @@ RULES: Mapping[str, _Rule] = {
             "stack.default": _stacked,
             "chunk.default split.Tensor split_with_sizes.default unbind.int": _parted,
             "embedding.default": _looked_up,
-        }.items()
-        for name in names.split()
-    },
+        }
+    ),
     str(operator.getitem): _item,
 }

@@ -58,12 +58,8 @@ class Editor:
         """Return the constants, and what is computed of constants alone."""
         fixed: set[Node] = set()
         for node in self.graph.nodes:
-            if node.op == "get_attr":
-                constant = not self.is_outside(node)
-            else:
-                plain = node.op == "call_function" and self.is_plain(node)
-                constant = plain and all(value in fixed for value in node.all_input_nodes)
-            if constant:
+            plain = node.op == "call_function" and self.is_plain(node)
+            if self.is_constant(node) or (plain and all(value in fixed for value in node.all_input_nodes)):
                 fixed.add(node)
         return fixed
 
@@ -71,11 +67,15 @@ class Editor:
         """Say whether a constant is a weight that comes from outside."""
         return str(node.target).rpartition(".")[2] in self.outside
 
-    def is_read_by(self, constant: "Node", users: "set[Node]") -> bool:
-        """Say whether nothing but `users` reads the numbers of a constant, under whatever name."""
+    def is_constant(self, value: Any) -> bool:
+        """Say whether an argument is a constant of the program: a weight that does not come from outside."""
+        return getattr(value, "op", None) == "get_attr" and not self.is_outside(value)
+
+    def readers(self, constant: "Node") -> "set[Node]":
+        """Return what reads the numbers of a constant, under whatever name."""
         place = self.value(constant).data_ptr()
         same = [node for node in self.graph.find_nodes(op="get_attr") if self.value(node).data_ptr() == place]
-        return all(user in users for node in same for user in node.users)
+        return {user for node in same for user in node.users}
 
     def is_plain(self, node: "Node") -> bool:
         """Say whether an operation gives one tensor that depends on what it reads alone, and does nothing else."""
@@ -101,7 +101,7 @@ class Editor:
         """Return a node with the numbers of another in another shape; itself where it has that one."""
         import torch
 
-        if node.op == "get_attr" and not self.is_outside(node) and self.shape(node) != tuple(shape):
+        if self.is_constant(node) and self.shape(node) != tuple(shape):
             return self.constant(self.value(node).reshape([*shape]))
         while str(node.target) == "aten.reshape.default":
             node = node.args[0]
@@ -111,7 +111,7 @@ class Editor:
         """Return a copy of a node, in a shape that may be its own."""
         import torch
 
-        if node.op == "get_attr" and not self.is_outside(node):
+        if self.is_constant(node):
             return self.constant(self.value(node).reshape([*shape]).clone())
         return self.call(torch.ops.aten.reshape.default, node, [*shape])
 
@@ -176,3 +176,14 @@ def forget_constants(graph_module: "GraphModule") -> None:
 def same_but(shape: Sequence[int], axis: int, extent: int) -> list[int]:
     """Return a shape with another extent of one axis."""
     return [extent if at == axis else size for at, size in enumerate(shape)]
+
+
+def order_of(node: "Node", rank: int) -> list[int]:
+    """Return which axis of what it reads each axis of a transpose or permute is, for a value of `rank` axes."""
+    axes = node.args[1:]
+    if str(node.target) == "aten.permute.default":
+        return [axis % rank for axis in axes[0]]
+    one, other = (axis % rank for axis in axes)
+    order = list(range(rank))
+    order[one], order[other] = other, one
+    return order

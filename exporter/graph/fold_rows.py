@@ -51,9 +51,8 @@ def fold_rows(editor: Editor) -> int:
 
 def _lookups(editor: Editor) -> "Iterator[Node]":
     """Return where rows of a constant table are looked up by ids."""
-    constants = editor.constants()
     for node in list(editor.graph.nodes):
-        if str(node.target) == LOOKUP and node.args[0].op == "get_attr" and node.args[0] in constants:
+        if str(node.target) == LOOKUP and editor.is_constant(node.args[0]):
             yield node
 
 
@@ -88,13 +87,14 @@ def _best(editor: Editor, options: "list[list[_Cut | None]]") -> list[_Cut]:
     constants = {str(node.target): editor.value(node) for node in editor.graph.find_nodes(op="get_attr")}
     held = {tensor.data_ptr(): tensor.nbytes for tensor in constants.values()}
     before = sum(held.values())
+    readers = {cut.rows.table: editor.readers(cut.rows.table) for cuts in options for cut in cuts if cut is not None}
     best: tuple[int, int, list[_Cut]] = (0, 0, [])
     for choice in itertools.product(*options):
         cuts = [cut for cut in choice if cut is not None]
         bytes_after = before + sum(cut.rows.table_bytes(editor, cut.width) for cut in cuts)
         replaced = {cut.rows.lookup for cut in cuts}
         for table in {cut.rows.table for cut in cuts}:
-            if editor.is_read_by(table, replaced):
+            if readers[table] <= replaced:
                 bytes_after -= editor.value(table).nbytes
         if bytes_after <= before * editor.growth:
             best = max(best, (sum(cut.saved for cut in cuts), -bytes_after, cuts), key=lambda found: found[:2])

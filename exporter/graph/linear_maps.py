@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 _PRODUCTS = frozenset({"aten.linear.default", "aten.mm.default", "aten.matmul.default", "aten.bmm.default"})
 _COPIED = 1 << 16
 """Bytes of a matrix of which a changed copy may be in the file beside it."""
-_FACTORS = frozenset({"aten.mul.Tensor", "aten.div.Tensor"})
+_PAIRS = {"aten.mul.Tensor": True, "aten.div.Tensor": False, "aten.add.Tensor": True, "aten.sub.Tensor": False}
+"""Operations on two values, and whether these may change places."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,26 @@ class Map:
         weights = [matrix.transpose(0, 1)] if bias is None else [matrix.transpose(0, 1), bias]
         return editor.call(aten.linear.default, x, *map(editor.constant, weights))
 
+    def of_affine(self, gain: "Tensor | None", shift: "Tensor | None") -> "tuple[Tensor, Tensor | None]":
+        """Return matrix and bias of the product of x gain + shift, as those of a product of x."""
+        size, matrix, bias = self.matrix.shape[-2], self.matrix, self.bias
+        if gain is not None:
+            matrix = gain.expand(size)[:, None] * matrix
+        if shift is not None:
+            through = shift.expand(size) @ self.matrix
+            bias = through if bias is None else bias + through
+        return matrix, bias
+
+    def made_affine(self, gain: "Tensor | None", shift: "Tensor | None") -> "tuple[Tensor, Tensor | None]":
+        """Return matrix and bias of this product times gain plus shift."""
+        matrix, bias = self.matrix, self.bias
+        if gain is not None:
+            matrix, bias = matrix * gain, None if bias is None else bias * gain
+        if shift is not None:
+            wide = shift.expand(matrix.shape[-1])
+            bias = wide if bias is None else bias + wide
+        return matrix, bias
+
 
 def map_of(editor: Editor, node: "Node") -> Map | None:
     """Return a product with constants that others can take the place of: small, or read by nothing else; else None."""
@@ -41,10 +62,10 @@ def map_of(editor: Editor, node: "Node") -> Map | None:
         return None
     x, *constants = node.args
     constants = [constant for constant in constants if constant is not None]
-    if any(constant.op != "get_attr" or editor.is_outside(constant) for constant in constants) or x in constants:
+    if not all(map(editor.is_constant, constants)) or x in constants:
         return None
     large = editor.value(constants[0]).nbytes > _COPIED
-    if large and not editor.is_read_by(constants[0], {node}):  # two such matrices would be in the file
+    if large and not editor.readers(constants[0]) <= {node}:  # two such matrices would be in the file
         return None
     matrix, *bias = map(editor.value, constants)
     if str(node.target) == "aten.linear.default":
@@ -54,30 +75,37 @@ def map_of(editor: Editor, node: "Node") -> Map | None:
     return Map(node, x, matrix, None) if known else None
 
 
-def factor(editor: Editor, node: "Node") -> "tuple[Node, Tensor] | None":
-    """Return what a node multiplies, or divides, by a constant along the last axis or a number, and that factor."""
+@dataclass(frozen=True)
+class Affine:
+    """value * gain + shift, of which one is there: a constant [D] along the last axis, or of one element."""
+
+    value: "Node"
+    gain: "Tensor | None" = None
+    shift: "Tensor | None" = None
+
+
+def affine(editor: Editor, node: "Node") -> Affine | None:
+    """Return a sum, difference, product or quotient with a constant that keeps the shape of the value; else None."""
     import torch
 
-    if str(node.target) not in _FACTORS or node.kwargs:
+    operation = str(node.target)
+    if operation not in _PAIRS or node.kwargs:
         return None
-    divides = str(node.target) == "aten.div.Tensor"
-    for value, other in (node.args,) if divides else (node.args, tuple(reversed(node.args))):
-        if not hasattr(value, "meta"):
+    for value, other in (node.args, tuple(reversed(node.args))) if _PAIRS[operation] else (node.args,):
+        if not hasattr(value, "meta") or editor.shape(value) != editor.shape(node):
             continue
         constant = along_last(editor, value, other)
-        if constant is not None:
-            return value, torch.reciprocal(constant) if divides else constant
-    return None
-
-
-def shift(editor: Editor, node: "Node") -> "tuple[Node, Tensor] | None":
-    """Return what a node adds a constant along the last axis to, and that constant."""
-    if str(node.target) not in ("aten.add.Tensor", "aten.sub.Tensor") or node.kwargs:
-        return None
-    subtracts = str(node.target) == "aten.sub.Tensor"
-    for value, other in (node.args,) if subtracts else (node.args, tuple(reversed(node.args))):
-        if hasattr(value, "meta") and (constant := along_last(editor, value, other)) is not None:
-            return value, -constant if subtracts else constant
+        if constant is None:
+            continue
+        match operation:
+            case "aten.mul.Tensor":
+                return Affine(value, gain=constant)
+            case "aten.div.Tensor":
+                return Affine(value, gain=torch.reciprocal(constant))
+            case "aten.add.Tensor":
+                return Affine(value, shift=constant)
+            case _:
+                return Affine(value, shift=-constant)
     return None
 
 
@@ -90,7 +118,7 @@ def along_last(editor: Editor, value: "Node", other: object) -> "Tensor | None":
         return None
     if isinstance(other, int | float) and not isinstance(other, bool):
         return torch.tensor([float(other)], dtype=dtype)
-    if getattr(other, "op", "") != "get_attr" or editor.is_outside(other):
+    if not editor.is_constant(other):
         return None
     constant = editor.value(other)
     shape = editor.shape(value)

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor
-from exporter.graph.linear_maps import Map, along_last, factor, map_of, shift
+from exporter.graph.linear_maps import Affine, Map, affine, along_last, map_of
 from exporter.graph.rowwise import RESHAPES
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import Node
 
-_MOVES = RESHAPES | {"aten.transpose.int", "aten.permute.default"}
+_MOVED = RESHAPES | {"aten.transpose.int", "aten.permute.default"}
 _MIXES = frozenset({"aten.bmm.default", "aten.mm.default"})
 _SUMS = {"aten.add.Tensor": 1, "aten.sub.Tensor": -1}
 
@@ -63,24 +63,11 @@ def _as_product(editor: Editor, node: "Node") -> bool:
 
 def _into_readers(editor: Editor, node: "Node") -> bool:
     """A gain or a shift moves into the matrices of all that read it."""
-    found, maps = factor(editor, node) or shift(editor, node), _readers(editor, node)
+    found = affine(editor, node)
+    maps = None if found is None else _readers(editor, node, found.shift is not None)
     if found is None or maps is None:
         return False
-    value, constant = found
-    if editor.shape(value) != editor.shape(node):
-        return False
-    gains = factor(editor, node) is not None
-    if not gains and any(one.matrix.dim() > 2 for one in maps):
-        return False
-    for one in maps:
-        wide = constant.expand(one.matrix.shape[-2])
-        matrix = wide[:, None] * one.matrix if gains else one.matrix
-        bias = one.bias
-        if not gains:
-            shifted = wide @ one.matrix
-            bias = shifted if bias is None else bias + shifted
-        with editor.graph.inserting_before(one.node):
-            one.node.replace_all_uses_with(one.with_constants(editor, value, matrix, bias))
+    _move_into(editor, maps, found)
     return True
 
 
@@ -91,70 +78,57 @@ def _affine_of_norm(editor: Editor, node: "Node") -> bool:
     """
     if str(node.target) != "aten.layer_norm.default" or len(node.args) < 3 or node.args[2] is None:
         return False
-    x, normalised, *affine = node.args
-    gain, *others = affine
-    shifted = bool(others) and hasattr(others[0], "meta")
-    constants = [gain, others[0]] if shifted else [gain]
-    maps = _readers(editor, node)
-    fixed = all(one.op == "get_attr" and not editor.is_outside(one) for one in constants)
-    if maps is None or not fixed or len(normalised) > 1 or any(one.matrix.dim() > 2 for one in maps):
+    x, normalised, gain, *others = node.args
+    shift, *rest = others or [None]
+    maps = _readers(editor, node, True)
+    fixed = all(map(editor.is_constant, [gain] if shift is None else [gain, shift]))
+    if maps is None or not fixed or len(normalised) > 1:
         return False
-    rest = [None, None, *others[1:]] if shifted else [None, *others]
-    plain = editor.call(node.target, x, normalised, *rest)
-    weight = editor.value(gain)
-    for one in maps:
-        bias = one.bias
-        if shifted:
-            through = editor.value(others[0]) @ one.matrix
-            bias = through if bias is None else bias + through
-        with editor.graph.inserting_before(one.node):
-            changed = one.with_constants(editor, plain, weight[:, None] * one.matrix, bias)
-        one.node.replace_all_uses_with(changed)
+    plain = editor.call(node.target, x, normalised, None, None, *rest)
+    _move_into(editor, maps, Affine(plain, editor.value(gain), None if shift is None else editor.value(shift)))
     return True
 
 
-def _readers(editor: Editor, node: "Node") -> list[Map] | None:
-    """Return the products that read a value, if all that do are ones with constants."""
+def _move_into(editor: Editor, maps: list[Map], found: Affine) -> None:
+    """Let products read a value without its gain and shift, which are in their constants then."""
+    for one in maps:
+        constants = one.of_affine(found.gain, found.shift)
+        with editor.graph.inserting_before(one.node):
+            one.node.replace_all_uses_with(one.with_constants(editor, found.value, *constants))
+
+
+def _readers(editor: Editor, node: "Node", with_bias: bool) -> list[Map] | None:
+    """Return the products that read a value, if all that do are ones with constants, and can have a bias."""
     maps = [map_of(editor, user) for user in node.users]
-    known = [one for one in maps if one is not None and one.x is node]
+    known = [one for one in maps if one is not None and one.x is node and (one.matrix.dim() == 2 or not with_bias)]
     return known if known and len(known) == len(maps) else None
 
 
 def _into_product(editor: Editor, node: "Node") -> bool:
     """A gain or a shift moves into the product before it."""
-    found = factor(editor, node) or shift(editor, node)
-    if found is None or set(found[0].users) != {node}:
+    found = affine(editor, node)
+    if found is None or set(found.value.users) != {node}:
         return False
-    one = map_of(editor, found[0])
-    if one is None or editor.shape(node) != editor.shape(one.node):
+    one = map_of(editor, found.value)
+    if one is None or (found.shift is not None and one.matrix.dim() > 2):
         return False
-    constant = found[1]
-    if factor(editor, node) is not None:
-        bias = None if one.bias is None else one.bias * constant
-        return _replace(editor, node, one.with_constants(editor, one.x, one.matrix * constant, bias))
-    if one.matrix.dim() > 2:
-        return False
-    constant = constant.expand(one.matrix.shape[-1])
-    bias = constant if one.bias is None else one.bias + constant
-    return _replace(editor, node, one.with_constants(editor, one.x, one.matrix, bias))
+    return _replace(editor, node, one.with_constants(editor, one.x, *one.made_affine(found.gain, found.shift)))
 
 
 def _scale(editor: Editor, node: "Node") -> bool:
     """A number moves through moved axes and products of two values into the product with a constant before them."""
-    found = factor(editor, node)
-    if found is None or found[1].numel() > 1 or editor.shape(found[0]) != editor.shape(node):
+    found = affine(editor, node)
+    if found is None or found.gain is None or found.gain.numel() > 1:
         return False
-    value, number = found
-    reader, at = node, value
+    reader, at = node, found.value
     while set(at.users) == {reader}:
         one = map_of(editor, at)
         if one is not None:
-            bias = None if one.bias is None else one.bias * number
             with editor.graph.inserting_before(at):
-                scaled = one.with_constants(editor, one.x, one.matrix * number, bias)
+                scaled = one.with_constants(editor, one.x, *one.made_affine(found.gain, None))
             at.replace_all_uses_with(scaled)
-            return _replace(editor, node, scaled if at is value else value)
-        if str(at.target) not in _MOVES | _MIXES:
+            return _replace(editor, node, scaled if at is found.value else found.value)
+        if str(at.target) not in _MOVED | _MIXES:
             return False
         reader, at = at, at.args[0]
     return False
@@ -176,7 +150,7 @@ def _centre(editor: Editor, node: "Node") -> bool:
     added = None
     if str(y.target) == "aten.add.Tensor" and not y.kwargs:
         for product, other in (y.args, tuple(reversed(y.args))):
-            if getattr(other, "op", "") == "get_attr" and not editor.is_outside(other):
+            if editor.is_constant(other):
                 y, added = product, editor.value(other)
                 break
         if added is None or set(y.users) != {node.args[0]} or added.shape[-1:] != editor.shape(node)[-1:]:
@@ -197,18 +171,15 @@ def _centre(editor: Editor, node: "Node") -> bool:
 
 def _compose(editor: Editor, node: "Node") -> bool:
     """Products of a product are products of what that one reads, where they are fewer multiplications."""
-    inner, outer = map_of(editor, node), _readers(editor, node)
-    if inner is None or outer is None or any(one.matrix.dim() > 2 for one in (inner, *outer)):
+    inner, outer = map_of(editor, node), _readers(editor, node, True)
+    if inner is None or outer is None or inner.matrix.dim() > 2:
         return False
     into, middle = inner.matrix.shape
     ends = sum(one.matrix.shape[1] for one in outer)
     if into * ends > middle * (into + ends):
         return False
     for one in outer:
-        bias = one.bias
-        if inner.bias is not None:
-            through = inner.bias @ one.matrix
-            bias = through if bias is None else bias + through
+        _, bias = one.of_affine(None, inner.bias)
         with editor.graph.inserting_before(one.node):
             made = one.with_constants(editor, inner.x, inner.matrix @ one.matrix, bias)
         one.node.replace_all_uses_with(made)
@@ -245,7 +216,7 @@ def _share_factor(editor: Editor, node: "Node") -> bool:
     aten = torch.ops.aten
     if str(node.target) not in _SUMS or [str(user.target) in _SUMS for user in node.users] == [True]:
         return False  # a term of another sum
-    terms = _terms(editor, node, 1, node)
+    terms = _terms(editor, node)
     products: dict[Node, list[tuple[int, Node]]] = {}
     for sign, term in terms:
         if str(term.target) in _MIXES and len(term.users) == 1 and editor.shape(term) == editor.shape(node):
@@ -267,10 +238,10 @@ def _share_factor(editor: Editor, node: "Node") -> bool:
     return _replace(editor, node, total)
 
 
-def _terms(editor: Editor, node: "Node", sign: int, root: "Node") -> "list[tuple[int, Node]]":
+def _terms(editor: Editor, root: "Node") -> "list[tuple[int, Node]]":
     """Return the terms of a sum with their signs, all of its shape or broadcast to it; sums inside are taken apart."""
     terms: list[tuple[int, Node]] = []
-    waiting = [(sign, node)]
+    waiting = [(1, root)]
     while waiting:
         sign, node = waiting.pop()
         alone = node is root or len(node.users) == 1

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from exporter.graph.editing import Editor
+from exporter.graph.editing import Editor, order_of
 from exporter.graph.formulas import (
     CLOSE,
     POLYNOMIAL,
@@ -279,13 +279,7 @@ def _transposed(editor: Editor, value: "Node") -> "Node | None":
     if args is None or rank < 2:
         return None
     swapped = [*range(rank - 2), rank - 1, rank - 2]
-    axes = swapped
-    if name(value) == "transpose.int":
-        axes = list(range(rank))
-        one, other = (at % rank for at in args[1:])
-        axes[one], axes[other] = other, one
-    elif name(value) == "permute.default":
-        axes = [at % rank for at in args[1]]
+    axes = order_of(value, rank) if name(value) in ("transpose.int", "permute.default") else swapped
     inner: Node = args[0]
     return inner if axes == swapped and (name(value) != "numpy_T.default" or rank == 2) else None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exporter.graph.editing import Editor
-from exporter.graph.rowwise import ELEMENTWISE, RESHAPES, SAME
+from exporter.graph.rowwise import ELEMENTWISE, MOVES, RESHAPES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,6 @@ _REDUCTIONS = frozenset(
     {"aten.sum.dim_IntList", "aten.mean.dim", "aten.amax.default", "aten.amin.default", "aten.softmax.int"}
 )
 _NORMS = frozenset({"aten.layer_norm.default", "aten.rms_norm.default"})
-_MOVES = RESHAPES | SAME
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,13 @@ class Rows:
 
     def source(self, node: "Node") -> "Node":
         """Return the value that has the numbers of a node before they were moved."""
-        while str(node.target) in _MOVES:
+        while str(node.target) in MOVES:
             node = node.args[0]
         return node
 
     def cost(self, editor: Editor, node: "Node") -> int:
         """Return the multiplications of a node of a call, or the numbers that it computes."""
-        if node is self.lookup or str(node.target) in _MOVES:
+        if node is self.lookup or str(node.target) in MOVES:
             return 0
         size = math.prod(editor.shape(node))
         inner: int = editor.shape(node.args[0])[-1] if str(node.target) in _PRODUCTS else 1
@@ -127,8 +126,7 @@ def _is_by_row(editor: Editor, region: Rows, inside: "set[Node]", node: "Node") 
     name, axes = str(node.target), region.axes
     read = [value for value in node.all_input_nodes if value in inside]
     others = [value for value in node.all_input_nodes if value not in inside]
-    constant = all(value.op == "get_attr" and not editor.is_outside(value) for value in others)
-    if not read or not constant or not editor.is_plain(node):
+    if not read or not all(map(editor.is_constant, others)) or not editor.is_plain(node):
         return False
     ids, shape = editor.shape(region.lookup)[:axes], editor.shape(node)
     if shape[:axes] != ids or editor.dtype(node) != editor.dtype(region.lookup):
@@ -136,7 +134,7 @@ def _is_by_row(editor: Editor, region: Rows, inside: "set[Node]", node: "Node") 
     if name in ELEMENTWISE:
         ranks = {len(editor.shape(value)) for value in read}
         return ranks == {len(shape)} and all(_rank(editor, value) <= len(shape) - axes for value in others)
-    if name in RESHAPES or name in SAME:
+    if name in MOVES:
         return True
     x, *rest = node.args
     if x is not read[0] or len(read) > 1 or (rest and rest[0] is x):

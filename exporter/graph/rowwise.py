@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from exporter.graph.editing import Editor, same_but
 
@@ -143,11 +143,17 @@ def _same(_editor: Editor, node: "Node", axis: int) -> Row | None:
     return Row({node.args[0]: axis}, node.target, node.args, cheap=True)
 
 
+Rule = TypeVar("Rule")
 _Rule = Callable[[Editor, "Node", int], Row | None]
 
 
 def _names(*lines: str) -> frozenset[str]:
     return frozenset(f"aten.{name}" for line in lines for name in line.split())
+
+
+def by_name(rules: "Mapping[str, Rule]") -> "dict[str, Rule]":
+    """Return rules by the name of each operation; they are given by the names of several."""
+    return {name: rule for names, rule in rules.items() for name in _names(names)}
 
 
 ELEMENTWISE = _names(
@@ -164,14 +170,14 @@ RESHAPES = _names("reshape.default view.default flatten.using_ints unsqueeze.def
 """Operations that give the same numbers in the same order in another shape."""
 SAME = _names("clone.default contiguous.default dropout.default alias.default")
 """Operations that, when nothing is trained, give what they read."""
+MOVES = RESHAPES | SAME
 
 _RULES: Mapping[str, _Rule] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(RESHAPES, _reshape),
     **dict.fromkeys(SAME, _same),
-    **{
-        f"aten.{name}": rule
-        for names, rule in {
+    **by_name(
+        {
             "linear.default": _linear,
             "matmul.default bmm.default": _product,
             "scaled_dot_product_attention.default": _attention,
@@ -183,7 +189,6 @@ _RULES: Mapping[str, _Rule] = {
             "expand.default": _expand,
             "cat.default": _cat,
             "slice.Tensor narrow.default": _slice,
-        }.items()
-        for name in names.split()
-    },
+        }
+    ),
 }

@@ -157,7 +157,7 @@ def _marks(editor: Editor) -> "set[Node]":
     for node in editor.graph.nodes:
         name = str(node.target)
         if node.op == "get_attr":
-            if not editor.is_outside(node) and _counts(editor, node):
+            if editor.is_constant(node) and _counts(editor, node):
                 counting.add(node)
         elif name == "aten.arange.default":
             if node in known and editor.dtype(node) in exact:

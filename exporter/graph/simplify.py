@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.graph import axes, canonical
 from exporter.graph.editing import Editor
+from exporter.graph.formulas import name
 from exporter.graph.rewriting import EVERY_FORM, Pass
 
 if TYPE_CHECKING:
     from torch.fx import Node
 
-_ANDS = frozenset({"aten.logical_and.default", "aten.bitwise_and.Tensor", "aten.__and__.Tensor"})
-_ZEROS = frozenset({"aten.zeros_like.default", "aten.zeros.default"})
+_ANDS = frozenset({"logical_and.default", "bitwise_and.Tensor", "__and__.Tensor"})
+_ZEROS = frozenset({"zeros_like.default", "zeros.default"})
 
 
 def simplify(editor: Editor) -> int:
@@ -72,7 +73,7 @@ def _clamp(editor: Editor) -> int:
     guarded = {guard.node for guard in guards}
     longer: dict[Node, Node] = {}
     for guard in guards:
-        if not editor.is_read_by(guard.table, guarded):
+        if not editor.readers(guard.table) <= guarded:
             continue
         if guard.table not in longer:
             with editor.graph.inserting_before(guard.table):
@@ -87,33 +88,29 @@ def _clamp(editor: Editor) -> int:
 def _guards(editor: Editor) -> Iterator[_Guard]:
     """Find the lookups of guarded ids."""
     for node in editor.graph.nodes:
-        if _name(node) != "aten.embedding.default":
+        if name(node) != "embedding.default":
             continue
         table, where = node.args[:2]
-        if table.op != "get_attr" or editor.is_outside(table) or _name(where) not in _WHERES:
+        if not editor.is_constant(table) or name(where) not in _WHERES:
             continue
         condition, ids, other = where.args
-        within = _name(condition) in _ANDS and set(map(_bound, condition.args))
+        within = name(condition) in _ANDS and set(map(_bound, condition.args))
         rows = editor.shape(table)[0]
-        if within == {(ids, "aten.ge.Scalar", 0), (ids, "aten.lt.Scalar", rows)} and _is_zero(other):
+        if within == {(ids, "ge.Scalar", 0), (ids, "lt.Scalar", rows)} and _is_zero(other):
             yield _Guard(node, table, ids)
 
 
 def _bound(node: Any) -> tuple[Any, str, Any]:
     """Return what a comparison with a number compares, how, and with what."""
-    return (node.args[0], _name(node), node.args[1]) if _name(node) in _COMPARISONS else (node, "", None)
+    return (node.args[0], name(node), node.args[1]) if name(node) in _COMPARISONS else (node, "", None)
 
 
 def _is_zero(value: Any) -> bool:
-    return value == 0 if isinstance(value, int) else _name(value) in _ZEROS
+    return value == 0 if isinstance(value, int) else name(value) in _ZEROS
 
 
-def _name(value: Any) -> str:
-    return str(value.target) if getattr(value, "op", None) == "call_function" else ""
-
-
-_WHERES = frozenset({"aten.where.self", "aten.where.ScalarOther"})
-_COMPARISONS = frozenset({"aten.ge.Scalar", "aten.lt.Scalar"})
+_WHERES = frozenset({"where.self", "where.ScalarOther"})
+_COMPARISONS = frozenset({"ge.Scalar", "lt.Scalar"})
 
 PASS = Pass(
     "simplify",

@@ -149,7 +149,7 @@ def _masks(editor: Editor, mask: "Node") -> "tuple[Node | None, Node | None]":
     import torch
 
     aten = torch.ops.aten
-    if mask.op == "get_attr" and not editor.is_outside(mask):
+    if editor.is_constant(mask):
         value = editor.value(mask)
         if value.dtype != torch.bool:
             return (mask if bool(torch.isfinite(value).all()) else None), None
