@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from exporter.graph import moving
 from exporter.graph.editing import Editor
 from exporter.graph.rewriting import EVERY_FORM, Pass
+from exporter.graph.sweeping import behind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,19 +50,9 @@ def _fold(editor: Editor) -> int:
     return folded
 
 
-def _behind(node: "Node") -> "set[Node]":
-    """Return a value and all that it is computed of."""
-    found, waiting = {node}, [node]
-    while waiting:
-        new = [value for value in waiting.pop().all_input_nodes if value not in found]
-        found.update(new)
-        waiting += new
-    return found
-
-
 def _largest(editor: Editor, node: "Node") -> int:
     """Return the elements of the largest constant that a value is computed of; of one without any, its own."""
-    sizes = [math.prod(editor.shape(value)) for value in _behind(node) if value.op == "get_attr"]
+    sizes = [math.prod(editor.shape(value)) for value in behind(node, set()) if value.op == "get_attr"]
     return max(sizes, default=math.prod(editor.shape(node)))
 
 
@@ -70,7 +61,7 @@ def _value(editor: Editor, node: "Node", values: "dict[Node, Tensor]") -> "Tenso
     import torch
     from torch.fx.node import map_arg
 
-    needed = _behind(node)
+    needed = behind(node, set())
     with torch.no_grad():
         for one in editor.graph.nodes:
             if one not in needed or one in values:

@@ -259,7 +259,7 @@ RULES: Mapping[str, _Rule] = {
             "softmax.int index_select.default slice.Tensor narrow.default cumsum.default": _along,
             "select.int": _select,
             "gather.default": _gathered,
-            "layer_norm.default rms_norm.default": _normalised,
+            "layer_norm.default rms_norm.default native_layer_norm.default": _normalised,
             "transpose.int permute.default": _permuted,
             "expand.default": _expanded,
             "cat.default": _joined,

@@ -187,3 +187,9 @@ def order_of(node: "Node", rank: int) -> list[int]:
     order = list(range(rank))
     order[one], order[other] = other, one
     return order
+
+
+def replace(editor: Editor, node: "Node", other: "Node") -> bool:
+    """Let another node be read in place of one, in the shape of that one."""
+    node.replace_all_uses_with(editor.reshape(other, editor.shape(node)))
+    return True

@@ -4,13 +4,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor
+from exporter.graph.rowwise import RESHAPES
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import Node
 
 _PRODUCTS = frozenset({"aten.linear.default", "aten.mm.default", "aten.matmul.default", "aten.bmm.default"})
-_COPIED = 1 << 16
+MOVED = RESHAPES | {"aten.transpose.int", "aten.permute.default"}
+"""Operations that give the same numbers in another shape or order."""
+MIXES = frozenset({"aten.bmm.default", "aten.mm.default"})
+"""Products of two values of one rank."""
+COPIED = 1 << 16
 """Bytes of a matrix of which a changed copy may be in the file beside it."""
 _PAIRS = {"aten.mul.Tensor": True, "aten.div.Tensor": False, "aten.add.Tensor": True, "aten.sub.Tensor": False}
 """Operations on two values, and whether these may change places."""
@@ -64,7 +69,7 @@ def map_of(editor: Editor, node: "Node") -> Map | None:
     constants = [constant for constant in constants if constant is not None]
     if not all(map(editor.is_constant, constants)) or x in constants:
         return None
-    large = editor.value(constants[0]).nbytes > _COPIED
+    large = editor.value(constants[0]).nbytes > COPIED
     if large and not editor.readers(constants[0]) <= {node}:  # two such matrices would be in the file
         return None
     matrix, *bias = map(editor.value, constants)

@@ -3,17 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from exporter.graph.editing import Editor
-from exporter.graph.linear_maps import Affine, Map, affine, along_last, map_of
-from exporter.graph.rowwise import RESHAPES
+from exporter.graph import factors, vanishing
+from exporter.graph.editing import Editor, replace
+from exporter.graph.linear_maps import MIXES, MOVED, Affine, Map, affine, along_last, map_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import Node
-
-_MOVED = RESHAPES | {"aten.transpose.int", "aten.permute.default"}
-_MIXES = frozenset({"aten.bmm.default", "aten.mm.default"})
-_SUMS = {"aten.add.Tensor": 1, "aten.sub.Tensor": -1}
 
 
 def move(editor: Editor) -> int:
@@ -37,12 +33,6 @@ def _places(editor: Editor, rule: "Callable[[Editor, Node], bool]") -> int:
     return found
 
 
-def _replace(editor: Editor, node: "Node", other: "Node") -> bool:
-    """Let another node be read in place of one."""
-    node.replace_all_uses_with(editor.reshape(other, editor.shape(node)))
-    return True
-
-
 def _as_product(editor: Editor, node: "Node") -> bool:
     """sum(x c) along the last axis is a product with one column."""
     import torch
@@ -57,7 +47,7 @@ def _as_product(editor: Editor, node: "Node") -> bool:
     for x, other in (term.args, tuple(reversed(term.args))):
         column = along_last(editor, x, other) if hasattr(x, "meta") else None
         if column is not None and column.numel() > 1 and editor.shape(x) == editor.shape(term):
-            return _replace(editor, node, editor.call(torch.ops.aten.linear.default, x, editor.constant(column[None])))
+            return replace(editor, node, editor.call(torch.ops.aten.linear.default, x, editor.constant(column[None])))
     return False
 
 
@@ -112,7 +102,7 @@ def _into_product(editor: Editor, node: "Node") -> bool:
     one = map_of(editor, found.value)
     if one is None or (found.shift is not None and one.matrix.dim() > 2):
         return False
-    return _replace(editor, node, one.with_constants(editor, one.x, *one.made_affine(found.gain, found.shift)))
+    return replace(editor, node, one.with_constants(editor, one.x, *one.made_affine(found.gain, found.shift)))
 
 
 def _scale(editor: Editor, node: "Node") -> bool:
@@ -127,8 +117,8 @@ def _scale(editor: Editor, node: "Node") -> bool:
             with editor.graph.inserting_before(at):
                 scaled = one.with_constants(editor, one.x, *one.made_affine(found.gain, None))
             at.replace_all_uses_with(scaled)
-            return _replace(editor, node, scaled if at is found.value else found.value)
-        if str(at.target) not in _MOVED | _MIXES:
+            return replace(editor, node, scaled if at is found.value else found.value)
+        if str(at.target) not in MOVED | MIXES:
             return False
         reader, at = at, at.args[0]
     return False
@@ -166,7 +156,7 @@ def _centre(editor: Editor, node: "Node") -> bool:
     product = one.with_constants(editor, one.x, centred(one.matrix), bias)
     if added is not None:
         product = editor.call(torch.ops.aten.add.Tensor, product, editor.constant(centred(added)))
-    return _replace(editor, node, product)
+    return replace(editor, node, product)
 
 
 def _compose(editor: Editor, node: "Node") -> bool:
@@ -206,51 +196,7 @@ def _reassociate(editor: Editor, node: "Node") -> bool:
     if one.bias is not None:
         shifted = editor.call(aten.linear.default, row, editor.constant(one.bias[None]))
         product = editor.call(aten.add.Tensor, product, shifted)
-    return _replace(editor, node, product)
-
-
-def _share_factor(editor: Editor, node: "Node") -> bool:
-    """A Y + B Y is (A + B) Y, in a sum of any terms."""
-    import torch
-
-    aten = torch.ops.aten
-    if str(node.target) not in _SUMS or [str(user.target) in _SUMS for user in node.users] == [True]:
-        return False  # a term of another sum
-    terms = _terms(editor, node)
-    products: dict[Node, list[tuple[int, Node]]] = {}
-    for sign, term in terms:
-        if str(term.target) in _MIXES and len(term.users) == 1 and editor.shape(term) == editor.shape(node):
-            products.setdefault(term.args[1], []).append((sign, term))
-    shared = [found for found in products.values() if len(found) > 1]
-    if not shared:
-        return False
-    rest = [(sign, term) for sign, term in terms if not any((sign, term) in found for found in shared)]
-    for found in shared:
-        first = found[0][0]
-        left = found[0][1].args[0]
-        for sign, term in found[1:]:
-            left = editor.call(aten.add.Tensor if sign == first else aten.sub.Tensor, left, term.args[0])
-        rest.append((first, editor.call(found[0][1].target, left, found[0][1].args[1])))
-    rest.sort(key=lambda term: -term[0])  # one that is added comes first, where there is one
-    total = rest[0][1] if rest[0][0] > 0 else editor.call(aten.neg.default, rest[0][1])
-    for sign, term in rest[1:]:
-        total = editor.call(aten.add.Tensor if sign > 0 else aten.sub.Tensor, total, term)
-    return _replace(editor, node, total)
-
-
-def _terms(editor: Editor, root: "Node") -> "list[tuple[int, Node]]":
-    """Return the terms of a sum with their signs, all of its shape or broadcast to it; sums inside are taken apart."""
-    terms: list[tuple[int, Node]] = []
-    waiting = [(1, root)]
-    while waiting:
-        sign, node = waiting.pop()
-        alone = node is root or len(node.users) == 1
-        plain = str(node.target) in _SUMS and not node.kwargs and all(hasattr(one, "meta") for one in node.args)
-        if alone and plain and editor.shape(node) == editor.shape(root):
-            waiting += [(sign * _SUMS[str(node.target)], node.args[1]), (sign, node.args[0])]
-        else:
-            terms.append((sign, node))
-    return terms
+    return replace(editor, node, product)
 
 
 _RULES = (
@@ -262,5 +208,9 @@ _RULES = (
     _centre,
     _compose,
     _reassociate,
-    _share_factor,
+    vanishing.drop_shift,
+    factors.share_factor,
+    factors.share_product,
+    factors.merge_constants,
+    factors.scale_constant,
 )

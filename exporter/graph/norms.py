@@ -27,9 +27,23 @@ class Norm:
     gains: "tuple[Node, ...]"
     bias: "Node | None" = None
 
+    def weight(self, editor: Editor) -> "Node | None":
+        """Add the gains and the factor as one value of the shape of the axes; None where they are one."""
+        import torch
+
+        mul = torch.ops.aten.mul.Tensor
+        plain = is_close(self.factor, 1)
+        if not self.gains:
+            return None if plain else editor.constant(torch.full(self.shape, self.factor))
+        weight = self.gains[0]
+        for gain in self.gains[1:]:
+            weight = editor.call(mul, weight, gain)
+        weight = editor.reshape(weight, self.shape)
+        return weight if plain else editor.call(mul, weight, self.factor)
+
 
 @dataclass(frozen=True)
-class _Spread:
+class Spread:
     """factor * (mean(y ** 2) + eps) along the last axes of x, y = x - mean(x) where `centred`."""
 
     x: "Node"
@@ -49,6 +63,15 @@ def norm_of(editor: Editor, node: "Node", fixed: "set[Node]") -> Norm | None:
     return _scaled(editor, node, fixed)
 
 
+def inverse_root(editor: Editor, node: "Node") -> tuple[Spread, float] | None:
+    """Return a spread s and a number k for a value k / sqrt(s)."""
+    whole = product(node)
+    if whole is None or list(whole.powers.values()) != [-0.5]:
+        return None
+    spread = _spread(editor, next(iter(whole.powers)))
+    return None if spread is None else (spread, whole.number)
+
+
 def _scaled(editor: Editor, node: "Node", fixed: "set[Node]") -> Norm | None:
     """Return a value as a norm without a bias."""
     whole = product(node)
@@ -62,7 +85,7 @@ def _scaled(editor: Editor, node: "Node", fixed: "set[Node]") -> Norm | None:
     return None
 
 
-def _norm(editor: Editor, parts: Product, total: "Node", spread: _Spread, fixed: "set[Node]") -> Norm | None:
+def _norm(editor: Editor, parts: Product, total: "Node", spread: Spread, fixed: "set[Node]") -> Norm | None:
     """Return a product as a norm whose spread is known: one of its factors is what is divided, the others are gains."""
     shape = editor.shape(spread.x)[-spread.axes :]
     values, gains = [], []
@@ -81,7 +104,7 @@ def _norm(editor: Editor, parts: Product, total: "Node", spread: _Spread, fixed:
     return Norm(spread.x, shape, spread.centred, spread.eps, factor, tuple(gains))
 
 
-def _is_divided(editor: Editor, spread: _Spread, value: "Node") -> bool:
+def _is_divided(editor: Editor, spread: Spread, value: "Node") -> bool:
     """Say whether a value is the y of a spread."""
     return _centred(editor, value) == (spread.x, spread.axes) if spread.centred else value is spread.x
 
@@ -95,13 +118,13 @@ def _centred(editor: Editor, value: "Node") -> "tuple[Node, int] | None":
     return mean.value, mean.axes
 
 
-def _spread(editor: Editor, total: "Node") -> _Spread | None:
+def _spread(editor: Editor, total: "Node") -> Spread | None:
     """Return what stands under the root of a norm."""
     for reduced, eps in either(total, "add.Tensor", "add.Scalar"):
         if not isinstance(eps, int | float) or eps <= 0:
             continue
         for x, axes, centred, factor in _spreads(editor, _without_guard(reduced)):
-            return _Spread(x, axes, centred, factor, eps / factor)
+            return Spread(x, axes, centred, factor, eps / factor)
     return None
 
 

@@ -12,12 +12,11 @@ matrix plus a bias, in any spelling that equals
 
 Nothing is recognised of which another part of the program reads a value in between, as the gradient of a norm reads
 1 / sqrt(...): that would be computed twice. What a target has no good operation for is written out again, in the way
-that is best there (`spell_out`). RMS norms have a pass of their own: one target alone has a kernel for them.
+that is best there (`spell_out`). Norms that one target alone has a kernel for have a pass of their own (`rms_norm`).
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,89 +32,23 @@ from exporter.graph.formulas import (
     polynomial,
     product,
 )
-from exporter.graph.norms import Norm, norm_of
+from exporter.graph.norms import norm_of
 from exporter.graph.rewriting import Pass
+from exporter.graph.sweeping import Found, sweep, uncast
 
 if TYPE_CHECKING:
     from torch.fx import Node
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A value that an operation gives: of what it is computed, and what adds that operation before it."""
-
-    reads: "tuple[Node, ...]"
-    add: "Callable[[], Node]"
-
-
 def recognise(editor: Editor) -> int:
     """Put one operation in place of each formula; return of how many."""
-    places = _uncast(editor)
+    places = uncast(editor)
     for kinds in ((_layer_norm, _activation, _softmax, _linear), (_attention,)):  # which has a softmax in it
-        places += _sweep(editor, kinds)
+        places += sweep(editor, kinds)
     return places
 
 
-def recognise_rms(editor: Editor) -> int:
-    """Put one operation in place of each RMS norm; return of how many."""
-    return _uncast(editor) + _sweep(editor, (_rms_norm,))
-
-
-_Kind = Callable[[Editor, "Node", "set[Node]"], _Found | None]
-
-
-def _sweep(editor: Editor, kinds: tuple[_Kind, ...]) -> int:
-    """Replace what any of these finds, what is computed last first."""
-    import torch
-
-    editor.remove_unused()  # it would count as a reader of what lies between
-    places, gone, fixed = 0, set[Any](), editor.constants()
-    for node in reversed(list(editor.graph.nodes)):
-        if node in gone or node in fixed or not name(node) or not editor.is_tensor(node):
-            continue
-        if editor.dtype(node) != torch.float32:
-            continue
-        for kind in kinds:
-            found = kind(editor, node, fixed)
-            inside = None if found is None else _inside(node, {*found.reads, *fixed})
-            if found is None or inside is None:
-                continue
-            with editor.graph.inserting_before(node):
-                node.replace_all_uses_with(found.add())
-            for one in inside:
-                editor.graph.erase_node(one)
-            gone |= {*inside}
-            places += 1
-            break
-    return places
-
-
-def _inside(root: "Node", ends: "set[Node]") -> "list[Node] | None":
-    """Return what lies between a value and those that it is computed of, last first, or None if others read of it."""
-    found, waiting = {root}, [root]
-    while waiting:
-        for value in waiting.pop().all_input_nodes:
-            if value not in ends and value not in found:
-                found.add(value)
-                waiting.append(value)
-    if any(user not in found for node in found if node is not root for user in node.users):
-        return None
-    return sorted(found, reverse=True)
-
-
-def _uncast(editor: Editor) -> int:
-    """Leave out casts to the dtype that a value has."""
-    places = 0
-    for node in list(editor.graph.nodes):
-        args = operands(node, "to.dtype", "detach.default", "alias.default")
-        if args is not None and len(args) <= 2 and editor.dtype(args[0]) == editor.dtype(node):
-            node.replace_all_uses_with(args[0])
-            editor.graph.erase_node(node)
-            places += 1
-    return places
-
-
-def _layer_norm(editor: Editor, node: "Node", fixed: "set[Node]") -> _Found | None:
+def _layer_norm(editor: Editor, node: "Node", fixed: "set[Node]") -> Found | None:
     import torch
 
     norm = norm_of(editor, node, fixed)
@@ -123,35 +56,11 @@ def _layer_norm(editor: Editor, node: "Node", fixed: "set[Node]") -> _Found | No
         return None
 
     def add() -> "Node":
-        weight = _weight(editor, norm)
+        weight = norm.weight(editor)
         bias = None if norm.bias is None else editor.reshape(norm.bias, norm.shape)
         return editor.call(torch.ops.aten.layer_norm.default, norm.x, [*norm.shape], weight, bias, norm.eps)
 
-    return _Found((norm.x,), add)
-
-
-def _rms_norm(editor: Editor, node: "Node", fixed: "set[Node]") -> _Found | None:
-    import torch
-
-    norm = norm_of(editor, node, fixed)
-    if norm is None or norm.centred:
-        return None
-    call = torch.ops.aten.rms_norm.default
-    return _Found((norm.x,), lambda: editor.call(call, norm.x, [*norm.shape], _weight(editor, norm), norm.eps))
-
-
-def _weight(editor: Editor, norm: Norm) -> "Node | None":
-    """Return the gain of a norm as one constant, None where it is one."""
-    import torch
-
-    plain = is_close(norm.factor, 1)
-    if not norm.gains:
-        return None if plain else editor.constant(torch.full(norm.shape, norm.factor))
-    weight = norm.gains[0]
-    for gain in norm.gains[1:]:
-        weight = editor.call(torch.ops.aten.mul.Tensor, weight, gain)
-    weight = editor.reshape(weight, norm.shape)
-    return weight if plain else editor.call(torch.ops.aten.mul.Tensor, weight, norm.factor)
+    return Found((norm.x,), add)
 
 
 _HALVES: dict[Monomial, float] = {(1, 0): 0.5, (1, 1): 0.5}
@@ -167,7 +76,7 @@ _ACTIVATIONS: tuple[tuple[str, dict[Monomial, float], dict[Monomial, float], str
 """A function f, its argument as a polynomial in x, the result as one in x and f, and what it is."""
 
 
-def _activation(editor: Editor, node: "Node", _fixed: "set[Node]") -> _Found | None:
+def _activation(editor: Editor, node: "Node", _fixed: "set[Node]") -> Found | None:
     import torch
 
     if not name(node).startswith(("mul.", "div.", "add.")):
@@ -180,7 +89,7 @@ def _activation(editor: Editor, node: "Node", _fixed: "set[Node]") -> _Found | N
                     continue
                 if _equals(polynomial(node, (x, inner)), whole):
                     call = getattr(torch.ops.aten, operation).default
-                    return _Found((x,), partial(editor.call, call, x, **options))
+                    return Found((x,), partial(editor.call, call, x, **options))
     return None
 
 
@@ -201,7 +110,7 @@ def _equals(found: dict[Monomial, float] | None, wanted: dict[Monomial, float]) 
     )
 
 
-def _softmax(editor: Editor, node: "Node", _fixed: "set[Node]") -> _Found | None:
+def _softmax(editor: Editor, node: "Node", _fixed: "set[Node]") -> Found | None:
     import torch
 
     whole = product(node, lambda value: name(value) == "exp.default")
@@ -219,7 +128,7 @@ def _softmax(editor: Editor, node: "Node", _fixed: "set[Node]") -> _Found | None
     alike = x is other and (above.args[0] is x) == (inner.args[0] is x)
     if not alike or editor.shape(x) != editor.shape(node):
         return None
-    return _Found((x,), partial(editor.call, torch.ops.aten.softmax.int, x, axis))
+    return Found((x,), partial(editor.call, torch.ops.aten.softmax.int, x, axis))
 
 
 def _unshifted(editor: Editor, value: "Node", axis: int) -> "Node":
@@ -237,7 +146,7 @@ def _unshifted(editor: Editor, value: "Node", axis: int) -> "Node":
     return x if [one % len(editor.shape(x)) for one in along] == [axis] else value
 
 
-def _attention(editor: Editor, node: "Node", _fixed: "set[Node]") -> _Found | None:
+def _attention(editor: Editor, node: "Node", _fixed: "set[Node]") -> Found | None:
     import torch
 
     args = operands(node, "matmul.default")
@@ -263,7 +172,7 @@ def _attention(editor: Editor, node: "Node", _fixed: "set[Node]") -> _Found | No
         if alike and fits and editor.shape(weights) == shape and query not in (key, value):
             reads = (query, key, value, *(() if mask is None else (mask,)))
             call = torch.ops.aten.scaled_dot_product_attention.default
-            return _Found(reads, partial(editor.call, call, query, key, value, mask, scale=scaled.number))
+            return Found(reads, partial(editor.call, call, query, key, value, mask, scale=scaled.number))
     return None
 
 
@@ -284,7 +193,7 @@ def _transposed(editor: Editor, value: "Node") -> "Node | None":
     return inner if axes == swapped and (name(value) != "numpy_T.default" or rank == 2) else None
 
 
-def _linear(editor: Editor, node: "Node", fixed: "set[Node]") -> _Found | None:
+def _linear(editor: Editor, node: "Node", fixed: "set[Node]") -> Found | None:
     for bias, whole, *args in _with_bias(editor, node):
         own = editor.shape(bias)
         if len(args) != 2 or bias not in fixed or not own or math.prod(own) != own[-1]:
@@ -294,7 +203,7 @@ def _linear(editor: Editor, node: "Node", fixed: "set[Node]") -> _Found | None:
             continue
         if len(editor.shape(weight)) != 2 or len(editor.shape(x)) < 2:
             continue
-        return _Found((x,), partial(_biased, editor, x, weight, bias, name(whole) != "linear.default"))
+        return Found((x,), partial(_biased, editor, x, weight, bias, name(whole) != "linear.default"))
     return None
 
 

@@ -20,6 +20,9 @@ _REDUCTIONS = frozenset(
     {"aten.sum.dim_IntList", "aten.mean.dim", "aten.amax.default", "aten.amin.default", "aten.softmax.int"}
 )
 _NORMS = frozenset({"aten.layer_norm.default", "aten.rms_norm.default"})
+_SELECTION = "aten.index_select.default"
+_SELECTED = 2
+"""What it costs to select one number, in numbers that are read in a row."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Rows:
         if node is self.lookup or str(node.target) in MOVES:
             return 0
         size = math.prod(editor.shape(node))
+        if str(node.target) == _SELECTION:
+            return size * _SELECTED
         inner: int = editor.shape(node.args[0])[-1] if str(node.target) in _PRODUCTS else 1
         return size * inner
 
@@ -101,6 +106,9 @@ class Rows:
         args: tuple[Any, ...] = tuple(node.args)
         if name in RESHAPES:
             return args[0], [count, *editor.shape(node)[self.axes :]]
+        if name == _SELECTION:
+            rank = len(editor.shape(args[0]))
+            return args[0], args[1] % rank - rank, args[2]
         if name in _REDUCTIONS:
             rank = len(editor.shape(args[0]))
             axes = [args[1]] if isinstance(args[1], int) else args[1]
@@ -142,6 +150,8 @@ def _is_by_row(editor: Editor, region: Rows, inside: "set[Node]", node: "Node") 
     own = len(editor.shape(x))
     if name in _PRODUCTS:
         return own > axes and all(len(editor.shape(value)) <= 2 for value in others)
+    if name == _SELECTION:
+        return bool(rest[0] % own >= axes)
     if name in _NORMS:
         return len(rest[0]) <= own - axes
     if name in _REDUCTIONS:

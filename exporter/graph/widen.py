@@ -1,13 +1,16 @@
 """The pass `widen`: products of one value with several constant matrices are one product, cut into their results.
 
-[x A + a, x B + b] = x [A, B] + [a, b]: the same multiplications in one operation. It pays where an operation costs more
+[x A + a, x B + b] = x [A, B] + [a, b]: the same multiplications in one operation. And slices of one value are cut at
+once. It pays where an operation costs more
 than its numbers and a cut costs little, as in ONNX Runtime; XNNPACK and LiteRT lose by it or gain nothing.
 """
 
+import itertools
 import operator
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor
+from exporter.graph.formulas import operands
 from exporter.graph.linear_maps import Map, map_of
 from exporter.graph.rewriting import EVERY_FORM, Pass
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def widen(editor: Editor) -> int:
-    """Put one product in place of those of the same value; return how many values had several."""
+    """Put one product, and one cut, in place of those of the same value; return how many values had several."""
     groups: dict[Node, list[Map]] = {}
     for node in editor.graph.nodes:
         found = map_of(editor, node)
@@ -25,7 +28,35 @@ def widen(editor: Editor) -> int:
     several = [maps for maps in groups.values() if len(maps) > 1]
     for maps in several:
         _join(editor, maps)
-    return len(several)
+    return len(several) + _cut(editor)
+
+
+def _cut(editor: Editor) -> int:
+    """Cut values along an axis once, where several slices of one do not overlap; return how many values."""
+    import torch
+
+    groups: dict[tuple[Node, int], list[tuple[int, int, Node]]] = {}
+    for node in editor.graph.nodes:
+        args = operands(node, "slice.Tensor")
+        if args is not None and len(args) == 4:
+            shape = editor.shape(args[0])
+            axis = args[1] % len(shape)
+            start, end, _ = slice(args[2], args[3]).indices(shape[axis])
+            groups.setdefault((args[0], axis), []).append((start, end, node))
+    places = 0
+    for (value, axis), parts in groups.items():
+        parts.sort(key=lambda part: part[:2])
+        apart = all(one[1] <= other[0] for one, other in itertools.pairwise(parts))
+        if len(parts) < 2 or not apart:
+            continue
+        bounds = sorted({0, editor.shape(value)[axis], *(at for start, end, _ in parts for at in (start, end))})
+        widths = [end - start for start, end in itertools.pairwise(bounds)]
+        with editor.graph.inserting_before(min(node for _, _, node in parts)):
+            cut = editor.call(torch.ops.aten.split_with_sizes.default, value, widths, axis)
+            for start, _, node in parts:
+                node.replace_all_uses_with(editor.call(operator.getitem, cut, bounds.index(start)))
+        places += 1
+    return places
 
 
 def _join(editor: Editor, maps: list[Map]) -> None:

@@ -81,6 +81,22 @@ MOVES: dict[str, tuple[Callable[[Block, Tensor], Tensor], dict[str, int]]] = {
         lambda b, x: b.one(x) + (apart(x) @ (y := apart(x).tanh().transpose(2, 3)) - apart(x * 2).sin() @ y).sum(),
         {"bmm": 1},
     ),
+    "a term that centring takes away": (
+        lambda b, x: functional.layer_norm(
+            apart(x).transpose(2, 3)
+            @ (apart(b.one(x)).sin() * (c := x[..., :1].cos().reshape(1, 1, N, 1)) - (c * 3 + 1)),
+            (D // H,),
+        ),
+        {"sub": 0, "add": 0, "mul": 1},
+    ),
+    "a value and its product": (
+        lambda b, x: (p := x.sin() * x.cos()) + p * (x.tanh() * 1.0),
+        {"mul": 3, "add": 1},
+    ),
+    "constants of one product": (
+        lambda b, x: (apart(x).sin() * 0.25).transpose(1, 2) * b.heads[:, 0] * b.heads[:, 1],
+        {"mul": 1},
+    ),
     "a weighted sum": (lambda b, x: (x.tanh() * b.gain).sum(-1), {"mul": 0, "sum": 0, "linear": 1}),
 }
 
@@ -98,6 +114,13 @@ STAYS: dict[str, tuple[Callable[[Block, Tensor], Tensor], dict[str, int]]] = {
     "a product whose value is read": (lambda b, x: b.three(y := b.one(x)).sum() + y, {"linear": 2}),
     "a gain of each row": (lambda b, x: b.one(x * x[:, :1, :1]), {"mul": 1}),
     "different factors": (lambda b, x: x @ b.one.weight.sin() + x.tanh() @ b.two.weight.sin(), {"mm": 2}),
+    "a term that a bias keeps": (lambda b, x: functional.layer_norm(y := x.sin() - x[..., :1], (D,)) + y, {"sub": 1}),
+    "a term along another axis": (lambda b, x: functional.layer_norm(x.sin() - x[:, :1], (D,)), {"sub": 1}),
+    "a term beside a product of rows": (
+        lambda b, x: functional.layer_norm((x.sin() - x[..., :1]) * x.cos(), (D,)),
+        {"sub": 1},
+    ),
+    "constants that are larger together": (lambda b, x: x.sin() * b.gain[:N, None] * b.gain, {"mul": 2}),
     "a mean along rows": (lambda b, x: (y := b.one(x)) - y.mean(1, keepdim=True), {"mean": 1}),
 }
 

@@ -43,7 +43,18 @@ class OnnxTarget:
     )
     model_file: str = "model.onnx"
     read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)
-    passes: tuple[str, ...] = ("recognise", "rms_norm", "simplify", "absorb", "fold_rows", "select_early", "widen")
+    passes: tuple[str, ...] = (
+        "recognise",
+        "rms_norm",
+        "simplify",
+        "absorb",
+        "reorder",
+        "fold_rows",
+        "select_early",
+        "tabulate",
+        "widen",
+        "gemm",
+    )
 
     def options_model(self) -> "type[BaseModel]":
         """Return OnnxOptions."""
