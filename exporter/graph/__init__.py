@@ -9,6 +9,7 @@ from exporter.core.extras import converting, without_noise
 from exporter.core.types import Arrays, Captured, GraphForm, PassChoice, PassEffect
 from exporter.graph import (
     absorb,
+    cut,
     fold_rows,
     gemm,
     half,
@@ -20,7 +21,6 @@ from exporter.graph import (
     simplify,
     spell_out,
     tabulate,
-    widen,
 )
 from exporter.graph.editing import forget_constants
 from exporter.graph.rewriting import GROWTH, Pass, apply, closed, opened
@@ -38,7 +38,7 @@ PASSES: tuple[Pass, ...] = (
     fold_rows.PASS,
     select_early.PASS,
     tabulate.PASS,
-    widen.PASS,
+    cut.PASS,
     gemm.PASS,
     spell_out.PASS,
     ranges.PASS,

@@ -52,7 +52,7 @@ class OnnxTarget:
         "fold_rows",
         "select_early",
         "tabulate",
-        "widen",
+        "cut",
         "gemm",
     )
 
