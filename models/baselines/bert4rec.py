@@ -50,13 +50,13 @@ class Block(nn.Module):
         self.outer = nn.Linear(4 * dimension, dimension)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, x: Tensor, clicked: Tensor, last: Tensor | None = None) -> Tensor:
-        """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks.
+    def forward(self, x: Tensor, clicked: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `asked` [B, N] marks.
 
         Where `clicked` [B, N] is false there is padding, which nothing attends to.
         """
         normal = self.attention_norm(x)
-        tokens, own = (x, normal) if last is None else (states_at(x, last)[:, None], states_at(normal, last)[:, None])
+        tokens, own = (x, normal) if asked is None else (states_at(part, asked)[:, None] for part in (x, normal))
         mixed = attend(self.query(own), self.key(normal), self.value(normal), self.heads, clicked)
         tokens = tokens + self.dropout(self.output(mixed))
         inner = _gelu(self.inner(self.feed_forward_norm(tokens)))
@@ -95,10 +95,13 @@ class BERT4Rec(nn.Module):
     def user(self, item_ids: Tensor) -> Tensor:
         """Return the user's vector [B, D] after histories [B, N]."""
         x, clicked = self.embed(item_ids), item_ids != 0
+        last = last_position(item_ids, x.dtype)
         for block in self.blocks[:-1]:
             x = block(x, clicked)
-        user: Tensor = self.blocks[-1](x, clicked, last_position(item_ids, x.dtype)).squeeze(1)
-        return user
+        if self.training:  # a loss reads no other token's state: without those, a step takes half the time
+            user: Tensor = self.blocks[-1](x, clicked, last).squeeze(1)
+            return user
+        return states_at(self.blocks[-1](x, clicked), last)
 
     def embed(self, item_ids: Tensor) -> Tensor:
         """Return what the first block takes in, [B, N, D], of histories [B, N]."""

@@ -23,7 +23,6 @@ from models.layers import (
     last_position,
     redraw,
     states_at,
-    until,
 )
 from models.spec import ModelSpec
 from models.topk import by_table, topk_program
@@ -51,16 +50,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, future: Tensor) -> Tensor:
         """Map [B, N, D] to [B, N, D]; `future` [N, N] hides later clicks, and with them the padding."""
-        return self._feed_forward(x, attend(self.query(x), self.key(x), self.value(x), self.heads, future=future))
-
-    def at(self, x: Tensor, last: Tensor) -> Tensor:
-        """Map [B, N, D] to [B, D] at the positions that `last` [B, N] marks; nothing behind them is seen."""
-        token = states_at(x, last)[:, None]
-        mixed = attend(self.query(token), self.key(x), self.value(x), self.heads, clicked=until(last))
-        return self._feed_forward(token, mixed).squeeze(1)
-
-    def _feed_forward(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Return the block's output [B, M, D] for its tokens and what they attended to, both [B, M, D]."""
+        mixed = attend(self.query(x), self.key(x), self.value(x), self.heads, future=future)
         x = self.attention_norm(self.dropout(self.output(mixed)) + x)
         return self.feed_forward_norm(self.dropout(self.outer(functional.gelu(self.inner(x)))) + x)
 
@@ -94,11 +84,8 @@ class SASRec(nn.Module):
 
     def user(self, item_ids: Tensor) -> Tensor:
         """Return the user's vector [B, D] after histories [B, N]."""
-        x, future = self.embed(item_ids), self._future(item_ids)
-        for block in self.blocks[:-1]:
-            x = block(x, future)
-        user: Tensor = self.blocks[-1].at(x, last_position(item_ids, x.dtype))
-        return user
+        states = self.encode(item_ids)
+        return states_at(states, last_position(item_ids, states.dtype))
 
     def embed(self, item_ids: Tensor) -> Tensor:
         """Return what the first block takes in, [B, N, D], of histories [B, N]."""
@@ -107,15 +94,11 @@ class SASRec(nn.Module):
 
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return the last block's output [B, N, D] at every position of histories [B, N], as RecBole computes it."""
-        x = self.embed(item_ids)
+        x, length = self.embed(item_ids), item_ids.shape[1]
+        future = cut(cut(self.future, 0, 0, length), 1, 0, length)
         for block in self.blocks:
-            x = block(x, self._future(item_ids))
+            x = block(x, future)
         return x
-
-    def _future(self, item_ids: Tensor) -> Tensor:
-        """Return what hides later clicks from earlier ones, [N, N], for histories [B, N]."""
-        length = item_ids.shape[1]
-        return cut(cut(self.future, 0, 0, length), 1, 0, length)
 
 
 def build(architecture: Mapping[str, int]) -> SASRec:

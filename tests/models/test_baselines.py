@@ -189,8 +189,11 @@ def test_a_large_batch_is_computed_in_parts_that_do_not_see_each_other():
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "din"])  # which has no last position
-def test_the_last_position_alone_is_computed_as_among_all(name):
+def test_the_user_is_the_state_at_the_last_position_in_training_too(name):
     model, item_ids = small(name), padded(HISTORIES)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
     candidates = torch.tensor([[1, 5, 19]], dtype=torch.int32).expand(len(item_ids), -1)
     last = torch.tensor([max(len(ids) - 1, 0) for ids in HISTORIES])
     with torch.no_grad():
@@ -199,7 +202,8 @@ def test_the_last_position_alone_is_computed_as_among_all(name):
             expected = torch.einsum("bd,bcd->bc", states, embedded(model, candidates))
         else:
             expected = torch.stack([tower(model, state, embedded(model, candidates[0])) for state in states])
-        np.testing.assert_allclose(model(item_ids, candidates), expected, rtol=1e-8, atol=1e-8)
+        for mode in (False, True):
+            np.testing.assert_allclose(model.train(mode)(item_ids, candidates), expected, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)
