@@ -24,7 +24,6 @@ from models.layers import (
     last_position,
     redraw,
     states_at,
-    until,
 )
 from models.spec import InputSpec, ModelSpec
 from models.streaming import step_program
@@ -70,26 +69,20 @@ class Mixer(nn.Module):
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, dimension, bias=False)
 
-    def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
-        """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, N, D] to [B, N, D]."""
         into_scan, into_gate = self.in_proj.weight.chunk(2)
         before = functional.linear(x, into_scan)  # [B, N, I]
         earlier = torch.zeros_like(before[:, :1]).expand(-1, TAPS - 1, -1)
         u = self._convolve(torch.cat([earlier, before], 1), x.shape[1])
-        scanned = self._scanned(u, None if last is None else until(last))
+        scanned = self._scanned(u)
         state = torch.zeros_like(scanned.gain[:, 0])  # [B, I, S]
-        outputs = []
+        states = []
         # Taken apart at once: the gradient of each single token's part would be as large as the whole.
-        for decay, gain, output in zip(*(part.unbind(1) for part in scanned), strict=True):
+        for decay, gain in zip(scanned.decay.unbind(1), scanned.gain.unbind(1), strict=True):
             state = decay * state + gain
-            if last is None:
-                outputs.append((state * output[:, None]).sum(-1))
-        if last is None:
-            y = torch.stack(outputs, 1)  # [B, N, I]
-        else:
-            # Tokens behind the last valid one leave the state as it is, so the final state is the one that is wanted.
-            x, u = states_at(x, last)[:, None], states_at(u, last)[:, None]
-            y = (state[:, None] * states_at(scanned.output, last)[:, None, None]).sum(-1)  # [B, 1, I]
+            states.append(state)
+        y = (torch.stack(states, 1) * scanned.output[:, :, None]).sum(-1)  # [B, N, I]
         return self._gated(y + u * self.D, functional.linear(x, into_gate))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -97,7 +90,7 @@ class Mixer(nn.Module):
         before, gate = functional.linear(x, self.in_proj.weight).chunk(2, -1)
         window = torch.cat([state.convolution, before[:, None]], 1)  # [B, TAPS, I]
         u = self._convolve(window, 1)[:, 0]
-        scanned = self._scanned(u, None)
+        scanned = self._scanned(u)
         scan = scanned.decay * state.scan + scanned.gain
         y = (scan * scanned.output[:, None]).sum(-1)
         return self._gated(y + u * self.D, gate), State(window[:, 1:], scan)
@@ -108,13 +101,11 @@ class Mixer(nn.Module):
         taps = [x.narrow(1, tap, length) * weight[:, tap] for tap in range(TAPS)]
         return _silu(sum(taps[1:], taps[0]) + self.conv1d.bias)
 
-    def _scanned(self, u: Tensor, seen: Tensor | None) -> Scanned:
-        """Return what the scan takes in for u [..., I]; tokens where `seen` [...] is 0 leave the state as it is."""
+    def _scanned(self, u: Tensor) -> Scanned:
+        """Return what the scan takes in for u [..., I]."""
         sizes = [self.rank, self.state, self.state]
         dt, into_state, output = functional.linear(u, self.x_proj.weight).split(sizes, -1)
         dt = _softplus(functional.linear(dt, self.dt_proj.weight, self.dt_proj.bias))  # [..., I]
-        if seen is not None:
-            dt = dt * seen[..., None]
         decay = torch.exp(dt[..., None] * -torch.exp(self.A_log))
         return Scanned(decay, (dt * u)[..., None] * into_state[..., None, :], output)
 
@@ -144,10 +135,9 @@ class Block(nn.Module):
         self.feed_forward_norm = SmallEpsNorm(dimension, NORM_EPS)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
-        """Map [B, N, D] to [B, N, D], or to [B, 1, D] at the positions that `last` [B, N] marks."""
-        mixed = self.mixer(x, last)
-        return self._feed_forward(mixed, x if last is None else states_at(x, last)[:, None])
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, N, D] to [B, N, D]."""
+        return self._feed_forward(self.mixer(x), x)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Map one token [B, D] and the state before it to [B, D] and the state after it."""
@@ -193,9 +183,9 @@ class Mamba4Rec(nn.Module):
 
     def _user(self, x: Tensor, item_ids: Tensor) -> Tensor:
         """Return the last block's output [B, D] at the last clicks of histories [B, N], embedded as x [B, N, D]."""
-        for block in self.blocks[:-1]:
+        for block in self.blocks:
             x = block(x)
-        return self.blocks[-1](x, last_position(item_ids, x.dtype)).squeeze(1)
+        return states_at(x, last_position(item_ids, x.dtype))
 
     def embed(self, item_ids: Tensor) -> Tensor:
         """Return what the first block takes in, [..., D], of ids [...]."""
