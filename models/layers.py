@@ -154,15 +154,6 @@ def tower(items: Tensor, hidden: nn.Linear, output: nn.Linear) -> Tensor:
     return projected
 
 
-def tower_product(user: Tensor, candidates: Tensor, hidden: nn.Linear, output: nn.Linear) -> Tensor:
-    """Return u . T(e) as [B, C] with the `tower` T of the two linear maps."""
-    # u . (W_2 t + c_2) = (u W_2) . t + u . c_2: W_2 is applied once per user and not once per candidate.
-    inner = torch.tanh(hidden(candidates))  # [B, C, D]
-    projected = torch.matmul(user, output.weight)  # [B, D]
-    constant = (user * output.bias).sum(-1, keepdim=True)  # [B, 1]
-    return torch.matmul(inner, projected[:, :, None]).squeeze(-1) + constant
-
-
 def attend(
     query: Tensor,
     key: Tensor,

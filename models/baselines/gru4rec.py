@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.inputs import RERANK
-from models.layers import GRU, ItemEmbedding, initialise, last_position, redraw, states_at, tower_product
+from models.layers import GRU, ItemEmbedding, initialise, inner_product, last_position, redraw, states_at, tower
 from models.spec import InputSpec, ModelSpec
 from models.streaming import Step, step_program
 from models.topk import by_tower, topk_program
@@ -51,8 +51,8 @@ class GRU4Rec(nn.Module):
 
     def score(self, state: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] for the GRU's state [B, D]."""
-        user = self._user(state)
-        return tower_product(user, self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+        candidates = tower(self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+        return inner_product(self._user(state), candidates)
 
     def _last_state(self, item_ids: Tensor) -> Tensor:
         """Return the GRU's state [B, D] after histories [B, N]."""
@@ -61,8 +61,7 @@ class GRU4Rec(nn.Module):
 
     def _user(self, state: Tensor) -> Tensor:
         """Return the user's vector [B, D] for the GRU's state [B, D]."""
-        user: Tensor = self.user_output(torch.tanh(self.user_hidden(state)))
-        return user
+        return tower(state, self.user_hidden, self.user_output)
 
 
 def _step(model: GRU4Rec) -> Step:

@@ -21,10 +21,11 @@ from models.layers import (
     attend,
     cut,
     initialise,
+    inner_product,
     last_position,
     redraw,
     states_at,
-    tower_product,
+    tower,
 )
 from models.spec import ModelSpec
 from models.topk import by_tower, topk_program
@@ -43,8 +44,9 @@ class EncoderLayer(nn.Module):
         self.norm1 = LayerNorm(dimension, NORM_EPS)
         self.norm2 = LayerNorm(dimension, NORM_EPS)
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Map those tokens [B, M, D] of x [B, N, D] whose output is wanted to [B, M, D]."""
+    def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Map x [B, N, D] to [B, N, D], or those tokens of it [B, M, D] that are `asked` for to [B, M, D]."""
+        tokens = x if asked is None else asked
         tokens = self.norm1(tokens + self.self_attn(tokens, x))
         return self.norm2(tokens + self.linear2(torch.relu(self.linear1(tokens))))
 
@@ -107,16 +109,18 @@ class SASRec(nn.Module):
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N], N up to `history_length`."""
-        user = self.user(item_ids)
-        return tower_product(user, self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+        candidates = tower(self.items(candidate_ids), self.candidate_hidden, self.candidate_output)
+        return inner_product(self.user(item_ids), candidates)
 
     def user(self, item_ids: Tensor) -> Tensor:
         """Return the user's vector [B, D] after histories [B, N]."""
         x = self.embed(item_ids)
-        last = states_at(x, last_position(item_ids, x.dtype))
-        state = self.layer(x, last[:, None]).squeeze(1)  # [B, D]; no other token's output is needed
-        user: Tensor = self.user_output(torch.tanh(self.user_hidden(state)))
-        return user
+        last = last_position(item_ids, x.dtype)
+        if self.training:  # a loss reads no other token's state: without those, a step takes half the time
+            state = self.layer(x, states_at(x, last)[:, None]).squeeze(1)
+        else:
+            state = states_at(self.layer(x), last)  # [B, D]
+        return tower(state, self.user_hidden, self.user_output)
 
     def embed(self, item_ids: Tensor) -> Tensor:
         """Return what the layer takes in, [B, N, D], of histories [B, N]."""
@@ -124,8 +128,8 @@ class SASRec(nn.Module):
 
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return the layer's output [B, N, D] at every position of histories [B, N], as published."""
-        x = self.embed(item_ids)
-        return self.layer(x, x)
+        encoded: Tensor = self.layer(self.embed(item_ids))
+        return encoded
 
     def without_unread_positions(self) -> "SASRec":
         """Return the same model without the rows of the position table that no history reaches."""

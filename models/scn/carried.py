@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.inputs import CANDIDATE_IDS, SCORES, UNKNOWN_ITEM
-from models.layers import tower_product
+from models.layers import inner_product, tower
 from models.scn.inner import State
 from models.scn.network import SCN
 from models.spec import Arrays, Cases, InputSpec, ProgramSpec, Selection
@@ -62,7 +62,7 @@ class UserRerank(nn.Module):
 
     def forward(self, user: Tensor, candidate_ids: Tensor) -> Tensor:
         """Map u [1, D] and candidates [1, C] to scores [1, C]."""
-        return tower_product(user, self.items(candidate_ids), self.hidden, self.output)
+        return inner_product(user, tower(self.items(candidate_ids), self.hidden, self.output))
 
 
 def unrolled(cases: Cases) -> Cases:

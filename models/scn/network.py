@@ -21,9 +21,10 @@ from models.layers import (
     RMSNorm,
     cut,
     initialise,
+    inner_product,
     last_position,
     normalise,
-    tower_product,
+    tower,
     until,
 )
 from models.scn.gcn import GCN, Correction, fuse
@@ -236,7 +237,7 @@ class SCN(nn.Module):
 
     def score(self, user: Tensor, candidates: Tensor) -> Tensor:
         """Return u . T(e) [B, C] for users [B, D] and embeddings e [B, C, D]."""
-        return tower_product(user, candidates, self.candidate_hidden, self.candidate_output)
+        return inner_product(user, tower(candidates, self.candidate_hidden, self.candidate_output))
 
     def mix(self, hidden: Tensor, correction: Correction | None = None) -> Tensor:
         """Return the outputs [B, h, N, d] of all tokens of H [B, N, D], mini-batch by mini-batch (eqs. 9-13)."""
