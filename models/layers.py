@@ -80,50 +80,20 @@ class SmallEpsNorm(LayerNorm):
         return centred * torch.rsqrt(variance + flat + self.eps) * self.weight + self.bias
 
 
-class GRU(nn.Module):
-    """One layer of GRU cells, parameters named and laid out like torch.nn.GRU, unrolled over a static length."""
+class GRU(nn.GRU):
+    """torch.nn.GRU of one layer, batch first, which can also go on by one token."""
 
     def __init__(self, inputs: int, dimension: int, bias: bool = True) -> None:
-        super().__init__()
-        self.input_size, self.hidden_size, self.bias = inputs, dimension, bias
-        self.weight_ih_l0 = nn.Parameter(torch.empty(3 * dimension, inputs))
-        self.weight_hh_l0 = nn.Parameter(torch.empty(3 * dimension, dimension))
-        self.bias_ih_l0 = nn.Parameter(torch.empty(3 * dimension)) if bias else None
-        self.bias_hh_l0 = nn.Parameter(torch.empty(3 * dimension)) if bias else None
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -(dimension**-0.5), dimension**-0.5)
+        super().__init__(inputs, dimension, bias=bias, batch_first=True)
 
     def forward(self, x: Tensor, initial: Tensor | None = None) -> Tensor:
         """Map [B, N, inputs] to the states [B, N, D] after each token, from the state `initial` [B, D] or zero."""
-        from_input = functional.linear(x, self.weight_ih_l0, self.bias_ih_l0)  # [B, N, 3D], all steps in one product
-        state = initial
-        states = []
-        for step in range(x.shape[1]):
-            state = self._advance(from_input[:, step], state)
-            states.append(state)
-        return torch.stack(states, 1)
+        states, _ = super().forward(x, None if initial is None else initial[None])
+        return states
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
         """Map one token [B, inputs] and the state [B, D] before it to the state [B, D] after it."""
-        return self._advance(functional.linear(x, self.weight_ih_l0, self.bias_ih_l0), state)
-
-    def _advance(self, from_input: Tensor, state: Tensor | None) -> Tensor:
-        """Return the state [B, D] after what a token gives [B, 3D]: reset gate, update gate and new value in a row.
-
-        A `state` of None is zero, whose product need not be computed.
-        """
-        reset_x, update_x, new_x = from_input.chunk(3, -1)
-        if state is not None:
-            from_state = functional.linear(state, self.weight_hh_l0, self.bias_hh_l0)
-        elif self.bias_hh_l0 is not None:
-            from_state = self.bias_hh_l0
-        else:
-            new = torch.tanh(new_x)
-            return new - torch.sigmoid(update_x) * new
-        reset_h, update_h, new_h = from_state.chunk(3, -1)
-        update = torch.sigmoid(update_x + update_h)
-        new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
-        return new - update * new if state is None else new + update * (state - new)
+        return self(x[:, None], state)[:, 0]
 
 
 def last_position(item_ids: Tensor, dtype: torch.dtype) -> Tensor:

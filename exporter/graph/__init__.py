@@ -21,6 +21,7 @@ from exporter.graph import (
     simplify,
     spell_out,
     tabulate,
+    unroll,
 )
 from exporter.graph.editing import forget_constants
 from exporter.graph.rewriting import GROWTH, Pass, apply, closed, opened
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 PASSES: tuple[Pass, ...] = (
     recognise.PASS,
     rms_norm.PASS,
+    unroll.PASS,
     simplify.PASS,
     absorb.PASS,
     reorder.PASS,

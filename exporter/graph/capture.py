@@ -1,6 +1,7 @@
 """torch.export, once per program: every target starts from what is captured here."""
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.extras import converting
@@ -54,7 +55,14 @@ def trace(name: str, module: "nn.Module", examples: Arrays) -> Any:
     # An axis of one that numpy added has stride 0, which ExecuTorch refuses; numpy's own copy has none.
     tensors = {name: torch.from_numpy(array.copy()) for name, array in examples.items()}
     # The first call imports half of torch.
-    with converting(f"torch.export cannot capture {name}"), torch.no_grad(), process.importing():
+    with (
+        converting(f"torch.export cannot capture {name}"),
+        torch.no_grad(),
+        process.importing(),
+        warnings.catch_warnings(),
+    ):
+        # What a GRU calls its weights besides, which are parameters too.
+        warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights")
         return torch.export.export(_with_persistent_buffers(module).eval(), args=(), kwargs=tensors)
 
 

@@ -85,7 +85,7 @@ class Editor:
         """Say whether all that an operation does is to give values, which depend on what it reads alone."""
         import torch
 
-        if node.target is operator.getitem or (str(node.target) == "aten.dropout.default" and node.args[2] is False):
+        if node.target is operator.getitem or _without_dropout(node):
             return True
         if not isinstance(node.target, torch._ops.OpOverload):
             return False
@@ -165,6 +165,18 @@ class Editor:
             args, kwargs = map_arg((node.args, node.kwargs), lambda one: one.meta["val"])
             with self._mode, torch.no_grad():
                 node.meta["val"] = node.target(*args, **kwargs)
+
+
+def _without_dropout(node: "Node") -> bool:
+    """Say whether an operation that may draw numbers, for dropout, draws none."""
+    match str(node.target):
+        case "aten.dropout.default":
+            return node.args[2] is False
+        case "aten.scaled_dot_product_attention.default":
+            dropout = node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)
+            return bool(dropout == 0.0)
+        case _:
+            return False
 
 
 def forget_constants(graph_module: "GraphModule") -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from exporter import graph
 from exporter.core.types import Lowered
+from exporter.graph import unroll
 from exporter.graph.capture import capture
 from exporter.targets import TARGETS
 
@@ -21,6 +23,9 @@ OPTIONS = {
 def lower(target: str, module: nn.Module, examples: dict[str, np.ndarray], folder: Path, **options: object) -> Path:
     """Return the model file of a module with one output, "y"."""
     captured = capture("test", "piece", module.eval(), examples, ("y",))
+    if any(str(node.target) == "aten.gru.input" for node in captured.exported.graph.nodes):
+        steps = (unroll.PASS,) if unroll.PASS.name in TARGETS[target].passes else ()
+        captured = graph.rewritten(captured, steps)
     return TARGETS[target].lower(captured, "fp32", {**OPTIONS[target], **options}, folder)
 
 

@@ -126,7 +126,7 @@ class CoreMLTarget:
     runtime = DeviceRuntime("Core ML", "coremltools", ("coremltools",), Path(__file__).with_name("loader.py"))
     model_file: str = "model.mlpackage"
     read_beside: tuple[str, ...] = ()
-    passes: tuple[str, ...] = ("simplify", "absorb", "fold_rows", "select_early", "tabulate")
+    passes: tuple[str, ...] = ("unroll", "simplify", "absorb", "fold_rows", "select_early", "tabulate")
 
     def options_model(self) -> "type[BaseModel]":
         """Return CoreMLOptions."""

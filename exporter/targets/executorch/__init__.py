@@ -56,7 +56,16 @@ class ExecuTorchTarget:
     )
     model_file: str = "model.pte"
     read_beside: tuple[str, ...] = (LAYOUT_FILE, DATA_FILE)
-    passes: tuple[str, ...] = ("recognise", "simplify", "absorb", "fold_rows", "select_early", "tabulate", "spell_out")
+    passes: tuple[str, ...] = (
+        "recognise",
+        "unroll",
+        "simplify",
+        "absorb",
+        "fold_rows",
+        "select_early",
+        "tabulate",
+        "spell_out",
+    )
 
     def options_model(self) -> "type[BaseModel]":
         """Return ExecuTorchOptions."""

@@ -24,6 +24,10 @@ _NOISE = (
 )
 
 
+_MOST_NUMBERS = 1 << 26
+"""Of the constants that are computed once, and not with each call."""
+
+
 class OnnxTarget:
     """`.onnx` files with their weights inside."""
 
@@ -92,6 +96,7 @@ class OnnxTarget:
             )
             if program is None:
                 raise ValueError("it gave no program")
+            _order_gates(program.model)
             # What converts to 16 bits wants to see all of it.
             large = {} if precision == "fp16" else writing.take_out(program.model)
             model = program.model_proto
@@ -139,6 +144,16 @@ def _translations(opset: int) -> dict[Any, Any]:
         return result if weight is None else op.Mul(result, weight)
 
     return {torch.ops.aten.rms_norm.default: rms_norm}
+
+
+def _order_gates(model: Any) -> None:
+    """Bring the gates of a GRU's or an LSTM's weights into ONNX's order here.
+
+    The exporter writes that into the graph, and leaves it there where weights have more than some 8,000 numbers.
+    """
+    if any(node.op_type in {"GRU", "LSTM"} for node in model.graph):
+        optimizer = require("onnxscript.optimizer", LOWER)
+        optimizer.fold_constants(model, input_size_limit=_MOST_NUMBERS, output_size_limit=_MOST_NUMBERS)
 
 
 def _sort(graph: Any) -> None:

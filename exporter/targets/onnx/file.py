@@ -75,6 +75,8 @@ _KINDS = {
     "Attention": kinds.ATTENTION,
     "LayerNormalization": kinds.LAYER_NORMALIZATION,
     "RMSNormalization": kinds.RMS_NORMALIZATION,
+    "GRU": kinds.GRU,
+    "LSTM": kinds.LSTM,
     "ReduceSum": kinds.REDUCE_SUM,
     "ReduceMean": kinds.REDUCE_MEAN,
     "ReduceMax": kinds.REDUCE_EXTREME,
@@ -207,6 +209,8 @@ def _operation(node: Any, values: Mapping[str, tuple[Shape, int | None]], twos: 
             inputs[0] = inputs[0][::-1]
     elif node.op_type in {"Conv", "ConvTranspose"}:
         attributes["groups"] = numbers.get("group", 1)
+    elif kind in (kinds.GRU, kinds.LSTM):  # without lengths and first states, which are no biases
+        inputs = [values.get(name, _UNKNOWN)[0] for name in node.input[:4] if name]
     elif kind == kinds.POWER and node.input[1] in twos:
         kind = kinds.SQUARE
     elif kind == kinds.SOFTMAX:
