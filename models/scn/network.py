@@ -24,6 +24,7 @@ from models.layers import (
     inner_product,
     last_position,
     normalise,
+    states_at,
     tower,
     until,
 )
@@ -108,11 +109,7 @@ class SCN(nn.Module):
         """Return u [B, D] from H [B, N, D] and the mask [B, N] of last valid positions; a `correction` wants N = b."""
         if correction is None and hidden.shape[1] > self.mini_batch:
             return self._user_of_long(hidden, last)
-        # Everything after the mixing is done per token, so only the token that is asked for goes on.
-        chosen = last[:, None, :, None]  # [B, 1, N, 1]
-        mixed = (self.mix(hidden, correction) * chosen).sum(2)  # [B, h, N, d] -> [B, h, d]
-        mixed = mixed.reshape(hidden.shape[0], -1)  # heads side by side: [B, D]
-        return self.output_norm(self.output(self.post_norm(mixed)))
+        return states_at(self._read(self.mix(hidden, correction)), last)
 
     def _user_of_long(self, hidden: Tensor, last: Tensor) -> Tensor:
         """Return the same for M > 1 mini-batches; of earlier ones only what they leave is computed, W and c."""
@@ -232,8 +229,7 @@ class SCN(nn.Module):
 
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return Y [B, N, D] of histories [B, N] at every position, as the published code computes it."""
-        mixed = self.mix(self.hidden_state(item_ids)).transpose(1, 2).flatten(2)  # [B, h, N, d] -> [B, N, D]
-        return self.output_norm(self.output(self.post_norm(mixed)))
+        return self._read(self.mix(self.hidden_state(item_ids)))
 
     def score(self, user: Tensor, candidates: Tensor) -> Tensor:
         """Return u . T(e) [B, C] for users [B, D] and embeddings e [B, C, D]."""
@@ -294,7 +290,13 @@ class SCN(nn.Module):
         """Return u [B, D] of a token's query [B, h, 1, d] at the W and c that it has learned."""
         mixed = product(query, weight) + bias
         mixed = query + normalise(mixed)[0] * self.inner_norm_weight + self.inner_norm_bias
-        return self.output_norm(self.output(self.post_norm(mixed.transpose(1, 2).flatten(1))))
+        return self._read(mixed).squeeze(1)
+
+    def _read(self, mixed: Tensor) -> Tensor:
+        """Return Y [B, N, D] of the outputs [B, h, N, d] of all heads."""
+        side_by_side = mixed.transpose(1, 2).flatten(2)
+        normal: Tensor = self.output_norm(self.output(self.post_norm(side_by_side)))
+        return normal
 
     def _split(self, x: Tensor) -> Tensor:
         """Cut [B, N, D] into heads [B, h, N, d]."""
