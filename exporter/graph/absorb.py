@@ -8,6 +8,8 @@ those are larger than what they are computed from. And for a product with a cons
 - y - mean(y) = x (W C) + b C with C = I - 1 1' / d, for y = x W + b: centring;
 - (x W + b) U = x (W U) + b U, where that is fewer multiplications; and sum(x c) is a product with one column.
 
+Parts of x W along its last axis are products with parts of W.
+
 And (x W + b) y = x (W y) + b y for one column y and many rows x.
 
 A Y + B Y = (A + B) Y, whatever Y is.

@@ -47,7 +47,8 @@ def _masked(editor: Editor, node: "Node") -> "Node | None":
 def _einsum(editor: Editor, node: "Node") -> "Node | None":
     """A sum over letters of two values is a matrix product, whose batch are the letters that both and the result have.
 
-    None for any other: of more values, with a letter twice in one, or one in a single value that is summed over.
+    Without a letter that is summed over it is a product of numbers. None for any other: of more values, with a letter
+    twice in one, or one in a single value that is summed over.
     """
     import torch
 
@@ -82,7 +83,8 @@ def _einsum(editor: Editor, node: "Node") -> "Node | None":
         (right, values[1], [*batch, *inner, *columns], [b, k, n]),
     ):
         operands.append(editor.reshape(_in_order(editor, value, part, order), shape))
-    product = editor.reshape(editor.call(aten.bmm.default, *operands), [*sizes[0], *sizes[1], *sizes[3]])
+    multiply = aten.bmm.default if inner else aten.mul.Tensor
+    product = editor.reshape(editor.call(multiply, *operands), [*sizes[0], *sizes[1], *sizes[3]])
     return _in_order(editor, product, "".join((*batch, *rows, *columns)), [*result])
 
 

@@ -1,10 +1,13 @@
 """What is linear moves into the constant matrices beside it, rule by rule, until no rule finds a place."""
 
+import itertools
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from exporter.graph import factors, vanishing
 from exporter.graph.editing import Editor, replace
+from exporter.graph.formulas import name
 from exporter.graph.linear_maps import MIXES, MOVED, Affine, Map, affine, along_last, map_of
 
 if TYPE_CHECKING:
@@ -199,7 +202,45 @@ def _reassociate(editor: Editor, node: "Node") -> bool:
     return replace(editor, node, product)
 
 
+def _apart(editor: Editor, node: "Node") -> bool:
+    """Parts of a product along its last axis are products with parts of its matrix, if nothing else reads it.
+
+    So a row that is picked of one part is computed for that part alone, and what cuts them apart is not needed.
+    """
+    one = map_of(editor, node)
+    parts = None if one is None or one.matrix.dim() > 2 else _parts(editor, node)
+    if one is None or not parts:
+        return False
+    for (start, end), reader in parts:
+        bias = None if one.bias is None else one.bias[start:end]
+        with editor.graph.inserting_before(reader):
+            reader.replace_all_uses_with(one.with_constants(editor, one.x, one.matrix[:, start:end], bias))
+    return True
+
+
+def _parts(editor: Editor, node: "Node") -> "list[tuple[tuple[int, int], Node]] | None":
+    """Return all that reads a value, as where along its last axis; None where something reads more than a part."""
+    found = []
+    rank, width = len(editor.shape(node)), editor.shape(node)[-1]
+    for user in node.users:
+        axis = user.kwargs.get("dim", (*user.args, 0, 0, 0)[1 if name(user) == "slice.Tensor" else 2])
+        last = isinstance(axis, int) and axis % rank == rank - 1
+        if name(user) == "slice.Tensor" and last and len(user.args) in (3, 4):
+            found.append((slice(*user.args[2:], *[None] * (4 - len(user.args))).indices(width)[:2], user))
+        elif name(user) in _CUTS and last and not user.kwargs:
+            bounds = [0, *itertools.accumulate(value.shape[-1] for value in user.meta["val"])]
+            if any(reader.target is not operator.getitem for reader in user.users):
+                return None
+            found += [((bounds[one.args[1]], bounds[one.args[1] + 1]), one) for one in user.users]
+        else:
+            return None
+    whole = any(end - start == width for (start, end), _ in found)
+    return None if whole or sum(end - start for (start, end), _ in found) > width else found
+
+
+_CUTS = frozenset({"chunk.default", "split.Tensor", "split_with_sizes.default"})
 _RULES = (
+    _apart,
     _as_product,
     _affine_of_norm,
     _into_readers,
