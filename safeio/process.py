@@ -30,6 +30,11 @@ def alone(main: Callable[[], NoReturn]) -> NoReturn:
     os._exit(code)
 
 
+def is_alone() -> bool:
+    """Say whether the process is a command's own."""
+    return _alone
+
+
 @contextlib.contextmanager
 def importing(*unneeded: str) -> Iterator[None]:
     """Import large packages in the body, without looks for garbage: what a module makes stays.

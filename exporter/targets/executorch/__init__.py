@@ -1,8 +1,8 @@
 """ExecuTorch programs (.pte): XNNPACK or portable kernels, or a delegate that only a phone has."""
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from exporter.core.precision import Precision
 from exporter.core.protocols import Target
 from exporter.core.types import Captured, DataFile, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets import noise
+from exporter.targets.executorch import needed_traces
 from exporter.targets.executorch.needed_passes import needed_passes
 from safeio.files import create, write_new
 from safeio.staging import scratch
@@ -85,10 +86,11 @@ class ExecuTorchTarget:
         """Write model.pte; with external weights also weights.ptd, and layout.json to find them."""
         external = captured.external if captured.external and captured.external.tensors else None
         with converting(f"ExecuTorch refused {captured.model}/{captured.program}", *_NOISE, captured=captured):
-            exir = require("executorch.exir", LOWER)
+            with needed_traces.without_compiler():
+                exir = require("executorch.exir", LOWER)
             exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
             partitioners = _partitioners(str(options["delegate"]), precision)
-            with needed_passes() if options["delegate"] == "xnnpack" else nullcontext():
+            with _needed() if options["delegate"] == "xnnpack" else nullcontext():
                 edge = exir.to_edge_transform_and_lower(exported, partitioner=partitioners)
             program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
             written = {} if external is None else _data(program, stand_ins, external)
@@ -113,6 +115,13 @@ class ExecuTorchTarget:
         layout = model_file.with_name(LAYOUT_FILE)
         data = _layout(layout) if layout.exists() else None
         return replace(read(model_file, READERS, _PLAN), data=data)
+
+
+@contextmanager
+def _needed() -> Iterator[None]:
+    """Let XNNPACK lower a program, in the body, without what would change nothing."""
+    with needed_passes(), needed_traces.needed_decompositions():
+        yield
 
 
 def _layout(path: Path) -> DataFile:
