@@ -1,7 +1,7 @@
 """torch.export, and the passes over what it captured, in the order in which they run."""
 
-import copy
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.core.errors import LoweringError
@@ -23,8 +23,8 @@ from exporter.graph import (
     tabulate,
     unroll,
 )
-from exporter.graph.editing import forget_constants
-from exporter.graph.rewriting import GROWTH, Pass, apply, closed, opened
+from exporter.graph.editing import made_bytes
+from exporter.graph.rewriting import GROWTH, Pass, apply, closed, copied, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,86 +52,122 @@ OPTIONAL: tuple[str, ...] = tuple(step.name for step in PASSES if step.is_option
 LEFT_OUT = "left out by --without-pass"
 _IN_PLACE = "the graph changes values in place, and no pass knows who else reads them"
 _PROVED_ON = 64
+_KEPT_BYTES = 16 << 20
+"""Constants that passes made of up to so many bytes are kept where another list of passes may go on from there."""
 
 
 class Proven(NamedTuple):
-    """The passes that a program has in a form, in their order, and what each does to it.
-
-    `module` is the graph that was captured, after them; None where another one has to go through them: it was left as
-    a pass found it that was then left out, or weights are to be changed.
-    """
+    """The passes that a program has in a form, in their order, and what each does to it."""
 
     passes: tuple[Pass, ...]
     effects: tuple[PassEffect, ...]
+
+
+class _Tried(NamedTuple):
+    """What a pass did to a graph, and the graph after it; None where it is not applied, or too large to be kept."""
+
+    effect: PassEffect
     module: "GraphModule | None"
 
-    def rewritten(self, captured: Captured) -> Captured:
-        """Return the captured program that was proved after the passes; raises LoweringError as `rewritten` does."""
-        if self.module is None or not self.passes:
-            return rewritten(captured, self.passes)
-        return closed(captured, self.module, [step.name for step in self.passes])
 
+class Proofs:
+    """What passes do to one captured program, on golden inputs [cases, ...]; each sequence of them is tried once.
 
-def prove(captured: Captured, form: GraphForm, wanted: PassChoice, cases: Arrays, allowed: float) -> Proven:
-    """Return the passes that a program has in a form, and what each does to it.
-
-    Of the optional ones those that are wanted are tried. One after which the program differs from the captured one on
-    golden inputs [cases, ...], by more than `allowed` of the largest value or of 1, or that cannot rewrite this graph,
-    is not among them, and its effect says so. Up to 64 golden cases are computed for that.
+    Targets' lists have most passes in common, and one that finds nothing to rewrite makes no other sequence. A pass
+    after which the program differs from the captured one, by more than `allowed` of the largest value or of 1, or that
+    cannot rewrite this graph, is not applied, and its effect says so. Up to 64 golden cases are computed for that.
     """
-    chosen, effects = [], []
-    module = opened(captured, own_weights=False)
-    expected, in_place = None, _changes_in_place(module)
-    growth = GROWTH[wanted.fold]
-    for step in (one if one.growth is None else replace(one, growth=growth) for one in PASSES):
-        if form not in step.forms or (step.is_optional and step.name not in wanted.names):
-            continue
-        if step.is_needed is not None and not step.is_needed(module, cases):
-            continue
-        if not step.is_optional:  # those of 16 bits come last, and what they do is not fp32's
-            chosen.append(step)
-            continue
-        reason = LEFT_OUT if step.name in wanted.without else _IN_PLACE if in_place else None
-        if reason is not None:
-            nodes = len(module.graph.nodes)
-            effect = PassEffect(step.name, False, None, nodes, nodes, reason)
-        else:
-            expected = expected or _computed(module, cases)
-            effect = _tried(step, module, captured, cases, expected, allowed)
-        if effect.applied:
-            chosen.append(step)
-        effects.append(effect)
-    # An optional pass that was undone may have left constants, and those for 16 bits have not run.
-    as_proved = all(step.is_optional for step in chosen) and all(effect.reason is None for effect in effects)
-    if not as_proved:
-        forget_constants(module)
-    return Proven(tuple(chosen), tuple(effects), module if as_proved else None)
 
+    def __init__(self, captured: Captured, cases: Arrays, allowed: float) -> None:
+        self._captured, self._cases, self._allowed = captured, cases, allowed
+        self._tried: dict[tuple[Pass, ...], _Tried] = {}
+        self._closed: dict[tuple[Pass, ...], Captured] = {}
 
-def _tried(
-    step: Pass,
-    module: "GraphModule",
-    captured: Captured,
-    cases: Arrays,
-    expected: "dict[str, np.ndarray]",
-    allowed: float,
-) -> PassEffect:
-    """Let a pass rewrite a module, and undo it where the outputs are not as expected; return what it did."""
-    with without_noise():
-        graph, before = copy.deepcopy(module.graph), len(module.graph.nodes)
-    error, reason = None, None
-    try:
-        places = apply(module, step, captured)
-        if places:
-            with converting(f"the pass {step.name} makes a graph that cannot be computed"):
-                outputs = _computed(module, cases)
-            error, reason = _difference(outputs, expected, allowed)
-    except LoweringError as failure:  # a graph of a stranger may hold what no pass has met
-        places, reason = 0, str(failure)
-    applied = reason is None and places > 0
-    if not applied:
-        module.graph = graph
-    return PassEffect(step.name, applied, error, before, len(module.graph.nodes), reason)
+    def prove(self, form: GraphForm, wanted: PassChoice) -> Proven:
+        """Return the passes that the program has in a form; of the optional ones those that are wanted are tried."""
+        chosen: tuple[Pass, ...] = ()
+        others, effects = [], []
+        growth = GROWTH[wanted.fold]
+        for step in (one if one.growth is None else replace(one, growth=growth) for one in PASSES):
+            if form not in step.forms or (step.is_optional and step.name not in wanted.names):
+                continue
+            if step.is_needed is not None and not step.is_needed(self._after(chosen), self._cases):
+                continue
+            if not step.is_optional:  # those of 16 bits come last, and what they do is not fp32's
+                others.append(step)
+                continue
+            reason = LEFT_OUT if step.name in wanted.without else _IN_PLACE if self._changes_in_place else None
+            if reason is None:
+                effect = self._effect(chosen, step)
+            else:
+                nodes = len(self._after(chosen).graph.nodes)
+                effect = PassEffect(step.name, False, None, nodes, nodes, reason)
+            if effect.applied:
+                chosen = (*chosen, step)
+            effects.append(effect)
+        return Proven((*chosen, *others), tuple(effects))
+
+    def rewritten(self, passes: tuple[Pass, ...]) -> Captured:
+        """Return the captured program after passes that were proved; raises LoweringError as `rewritten` does."""
+        if passes and passes not in self._tried:
+            return rewritten(self._captured, passes)
+        if passes not in self._closed:
+            names = [step.name for step in passes]
+            after = closed(self._captured, self._after(passes), names) if passes else self._captured
+            self._closed[passes] = after
+        return self._closed[passes]
+
+    @cached_property
+    def _module(self) -> "GraphModule":
+        return opened(self._captured, own_weights=False)
+
+    @cached_property
+    def _changes_in_place(self) -> bool:
+        """Say whether an operation of the graph writes into what it reads."""
+        schemas = (getattr(node.target, "_schema", None) for node in self._module.graph.nodes)
+        return any(schema is not None and schema.is_mutable for schema in schemas)
+
+    @cached_property
+    def _expected(self) -> "dict[str, np.ndarray]":
+        return _computed(self._module, self._cases)
+
+    def _after(self, passes: tuple[Pass, ...]) -> "GraphModule":
+        """Return the graph after passes that were applied; it stays as it is."""
+        if not passes:
+            return self._module
+        module = self._tried[passes].module
+        if module is None:
+            module = copied(self._after(passes[:-1]))
+            apply(module, passes[-1], self._captured)
+        return module
+
+    def _effect(self, before: tuple[Pass, ...], step: Pass) -> PassEffect:
+        """Return what a pass does to the graph after other passes."""
+        passes = (*before, step)
+        if passes not in self._tried:
+            self._tried[passes] = self._try(self._after(before), step)
+            made = self._tried[before].module if before and self._tried[passes].effect.applied else None
+            if made is not None and made_bytes(made) > _KEPT_BYTES:
+                self._tried[before] = self._tried[before]._replace(module=None)
+        return self._tried[passes].effect
+
+    def _try(self, before: "GraphModule", step: Pass) -> _Tried:
+        """Let a pass rewrite a copy of a graph, and see whether the outputs are as expected."""
+        self._expected  # noqa: B018  # of the graph as it was captured
+        with without_noise():
+            module, nodes = copied(before), len(before.graph.nodes)
+        error, reason = None, None
+        try:
+            places = apply(module, step, self._captured)
+            if places:
+                with converting(f"the pass {step.name} makes a graph that cannot be computed"):
+                    outputs = _computed(module, self._cases)
+                error, reason = _difference(outputs, self._expected, self._allowed)
+        except LoweringError as failure:  # a graph of a stranger may hold what no pass has met
+            places, reason = 0, str(failure)
+        applied = reason is None and places > 0
+        after = len(module.graph.nodes) if applied else nodes
+        return _Tried(PassEffect(step.name, applied, error, nodes, after, reason), module if applied else None)
 
 
 def rewritten(captured: Captured, passes: tuple[Pass, ...]) -> Captured:
@@ -142,12 +178,6 @@ def rewritten(captured: Captured, passes: tuple[Pass, ...]) -> Captured:
     for step in passes:
         apply(module, step, captured)
     return closed(captured, module, [step.name for step in passes])
-
-
-def _changes_in_place(module: "GraphModule") -> bool:
-    """Say whether an operation of a graph writes into what it reads."""
-    schemas = (getattr(node.target, "_schema", None) for node in module.graph.nodes)
-    return any(schema is not None and schema.is_mutable for schema in schemas)
 
 
 def _computed(module: "GraphModule", cases: Arrays) -> "dict[str, np.ndarray]":

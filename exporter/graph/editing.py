@@ -179,10 +179,9 @@ def _without_dropout(node: "Node") -> bool:
             return False
 
 
-def forget_constants(graph_module: "GraphModule") -> None:
-    """Drop the constants that passes made, now and not when garbage is collected: a table may be among them."""
-    for name in [name for name, _ in graph_module.named_buffers(recurse=False) if name.startswith(_OWN)]:
-        delattr(graph_module, name)
+def made_bytes(graph_module: "GraphModule") -> int:
+    """Return the bytes of the constants that passes made; a table may be among them."""
+    return sum(value.nbytes for name, value in graph_module.named_buffers(recurse=False) if name.startswith(_OWN))
 
 
 def same_but(shape: Sequence[int], axis: int, extent: int) -> list[int]:

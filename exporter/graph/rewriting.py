@@ -62,6 +62,24 @@ def opened(captured: Captured, own_weights: bool) -> "GraphModule":
     return module
 
 
+def copied(module: "GraphModule") -> "GraphModule":
+    """Return a copy of a module, on the same weights, that can be rewritten.
+
+    It has all weights of the module in their order, those that nothing reads too: torch.export names them so.
+    """
+    import copy
+
+    from torch.fx import GraphModule
+
+    twin = GraphModule(module, copy.deepcopy(module.graph))
+    for name, value in vars(module).items():
+        if name in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            vars(twin)[name] = copy.copy(value)
+        else:
+            vars(twin).setdefault(name, value)
+    return twin
+
+
 def apply(module: "GraphModule", step: Pass, captured: Captured) -> int:
     """Let a pass rewrite a module; return at how many places it did. Raises LoweringError where it cannot."""
     outside = frozenset(captured.external.tensors if captured.external else ())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.core.sections import Drawn
     from exporter.core.sections import Selection as SelectionSection
     from exporter.core.sections import Source as Origin
-    from exporter.graph import Proven
+    from exporter.graph import Proofs, Proven
     from models.spec import ProgramSpec
 
 NO_PASSES = PassChoice()
@@ -157,18 +157,27 @@ class Exportable(ABC):
         self, weights: Literal["inputs", "parameters"], form: GraphForm, wanted: PassChoice, history: int | None
     ) -> Captured:
         from exporter import graph
-        from exporter.parity.verdict import PASS_ERROR
 
         if (form, wanted) not in self._proved:  # golden cases have one length, and external weights as inputs
-            self._proved[form, wanted] = graph.prove(self._plain("inputs", None), form, wanted, self.inputs, PASS_ERROR)
-        proven, plain = self._proved[form, wanted], self._plain(weights, history)
-        as_proved = (weights, history) == ("inputs", None)
-        after = proven.rewritten(plain) if as_proved else graph.rewritten(plain, proven.passes)
+            self._proved[form, wanted] = self._proofs.prove(form, wanted)
+        proven = self._proved[form, wanted]
+        if (weights, history) == ("inputs", None):
+            after = self._proofs.rewritten(proven.passes)
+        else:
+            after = graph.rewritten(self._plain(weights, history), proven.passes)
         return replace(after, passes=proven.effects)
 
     @cached_property
     def _proved(self) -> "dict[tuple[GraphForm, PassChoice], Proven]":
         return {}
+
+    @cached_property
+    def _proofs(self) -> "Proofs":
+        """What passes do to the program, tried once for all targets."""
+        from exporter.graph import Proofs
+        from exporter.parity.verdict import PASS_ERROR
+
+        return Proofs(self._plain("inputs", None), self.inputs, PASS_ERROR)
 
     def _plain(self, weights: Literal["inputs", "parameters"], history: int | None) -> Captured:
         """Return the program as torch.export captures it, before any pass."""

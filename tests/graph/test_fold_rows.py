@@ -63,7 +63,9 @@ def captured_of(module: nn.Module) -> Captured:
 
 def folded(captured: Captured, fold: Fold) -> tuple[Captured, bool]:
     wanted = PassChoice(("simplify", "absorb", "fold_rows"), fold=fold)
-    passes, effects, _ = graph.prove(captured, "captured", wanted, {"ids": IDS, "candidates": CANDIDATES}, PASS_ERROR)
+    passes, effects = graph.Proofs(captured, {"ids": IDS, "candidates": CANDIDATES}, PASS_ERROR).prove(
+        "captured", wanted
+    )
     assert all(effect.reason is None for effect in effects)
     return graph.rewritten(captured, passes), effects[-1].applied
 

@@ -100,7 +100,7 @@ def test_random_graphs_stay_what_they_are(steps: list[int], seed: int, pick: str
     ids[np.arange(N) >= np.arange(6)[:, None, None]] = 0
     ids[5, 0, :2] = (-3, 2**31 - 1)
     for names in (graph.OPTIONAL, (alone,)):
-        passes, effects, _ = graph.prove(captured, "captured", PassChoice(names), {"item_ids": ids}, PASS_ERROR)
+        passes, effects = graph.Proofs(captured, {"item_ids": ids}, PASS_ERROR).prove("captured", PassChoice(names))
         assert [effect.name for effect in effects] == list(names)
         assert all(effect.reason is None and (effect.max_error or 0) <= 1e-5 for effect in effects)
         before, after = captured.exported.module(), graph.rewritten(captured, passes).exported.module()
@@ -200,7 +200,7 @@ def test_a_pass_that_is_wrong_or_fails_is_left_out_and_says_so(monkeypatch: pyte
     monkeypatch.setattr(graph, "PASSES", steps)
     cases = {"x": np.ones((3, 2), np.float32)}
     captured = captured_of(Module(), x=cases["x"][0])
-    passes, effects, _ = graph.prove(captured, "captured", PassChoice((*named, "simplify")), cases, PASS_ERROR)
+    passes, effects = graph.Proofs(captured, cases, PASS_ERROR).prove("captured", PassChoice((*named, "simplify")))
     assert [step.name for step in passes] == ["simplify"]
     assert [(effect.name, effect.applied) for effect in effects] == [
         ("wrong", False),
@@ -213,7 +213,7 @@ def test_a_pass_that_is_wrong_or_fails_is_left_out_and_says_so(monkeypatch: pyte
     result = graph.rewritten(captured, passes).exported.module()(x=torch.ones(2))["y"]
     torch.testing.assert_close(result, 2 * torch.sigmoid(torch.ones(2)))
     without = PassChoice(("simplify",), frozenset({"simplify"}))
-    left = graph.prove(captured, "captured", without, cases, PASS_ERROR).effects
+    left = graph.Proofs(captured, cases, PASS_ERROR).prove("captured", without).effects
     assert [(effect.applied, effect.reason) for effect in left] == [(False, graph.LEFT_OUT)]
 
 
@@ -252,12 +252,12 @@ def test_a_graph_that_changes_values_in_place_stays_as_it_is() -> None:
     cases = {"x": np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)}
     captured = captured_of(InPlace(), x=cases["x"][0])
     assert "aten.sub_.Tensor" in operations(captured)
-    passes, effects, _ = graph.prove(captured, "captured", ALL, cases, PASS_ERROR)
+    passes, effects = graph.Proofs(captured, cases, PASS_ERROR).prove("captured", ALL)
     assert passes == () and all("in place" in effect.reason for effect in effects)
 
 
 def test_a_proved_graph_is_not_rewritten_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pass runs once for a program, and what is lowered is what was proved."""
+    """Each pass runs once for a program and what lists have in common, and what is lowered is what was proved."""
     calls: list[str] = []
 
     def counted(step: Pass) -> Pass:
@@ -270,10 +270,17 @@ def test_a_proved_graph_is_not_rewritten_again(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(graph, "PASSES", tuple(map(counted, graph.PASSES)))
     ids = np.ones((2, 1, N), np.int32)
     captured = captured_of(Rows([0, 1], 0, "marked"), item_ids=ids[0])
-    proven = graph.prove(captured, "captured", ALL, {"item_ids": ids}, PASS_ERROR)
+    proofs = graph.Proofs(captured, {"item_ids": ids}, PASS_ERROR)
+    proven = proofs.prove("captured", ALL)
     again = graph.rewritten(captured, proven.passes)
     assert len(calls) == len(graph.OPTIONAL) + len(proven.passes)
     calls.clear()
-    once = proven.rewritten(captured)
-    assert calls == [] and proven.passes
+    once = proofs.rewritten(proven.passes)
+    # A list without the last pass that is applied, and without one that found nothing, is tried already.
+    found = [step.name for step in proven.passes]
+    assert len(found) > 1
+    shorter = proofs.prove("captured", PassChoice(tuple(found[:-1])))
+    assert (calls, shorter.passes) == ([], proven.passes[:-1])
+    codes = [proofs.rewritten(passes).exported.graph_module.code for passes in (shorter.passes, proven.passes)]
+    assert codes[0] != codes[1] and proofs.rewritten(proven.passes) is once
     assert once.exported.graph_module.code == again.exported.graph_module.code

@@ -84,7 +84,7 @@ def test_the_widest_value_is_found_in_any_case(forms: dict[str, nn.Module]) -> N
 def test_only_what_outgrows_16_bits_is_rewritten(model: str, program: str, outgrows: bool) -> None:
     source = sources.load(pipeline.ProgramChoice(model, program))
     plain = source.captured("inputs", "captured")
-    passes, _, _ = graph.prove(plain, "within_half", PassChoice(), source.inputs, PASS_ERROR)
+    passes, _ = graph.Proofs(plain, source.inputs, PASS_ERROR).prove("within_half", PassChoice())
     assert (ranges.PASS in passes) == outgrows
 
 

@@ -44,7 +44,7 @@ def rewritten(function: Callable[..., Tensor], *names: str) -> list[str]:
     )
     cases[5, ..., 0, :] = 0
     captured = capture("made", "made", Made(function).eval(), {"x": cases[0].numpy()}, ("y",))
-    passes, effects, _ = graph.prove(captured, "captured", PassChoice(names), {"x": cases.numpy()}, PASS_ERROR)
+    passes, effects = graph.Proofs(captured, {"x": cases.numpy()}, PASS_ERROR).prove("captured", PassChoice(names))
     assert all(effect.reason is None for effect in effects), effects
     after = graph.rewritten(captured, passes)
     with torch.no_grad():
@@ -253,5 +253,5 @@ def test_fp16_is_lowered_from_what_was_written() -> None:
     x = np.ones((1, 2, N, D), np.float32)
     captured = capture("made", "made", Made(lambda _, x: normalise(x)[0]).eval(), {"x": x}, ("y",))
     for form in ("within_half", "half"):
-        passes, _, _ = graph.prove(captured, form, PassChoice(graph.OPTIONAL), {"x": x[None]}, PASS_ERROR)
+        passes, _ = graph.Proofs(captured, {"x": x[None]}, PASS_ERROR).prove(form, PassChoice(graph.OPTIONAL))
         assert not {step.name for step in passes} & {"recognise", "rms_norm", "spell_out"}
