@@ -32,14 +32,16 @@ class Lowered:
     inputs: Arrays
 
 
-def options(description: str, models: str) -> argparse.Namespace:
-    """Return what the command line says."""
+def options(description: str, models: str, **more: str) -> argparse.Namespace:
+    """Return what the command line says; `more` are options of a benchmark's own, with their defaults."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--models", default=models)
     parser.add_argument("--targets", default="onnx,tflite,executorch")
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--emulator", action="store_true")
     parser.add_argument("--checkpoints", type=Path, default=Path())
+    for name, default in more.items():
+        parser.add_argument(f"--{name}", default=default)
     return parser.parse_args()
 
 
