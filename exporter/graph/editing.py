@@ -126,6 +126,18 @@ class Editor:
         self._describe(node)
         return node
 
+    def shared_constant(self, value: "torch.Tensor") -> "Node":
+        """Add a node at the place of insertion for a constant that the graph has already, or for a new one."""
+        import torch
+
+        for node in self.graph.find_nodes(op="get_attr"):
+            alike = self.is_constant(node) and self.shape(node) == value.shape and self.dtype(node) == value.dtype
+            if alike and torch.equal(self.value(node), value):
+                same = self.graph.get_attr(str(node.target))
+                self._describe(same)
+                return same
+        return self.constant(value)
+
     def value(self, node: "Node") -> "torch.Tensor":
         """Return the tensor of a constant."""
         tensor: torch.Tensor = operator.attrgetter(str(node.target))(self.graph_module)

@@ -96,7 +96,7 @@ def _summed(editor: Editor, node: "Node") -> bool:
     products = []
     for moves, (_, constant) in zip(ends, found, strict=True):
         wide = undone(moves, constant.expand(editor.shape(node)), *shapes)
-        products.append(editor.call(torch.ops.aten.mul.Tensor, moves[-1].args[0], editor.constant(wide)))
+        products.append(editor.call(torch.ops.aten.mul.Tensor, moves[-1].args[0], editor.shared_constant(wide)))
     return replace(editor, node, moved(editor, ends[0], editor.call(node.target, *products)))
 
 

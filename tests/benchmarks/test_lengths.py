@@ -68,7 +68,7 @@ def test_passes_leave_a_linear_graph_linear(tmp_path: Path) -> None:
     source = sources.load(ProgramChoice("scn", checkpoint=tmp_path / "scn"))
     figures = []
     for length in LENGTHS:
-        # The table of `tabulate` has N + 1 rows with two for each mini-batch, so its bytes grow with the square.
+        # The table of `tabulate` has N + 1 rows with two numbers for each mini-batch, and is bounded by itself.
         passes = PassChoice(tuple(name for name in OPTIONAL if name != "tabulate"), fold="double")
         captured = source.captured("inputs", "captured", passes, length)
         exported = captured.exported

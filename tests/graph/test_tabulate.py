@@ -95,6 +95,13 @@ def test_a_rotation_moves_axes_once_and_reads_its_partner_from_a_projection() ->
     assert (found["transpose"], found["index_select"], found["linear"]) == (1, 0, 2)
 
 
+def test_a_rotation_reads_its_partner_by_a_product_with_zeros_and_ones() -> None:
+    _, found = rewritten(lambda s, x, _: s.rotated(x), "simplify", "shuffle")
+    assert (found["index_select"], found["linear"]) == (0, 2)
+    _, kept = rewritten(lambda s, x, _: x.index_select(1, s.neighbour), "simplify", "shuffle")
+    assert (kept["index_select"], kept["linear"]) == (1, 0)
+
+
 def test_a_rotation_of_looked_up_rows_has_its_partner_in_the_table() -> None:
     result, found = rewritten(lambda s, x, _: s.rotated(x), "simplify", "absorb")
     assert found["index_select"] == 1

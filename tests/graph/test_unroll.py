@@ -44,9 +44,10 @@ def test_a_gru_is_its_steps(how: dict[str, object], users: int, starts: bool) ->
     captured = capture("gru", "gru", module, {"x": x[0], "start": start[0]}, ("states", "last"))
     assert "aten.gru.input" in {str(node.target) for node in captured.exported.graph.nodes}
     choice = PassChoice(("unroll", "simplify", "absorb", "select_early"))
-    proven = graph.prove(captured, "captured", choice, {"x": x, "start": start}, PASS_ERROR)
+    proofs = graph.Proofs(captured, {"x": x, "start": start}, PASS_ERROR)
+    proven = proofs.prove("captured", choice)
     assert proven.effects[0].applied and all(effect.reason is None for effect in proven.effects)
-    after = proven.rewritten(captured).exported
+    after = proofs.rewritten(proven.passes).exported
     assert not {str(node.target) for node in after.graph.nodes} & {"aten.gru.input", "aten.split.Tensor"}
     for case in zip(torch.from_numpy(x), torch.from_numpy(start), strict=True):
         found = after.module()(x=case[0], start=case[1])

@@ -125,15 +125,14 @@ def sums_by_hand(n: int, d: int) -> int:
 
 
 def test_scn_costs_what_it_costs_by_hand(exported: Ended) -> None:
-    """The four targets agree to 2 % in all, but for ONNX's projections of RoPE's partners, and on each product."""
+    """The four targets agree to 2 % in all, but for how each gets RoPE's partners, and on each product."""
     costs = {one["target"]: one["flops"] for one in exported.document["artifacts"]}
-    by_hand, partners = scn_by_hand(10, 10, 64, 4, 100), 10 * 64 * 64 + 64 * 64  # of all keys, and of one query
-    expected = dict.fromkeys(costs, by_hand) | {
-        "executorch": by_hand + sums_by_hand(10, 64),
-        "onnx": by_hand + partners,
-    }
+    by_hand, rows = scn_by_hand(10, 10, 64, 4, 100), 10 + 1  # all keys and one query have partners
+    partners = {"onnx": rows * 64 * 64, **dict.fromkeys(("executorch", "tflite"), rows * 64 * 16), "coreml": 0}
+    sums = {"executorch": sums_by_hand(10, 64)}
+    expected = {target: by_hand + partners[target] + sums.get(target, 0) for target in costs}
     assert {target: flops["macs"] for target, flops in costs.items()} == expected
-    totals = [flops["total"] - 2 * partners * (target == "onnx") for target, flops in costs.items()]
+    totals = [flops["total"] - 2 * partners[target] for target, flops in costs.items()]
     assert max(totals) <= 1.02 * min(totals)
 
 

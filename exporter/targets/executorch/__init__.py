@@ -65,6 +65,7 @@ class ExecuTorchTarget:
         "fold_rows",
         "select_early",
         "tabulate",
+        "shuffle",
         "spell_out",
     )
 
