@@ -106,9 +106,12 @@ def scale_constant(editor: Editor, node: "Node") -> bool:
         while set(at.users) == {reader} and str(at.target) in MOVED:
             reader, at = at, at.args[0]
         found = affine(editor, at) if set(at.users) == {reader} else None
-        if found is None or found.gain is None or found.gain.numel() > 1 or reader is node:
+        if found is None or found.gain is None or found.gain.numel() > 1:
             continue
-        reader.replace_input_with(at, found.value)
+        if reader is node:
+            value = found.value
+        else:
+            reader.replace_input_with(at, found.value)
         scaled = editor.constant(editor.value(constant) * found.gain.reshape(()))
         return replace(editor, node, editor.call(torch.ops.aten.mul.Tensor, value, scaled))
     return False

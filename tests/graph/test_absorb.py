@@ -101,6 +101,7 @@ MOVES: dict[str, tuple[Callable[[Block, Tensor], Tensor], dict[str, int]]] = {
         lambda b, x: (apart(x).sin() * 0.25).transpose(1, 2) * b.heads[:, 0] * b.heads[:, 1],
         {"mul": 1},
     ),
+    "a number and a constant": (lambda b, x: x.sin() / 4 * b.gain, {"mul": 1, "div": 0}),
     "a weighted sum": (lambda b, x: (x.tanh() * b.gain).sum(-1), {"mul": 0, "sum": 0, "linear": 1}),
 }
 
