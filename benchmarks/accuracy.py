@@ -127,7 +127,7 @@ def train(run: Run, runs: Path, budget: Budget) -> Mapping[str, Any]:
     if not (folder / "metrics.json").exists():
         label = f"{run.dataset} {run.row} {run.rate:g} seed {run.seed}"
         if model == "mamba4rec":
-            compile_scan()
+            compile_scan(runs)
 
         def report(_done: int, _total: int, note: str) -> None:
             if note:
@@ -141,8 +141,9 @@ def train(run: Run, runs: Path, budget: Budget) -> Mapping[str, Any]:
 
 
 @functools.cache  # once for a process
-def compile_scan() -> None:
+def compile_scan(runs: Path) -> None:
     """Let Mamba4Rec's block be compiled for training: taken one operation at a time, its row alone costs all others."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(runs / "compiled")
     compiler.recompile_limit = 64  # one for each length, twice: all positions, or only the last one
     plain = Mixer.forward
     compiled = torch.compile(plain, dynamic=True)
