@@ -12,14 +12,16 @@ Parts of x W along its last axis are products with parts of W.
 
 And (x W + b) y = x (W y) + b y for one column y and many rows x.
 
-A Y + B Y = (A + B) Y, whatever Y is.
+A Y + B Y = (A + B) Y, whatever Y is. Rotary positions have one form (`exporter/graph/rotary.py`), and axes are moved
+after them, once (`exporter/graph/late_moves.py`).
 """
 
 import math
 from typing import TYPE_CHECKING
 
-from exporter.graph import moving
+from exporter.graph import moving, rotary
 from exporter.graph.editing import Editor
+from exporter.graph.late_moves import move_late
 from exporter.graph.rewriting import EVERY_FORM, Pass
 from exporter.graph.sweeping import behind
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 def absorb(editor: Editor) -> int:
     """Compute what is constant, and move what is linear into constants; return at how many places."""
-    return _fold(editor) + moving.move(editor) + _fold(editor)
+    before = _fold(editor) + rotary.turn_at_once(editor)
+    return before + moving.move(editor) + move_late(editor) + _fold(editor)
 
 
 def _fold(editor: Editor) -> int:

@@ -1,9 +1,10 @@
-"""Operations that have a plainer form: a sum over letters is a product, a triangle a mask, one joined value itself."""
+"""Operations with a plainer form: sums over letters, triangles, one joined value, variances, quotients by roots."""
 
 import math
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor
+from exporter.graph.formulas import operands
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -13,7 +14,7 @@ _LARGEST_MASK = 1 << 20
 
 def plain_forms(editor: Editor) -> int:
     """Put plainer operations in place of others; return of how many."""
-    found = 0
+    found = roots_as_factors(editor)
     for node in list(editor.graph.nodes):
         rule = _RULES.get(str(node.target)) if node.op == "call_function" else None
         if rule is None:
@@ -40,7 +41,7 @@ def _masked(editor: Editor, node: "Node") -> "Node | None":
     if rows * columns > _LARGEST_MASK or not editor.dtype(node).is_floating_point:
         return None
     ones = torch.ones(rows, columns, dtype=editor.dtype(node))
-    mask = editor.constant(node.target(ones, *node.args[1:], **node.kwargs))
+    mask = editor.shared_constant(node.target(ones, *node.args[1:], **node.kwargs))
     return editor.call(torch.ops.aten.mul.Tensor, node.args[0], mask)
 
 
@@ -96,9 +97,49 @@ def _in_order(editor: Editor, value: "Node", letters: str, order: list[str]) -> 
     return value if axes == sorted(axes) else editor.call(torch.ops.aten.permute.default, value, axes)
 
 
+def _variance(editor: Editor, node: "Node") -> "Node | None":
+    """var(x) is mean(c^2) with c = x - mean(x), where that is computed as well: x is centred once then."""
+    import torch
+
+    aten = torch.ops.aten
+    x, axes, *rest = node.args
+    if node.kwargs or rest != [False, True] or not any(_is_centred(user, x, axes) for user in x.users):
+        return None
+    centred = editor.call(aten.sub.Tensor, x, editor.call(aten.mean.dim, x, axes, True))
+    return editor.call(aten.mean.dim, editor.call(aten.mul.Tensor, centred, centred), axes, True)
+
+
+def _is_centred(value: "Node", x: "Node", axes: "list[int]") -> bool:
+    args = operands(value, "sub.Tensor")
+    return args is not None and args[0] is x and operands(args[1], "mean.dim") == (x, axes, True)
+
+
+def roots_as_factors(editor: Editor) -> int:
+    """Put x * rsqrt(v) in place of x / sqrt(v), with one root for all that are divided by it; return of how many."""
+    import torch
+
+    aten = torch.ops.aten
+    roots: dict[Node, Node] = {}
+    places = 0
+    for node in list(editor.graph.nodes):
+        args = operands(node, "div.Tensor")
+        inside = None if args is None else operands(args[1], "sqrt.default")
+        if args is None or inside is None or not hasattr(args[0], "meta"):
+            continue
+        if args[1] not in roots:
+            with editor.graph.inserting_before(args[1]):
+                roots[args[1]] = editor.call(aten.rsqrt.default, *inside)
+        with editor.graph.inserting_before(node):
+            node.replace_all_uses_with(editor.call(aten.mul.Tensor, args[0], roots[args[1]]))
+        places += 1
+    editor.remove_unused()
+    return places
+
+
 _RULES = {
     "aten.cat.default": _one_joined,
     "aten.tril.default": _masked,
     "aten.triu.default": _masked,
     "aten.einsum.default": _einsum,
+    "aten.var.dim": _variance,
 }

@@ -53,11 +53,23 @@ def _of_call(node: "Node", known: "Mapping[Node, Interval]") -> Interval | None:
     if name.startswith("aten.sum."):
         terms = args[0].meta["val"].numel() // max(node.meta["val"].numel(), 1)
         return _exact(Interval(terms * first.least, terms * first.most), node)
+    if name == "aten.clamp.default":
+        return _clamped(first, args, node)
     if name == "aten.relu.default":
         return Interval(max(first.least, 0), max(first.most, 0))
     if name in _PAIRS and len(args) == 2 and not node.kwargs and read[1] is not None:
         return _exact(_PAIRS[name](first, read[1]), node)
     return None
+
+
+def _clamped(interval: Interval, args: tuple[Any, ...], node: "Node") -> Interval | None:
+    """Return the interval of a value that is kept between two numbers, of which one may be missing."""
+    least, most = ((*args[1:], None, None))[:2]
+    if node.kwargs or any(bound is not None and not isinstance(bound, int) for bound in (least, most)):
+        return None
+    low = interval.least if least is None else max(interval.least, least)
+    high = interval.most if most is None else min(max(interval.most, low), most)
+    return _exact(Interval(min(low, high), high), node)
 
 
 def _of(value: Any, known: "Mapping[Node, Interval]") -> Interval | None:

@@ -53,11 +53,17 @@ def opened(captured: Captured, own_weights: bool) -> "GraphModule":
     """
     import copy
 
+    import torch
+
     with without_noise():
         module: GraphModule = captured.exported.module(check_guards=False)
         if own_weights:
             module = copy.deepcopy(module)
     for node in [node for node in module.graph.nodes if str(node.target) in _ASSERTS]:
+        module.graph.erase_node(node)
+    # torch.export writes a tensor that is a literal in the code as a constant, detached in place: that changes nothing.
+    for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.detach_.default):
+        node.replace_all_uses_with(node.args[0])
         module.graph.erase_node(node)
     return module
 

@@ -12,6 +12,7 @@ import operator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from exporter.graph.canonical import roots_as_factors
 from exporter.graph.editing import Editor
 from exporter.graph.formulas import is_close
 from exporter.graph.norms import Norm, inverse_root, norm_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def rms_norm(editor: Editor) -> int:
     """Put one operation in place of each such norm; return of how many."""
-    return uncast(editor) + _with_roots(editor) + sweep(editor, (_rms_norm,))
+    return uncast(editor) + roots_as_factors(editor) + _with_roots(editor) + sweep(editor, (_rms_norm,))
 
 
 def _rms_norm(editor: Editor, node: "Node", fixed: "set[Node]") -> Found | None:

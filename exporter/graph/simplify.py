@@ -6,8 +6,6 @@
 - An id outside [0, V) that is looked up as row 0, where(0 <= i and i < V, i, 0), is clamp(i, 0, V) on the table with a
   copy of row 0 behind its V rows: one comparison with each bound and nothing else.
 - What has one user has that axis nowhere (`exporter/graph/axes.py`).
-- Axes are moved after selections along the last one, and once after a sum of what is moved
-  (`exporter/graph/late_moves.py`).
 """
 
 from collections.abc import Iterator
@@ -17,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from exporter.graph import axes, canonical
 from exporter.graph.editing import Editor
 from exporter.graph.formulas import name
-from exporter.graph.late_moves import move_late
 from exporter.graph.rewriting import EVERY_FORM, Pass
 
 if TYPE_CHECKING:
@@ -29,7 +26,7 @@ _ZEROS = frozenset({"zeros_like.default", "zeros.default"})
 
 def simplify(editor: Editor) -> int:
     """Rewrite all of these; return at how many places."""
-    return canonical.plain_forms(editor) + _share(editor) + _clamp(editor) + axes.drop(editor) + move_late(editor)
+    return canonical.plain_forms(editor) + _share(editor) + _clamp(editor) + axes.drop(editor)
 
 
 def _share(editor: Editor) -> int:

@@ -15,12 +15,11 @@ from exporter.graph.intervals import Interval, intervals
 from exporter.graph.linear_maps import COPIED
 from exporter.graph.rewriting import EVERY_FORM, Pass
 from exporter.graph.rowwise import MOVES
+from exporter.graph.sweeping import behind
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import Node
-
-_NEW = 3  # a cast, a lookup, a cut
 
 
 def tabulate(editor: Editor) -> int:
@@ -59,9 +58,14 @@ def _looked_up(editor: Editor, number: "Node", interval: Interval, region: "list
 
     aten = torch.ops.aten
     inside = {*region}
-    ends = [node for node in region[1:] if any(user not in inside for user in node.users)]
-    computed = [node for node in region[1:] if str(node.target) not in MOVES]
-    if not ends or len(computed) <= _NEW or any(editor.dtype(node) != torch.float32 for node in ends):
+    read = [node for node in region[1:] if any(user not in inside for user in node.users)]
+    ends = [node for node in read if editor.dtype(node) == torch.float32]
+    stay = set[Any]().union(*(behind(node, set()) for node in read if node not in ends))  # ids, which are no numbers
+    computed = [node for node in region[1:] if str(node.target) not in MOVES and node not in stay]
+    new = (
+        1 + (len(ends) > 1) + (editor.dtype(number) != torch.int64) + bool(interval.least)
+    )  # look up, cut, cast, shift
+    if not ends or len(computed) <= new:
         return False
     widths = [math.prod(editor.shape(node)) for node in ends]
     if sum(widths) * 4 * (interval.most - interval.least + 1) > COPIED:

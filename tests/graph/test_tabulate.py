@@ -89,16 +89,51 @@ def test_a_rotation_moves_axes_once_and_reads_its_partner_from_a_projection() ->
     def compute(s: Session, x: Tensor, _: Tensor) -> Tensor:
         return s.rotated(x)
 
-    _, late = rewritten(compute, "simplify")
+    _, late = rewritten(compute, "simplify", "absorb")
     assert (late["transpose"], late["index_select"], late["linear"]) == (1, 1, 1)
     _, found = rewritten(compute, "simplify", "absorb", "reorder")
     assert (found["transpose"], found["index_select"], found["linear"]) == (1, 0, 2)
 
 
+def test_every_spelling_of_a_rotation_and_of_the_last_click_is_one_form() -> None:
+    def compute(s: Session, x: Tensor, ids: Tensor) -> Tensor:
+        angle = torch.arange(N)[:, None] * 0.1 ** torch.arange(D // H // 2)
+        heads = s.one(x).reshape(1, N, H, D // H).transpose(1, 2)
+        even, odd = heads[..., 0::2], heads[..., 1::2]
+        turned = even * angle.cos() - odd * angle.sin(), even * angle.sin() + odd * angle.cos()
+        last = ((ids != 0).sum(1) - 1).clamp(min=0)
+        rotated = torch.stack(turned, -1).flatten(-2).transpose(1, 2)
+        return torch.cat([s.table[last] + s.places[last, None], rotated.reshape(N, D)[last]], -1)
+
+    _, found = rewritten(compute, "simplify", "absorb")
+    assert (found["index_select"], found["slice"], found["cat"]) == (1, 0, 1)
+
+
+def test_other_turns_stay_as_they_are() -> None:
+    def compute(s: Session, x: Tensor, _: Tensor) -> Tensor:
+        even, odd = x[..., 0::2], x[..., 1::2]
+        return torch.stack((even * s.sine - odd * s.cosine, even * s.sine + even * s.cosine), -1).flatten(-2)
+
+    _, found = rewritten(compute, "simplify", "absorb")
+    assert (found["index_select"], found["slice"]) == (0, 2)
+
+
+def test_a_variance_beside_its_centre_and_quotients_by_a_root_share_both() -> None:
+    def compute(s: Session, x: Tensor, _: Tensor) -> Tensor:
+        root = torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-6)
+        normalised = (x - x.mean(-1, keepdim=True)) / root
+        return (normalised.sin() - normalised) / root
+
+    _, found = rewritten(compute, "simplify", "absorb")
+    assert (found["var"], found["mean"], found["div"], found["rsqrt"]) == (0, 2, 0, 1)
+    _, one = rewritten(compute, "recognise", "rms_norm")
+    assert (one["native_layer_norm"], one["rsqrt"], one["sqrt"]) == (1, 0, 0)
+
+
 def test_a_rotation_reads_its_partner_by_a_product_with_zeros_and_ones() -> None:
-    _, found = rewritten(lambda s, x, _: s.rotated(x), "simplify", "shuffle")
+    _, found = rewritten(lambda s, x, _: s.rotated(x), "simplify", "absorb", "shuffle")
     assert (found["index_select"], found["linear"]) == (0, 2)
-    _, kept = rewritten(lambda s, x, _: x.index_select(1, s.neighbour), "simplify", "shuffle")
+    _, kept = rewritten(lambda s, x, _: x.index_select(1, s.neighbour), "simplify", "absorb", "shuffle")
     assert (kept["index_select"], kept["linear"]) == (1, 0)
 
 
