@@ -46,7 +46,8 @@ def test_everything_is_measured_and_lands_in_the_manifest(artifact: Path, capfd:
     assert (after.files, after.parity, after.inputs) == (before.files, before.parity, before.inputs)
     assert store.changed_file(artifact, after) is None
     memory, latency = manifest["memory"], manifest["latency"]
-    assert memory["embedding_bytes"] == 12_103 * 64 * 4  # a row more, for ids out of range
+    by_count = 11 * (10 + 2 * 64 + 10) * 4  # mark, rotation, row of eta of 0 to 10 clicks
+    assert memory["embedding_bytes"] == 12_103 * 64 * 4 + by_count  # a row more, for ids out of range
     parts = sum(memory[f"{part}_bytes"] for part in ("embedding", "body", "head"))
     assert parts == memory["constant_bytes"]
     assert memory["peak_rss_bytes"] - memory["baseline_rss_bytes"] == memory["artifact_rss_bytes"] > parts
