@@ -155,7 +155,6 @@ class Proofs:
 
     def _try(self, before: "GraphModule", step: Pass) -> _Tried:
         """Let a pass rewrite a copy of a graph, and see whether the outputs are as expected."""
-        self._expected  # noqa: B018  # of the graph as it was captured
         with without_noise():
             module, nodes = copied(before), len(before.graph.nodes)
         error, reason = None, None

@@ -63,19 +63,8 @@ def _largest(editor: Editor, node: "Node") -> int:
 
 def _value(editor: Editor, node: "Node", values: "dict[Node, Tensor]") -> "Tensor":
     """Compute a value of constants alone; `values` has those that were computed before, and gets the new ones."""
-    import torch
-    from torch.fx.node import map_arg
-
     needed = behind(node, set())
-    with torch.no_grad():
-        for one in editor.graph.nodes:
-            if one not in needed or one in values:
-                continue
-            if one.op == "get_attr":
-                values[one] = editor.value(one)
-            else:
-                args, kwargs = map_arg((one.args, one.kwargs), values.__getitem__)
-                values[one] = one.target(*args, **kwargs)
+    editor.compute([one for one in editor.graph.nodes if one in needed and one.op == "call_function"], values)
     return values[node]
 
 

@@ -9,7 +9,7 @@ import operator
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor
-from exporter.graph.formulas import operands
+from exporter.graph.formulas import slice_of
 from exporter.graph.rewriting import EVERY_FORM, Pass
 
 if TYPE_CHECKING:
@@ -20,12 +20,9 @@ def cut(editor: Editor) -> int:
     """Cut values along an axis once; return how many values."""
     groups: dict[tuple[Node, int], list[tuple[int, int, Node]]] = {}
     for node in editor.graph.nodes:
-        args = operands(node, "slice.Tensor")
-        if args is not None and len(args) == 4:
-            shape = editor.shape(args[0])
-            axis = args[1] % len(shape)
-            start, end, _ = slice(args[2], args[3]).indices(shape[axis])
-            groups.setdefault((args[0], axis), []).append((start, end, node))
+        part = slice_of(editor, node)
+        if part is not None and part.step == 1:
+            groups.setdefault((part.value, part.axis), []).append((part.start, part.stop, node))
     return sum(_at_once(editor, value, axis, parts) for (value, axis), parts in groups.items())
 
 

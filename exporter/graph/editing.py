@@ -2,7 +2,7 @@
 
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -143,6 +143,28 @@ class Editor:
         tensor: torch.Tensor = operator.attrgetter(str(node.target))(self.graph_module)
         return tensor.detach()
 
+    def compute(
+        self,
+        steps: "Iterable[Node]",
+        values: "dict[Node, torch.Tensor]",
+        arguments: "Callable[[Node], tuple[Any, ...]]" = lambda node: node.args,
+    ) -> None:
+        """Add to `values` what operations give, in their order, for the values that are in it and the constants.
+
+        `arguments` says what an operation takes in place of its own arguments.
+        """
+        import torch
+        from torch.fx.node import map_arg
+
+        def known(node: "Node") -> "torch.Tensor":
+            return values[node] if node in values else self.value(node)
+
+        with torch.no_grad():
+            for node in steps:
+                if node not in values:
+                    args, kwargs = map_arg((arguments(node), node.kwargs), known)
+                    values[node] = node.target(*args, **kwargs)
+
     def remove_unused(self) -> None:
         """Remove what nothing uses, constants among it."""
         for node in reversed(self.graph.nodes):
@@ -210,6 +232,19 @@ def order_of(node: "Node", rank: int) -> list[int]:
     order = list(range(rank))
     order[one], order[other] = other, one
     return order
+
+
+def rewrite_each(editor: Editor, rule: "Callable[[Editor, Node], bool]") -> int:
+    """Let a rule rewrite the operations of a graph that are read; return at how many places it did."""
+    places = 0
+    for node in list(editor.graph.nodes):
+        if node.op == "call_function" and node.users and editor.is_tensor(node):
+            with editor.graph.inserting_before(node):
+                applied = rule(editor, node)
+            if applied:
+                editor.remove_unused()  # who reads a value decides what may be rewritten
+                places += 1
+    return places
 
 
 def replace(editor: Editor, node: "Node", other: "Node") -> bool:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor, replace
-from exporter.graph.formulas import either, is_close, product
+from exporter.graph.formulas import either, product
 from exporter.graph.linear_maps import COPIED, MIXES, MOVED, affine
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def share_product(editor: Editor, node: "Node") -> bool:
         if not editor.shape(large) == editor.shape(small) == editor.shape(node) or small in large.all_input_nodes:
             continue
         whole, part = product(large), product(small)
-        if whole is None or part is None or not is_close(whole.number, part.number):
+        if whole is None or part is None or whole.number != part.number:
             continue
         rest = {value: power - part.powers.get(value, 0.0) for value, power in whole.powers.items()}
         left = [value for value, power in rest.items() if power]

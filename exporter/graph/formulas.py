@@ -34,9 +34,40 @@ def either(node: Any, *names: str) -> tuple[tuple[Any, Any], ...]:
     return ((args[0], args[1]), (args[1], args[0])) if args is not None and len(args) == 2 else ()
 
 
+def sides(node: Any) -> tuple[tuple[Any, Any], ...]:
+    """Return the operands of a sum, difference, product or quotient, as what is changed and by what.
+
+    Those of a sum or product in both orders; none for any other operation.
+    """
+    own = operands(node, "sub.Tensor", "div.Tensor")
+    return either(node, "add.Tensor", "mul.Tensor") if own is None or len(own) != 2 else ((own[0], own[1]),)
+
+
 def is_close(number: float, wanted: float) -> bool:
     """Say whether a number of a graph is one of a formula."""
     return abs(number - wanted) <= CLOSE * abs(wanted)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """value[..., start:stop:step, ...] along an axis, all of them counted from the beginning."""
+
+    value: "Node"
+    axis: int
+    start: int
+    stop: int
+    step: int
+
+
+def slice_of(editor: Editor, node: Any) -> Slice | None:
+    """Return a value as a slice of another; None where it is none."""
+    args = operands(node, "slice.Tensor")
+    if args is None:
+        return None
+    value, axis, start, stop, step = [*args, None, None, None, None][:5]
+    shape = editor.shape(value)
+    axis = (axis or 0) % len(shape)
+    return Slice(value, axis, *slice(start, stop, step).indices(shape[axis]))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ For ONNX Runtime, whose Gemm takes the transpose and the sum with it.
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.editing import Editor, replace
+from exporter.graph.editing import Editor, replace, rewrite_each
 from exporter.graph.formulas import either, operands
 from exporter.graph.rewriting import Pass
 from exporter.graph.rowwise import RESHAPES
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 def gemm(editor: Editor) -> int:
     """Turn products and put sums into them; return how many."""
-    places = 0
-    for rule in (_turned, _added):
-        for node in list(editor.graph.nodes):
-            with editor.graph.inserting_before(node):
-                places += node.op == "call_function" and rule(editor, node)
-        editor.remove_unused()
-    return places
+    return rewrite_each(editor, _turned) + rewrite_each(editor, _added)
 
 
 def _turned(editor: Editor, node: "Node") -> bool:

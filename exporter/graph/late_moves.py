@@ -7,7 +7,7 @@ constants c and d, is x c' + y d' moved once, where c' and d' have their numbers
 import math
 from typing import TYPE_CHECKING
 
-from exporter.graph.editing import Editor, order_of, replace
+from exporter.graph.editing import Editor, order_of, replace, rewrite_each
 from exporter.graph.formulas import name, operands
 from exporter.graph.linear_maps import COPIED, MOVED
 
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 def move_late(editor: Editor) -> int:
     """Move axes after selections and sums; return how often."""
-    places = 0
-    for rule in (_selected, _summed):
-        for node in list(editor.graph.nodes):
-            with editor.graph.inserting_before(node):
-                places += bool(node.users) and rule(editor, node)
-        editor.remove_unused()  # it would count as a reader of what is moved
-    return places
+    return rewrite_each(editor, _selected) + rewrite_each(editor, _summed)
 
 
 def moves_of(editor: Editor, value: "Node") -> "list[Node]":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.graph.editing import Editor
+from exporter.graph.formulas import name, sides
 from exporter.graph.rowwise import RESHAPES
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ MIXES = frozenset({"aten.bmm.default", "aten.mm.default"})
 """Products of two values of one rank."""
 COPIED = 1 << 16
 """Bytes of a matrix of which a changed copy may be in the file beside it."""
-_PAIRS = {"aten.mul.Tensor": True, "aten.div.Tensor": False, "aten.add.Tensor": True, "aten.sub.Tensor": False}
-"""Operations on two values, and whether these may change places."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +92,18 @@ def affine(editor: Editor, node: "Node") -> Affine | None:
     """Return a sum, difference, product or quotient with a constant that keeps the shape of the value; else None."""
     import torch
 
-    operation = str(node.target)
-    if operation not in _PAIRS or node.kwargs:
-        return None
-    for value, other in (node.args, tuple(reversed(node.args))) if _PAIRS[operation] else (node.args,):
+    for value, other in sides(node):
         if not hasattr(value, "meta") or editor.shape(value) != editor.shape(node):
             continue
         constant = along_last(editor, value, other)
         if constant is None:
             continue
-        match operation:
-            case "aten.mul.Tensor":
+        match name(node):
+            case "mul.Tensor":
                 return Affine(value, gain=constant)
-            case "aten.div.Tensor":
+            case "div.Tensor":
                 return Affine(value, gain=torch.reciprocal(constant))
-            case "aten.add.Tensor":
+            case "add.Tensor":
                 return Affine(value, shift=constant)
             case _:
                 return Affine(value, shift=-constant)

@@ -2,12 +2,11 @@
 
 import itertools
 import operator
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from exporter.graph import factors, vanishing
-from exporter.graph.editing import Editor, replace
-from exporter.graph.formulas import name
+from exporter.graph.editing import Editor, replace, rewrite_each
+from exporter.graph.formulas import operands, slice_of
 from exporter.graph.linear_maps import MIXES, MOVED, Affine, Map, affine, along_last, map_of
 
 if TYPE_CHECKING:
@@ -18,22 +17,9 @@ if TYPE_CHECKING:
 def move(editor: Editor) -> int:
     """Move all that is linear; return how often."""
     moved = 0
-    while found := sum(_places(editor, rule) for rule in _RULES):
+    while found := sum(rewrite_each(editor, rule) for rule in _RULES):
         moved += found
     return moved
-
-
-def _places(editor: Editor, rule: "Callable[[Editor, Node], bool]") -> int:
-    """Let a rule rewrite the operations of a graph that are read; return at how many places it did."""
-    found = 0
-    for node in list(editor.graph.nodes):
-        if node.op == "call_function" and node.users and editor.is_tensor(node):
-            with editor.graph.inserting_before(node):
-                applied = rule(editor, node)
-            if applied:
-                editor.remove_unused()  # who reads a value decides what may be moved
-                found += 1
-    return found
 
 
 def _as_product(editor: Editor, node: "Node") -> bool:
@@ -131,14 +117,8 @@ def _centre(editor: Editor, node: "Node") -> bool:
     """y - mean(y) of a product, with constants that may be added to it, is a product with centred constants."""
     import torch
 
-    if str(node.target) != "aten.sub.Tensor" or node.kwargs or not hasattr(node.args[1], "meta"):
-        return False
-    y, mean = node.args
-    if not hasattr(y, "meta") or str(mean.target) != "aten.mean.dim" or mean.args[0] is not y:
-        return False
-    rank = len(editor.shape(y))
-    along = [axis % rank for axis in mean.args[1]] == [rank - 1] and mean.args[2:] == (True,)
-    if not along or set(y.users) != {node, mean} or set(mean.users) != {node}:
+    y = vanishing.centred(editor, node)
+    if y is None:
         return False
     added = None
     if str(y.target) == "aten.add.Tensor" and not y.kwargs:
@@ -223,11 +203,10 @@ def _parts(editor: Editor, node: "Node") -> "list[tuple[tuple[int, int], Node]] 
     found = []
     rank, width = len(editor.shape(node)), editor.shape(node)[-1]
     for user in node.users:
-        axis = user.kwargs.get("dim", (*user.args, 0, 0, 0)[1 if name(user) == "slice.Tensor" else 2])
-        last = isinstance(axis, int) and axis % rank == rank - 1
-        if name(user) == "slice.Tensor" and last and len(user.args) in (3, 4):
-            found.append((slice(*user.args[2:], *[None] * (4 - len(user.args))).indices(width)[:2], user))
-        elif name(user) in _CUTS and last and not user.kwargs:
+        part, cut = slice_of(editor, user), operands(user, *_CUTS)
+        if part is not None and part.axis == rank - 1 and part.step == 1:
+            found.append(((part.start, part.stop), user))
+        elif cut is not None and (*cut, 0)[2] % rank == rank - 1:
             bounds = [0, *itertools.accumulate(value.shape[-1] for value in user.meta["val"])]
             if any(reader.target is not operator.getitem for reader in user.users):
                 return None

@@ -9,7 +9,7 @@ ONNX Runtime.
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.editing import Editor, replace
+from exporter.graph.editing import Editor, replace, rewrite_each
 from exporter.graph.formulas import operands
 from exporter.graph.late_moves import move_late, moved, moves_of, places_after, undone
 from exporter.graph.linear_maps import map_of
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 def reorder(editor: Editor) -> int:
     """Compute what is reordered by projections of its own; return of how many."""
-    places = 0
-    for node in list(editor.graph.nodes):
-        with editor.graph.inserting_before(node):
-            places += _projected(editor, node)
-    editor.remove_unused()
+    places = rewrite_each(editor, _projected)
     return places + (move_late(editor) if places else 0)
 
 

@@ -7,8 +7,8 @@ turn.
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.editing import Editor, replace
-from exporter.graph.formulas import either, operands
+from exporter.graph.editing import Editor, replace, rewrite_each
+from exporter.graph.formulas import either, operands, slice_of
 from exporter.graph.rowwise import RESHAPES
 
 if TYPE_CHECKING:
@@ -18,19 +18,14 @@ if TYPE_CHECKING:
 
 def turn_at_once(editor: Editor) -> int:
     """Put x C + x' S in place of pairs that are cut apart, turned and put together; return how often."""
-    places = 0
-    for node in list(editor.graph.nodes):
-        with editor.graph.inserting_before(node):
-            places += str(node.target) in RESHAPES and _turned(editor, node)
-    editor.remove_unused()
-    return places
+    return rewrite_each(editor, _turned)
 
 
 def _turned(editor: Editor, node: "Node") -> bool:
     import torch
 
     aten = torch.ops.aten
-    joined = operands(node.args[0], "cat.default")
+    joined = operands(node.args[0], "cat.default") if str(node.target) in RESHAPES else None
     parts = [] if joined is None else [_whole(editor, part) for part in joined[0]]
     if joined is None or len(parts) != 2 or joined[1:] not in ((-1,), (len(editor.shape(node.args[0])) - 1,)):
         return False
@@ -40,16 +35,12 @@ def _turned(editor: Editor, node: "Node") -> bool:
         return False
     (x, first), (_, second) = found
     places = torch.arange(editor.shape(x)[-1])
-    own, other = (torch.stack(torch.broadcast_tensors(*pair), -1).flatten(-2) for pair in _by_place(first, second))
-    turned = editor.call(aten.index_select.default, x, -1, editor.constant(places ^ 1))
+    pairs = (first[0], second[1]), (first[1], second[0])  # what a number is multiplied with, and its partner
+    own, other = (torch.stack(torch.broadcast_tensors(*pair), -1).flatten(-2) for pair in pairs)
+    turned = editor.call(aten.index_select.default, x, -1, editor.shared_constant(places ^ 1))
     product = editor.call(aten.mul.Tensor, x, editor.constant(own))
     partner = editor.call(aten.mul.Tensor, turned, editor.constant(other))
     return replace(editor, node, editor.call(aten.add.Tensor, product, partner))
-
-
-def _by_place(first: "list[Tensor]", second: "list[Tensor]") -> "tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]":
-    """Return what each number of a pair is multiplied with itself, and its partner."""
-    return (first[0], second[1]), (first[1], second[0])
 
 
 def _whole(editor: Editor, part: "Node") -> "Node | None":
@@ -76,12 +67,11 @@ def _combination(editor: Editor, value: "Node") -> "tuple[Node, list[Tensor]] | 
 def _term(editor: Editor, value: object) -> "tuple[Node, int, Tensor] | None":
     """Return x, 0 or 1, and the constant that x[..., 0::2] or x[..., 1::2] is multiplied with; None for others."""
     for cut, constant in either(value, "mul.Tensor"):
-        args = operands(cut, "slice.Tensor")
-        if args is None or len(args) != 5 or not editor.is_constant(constant):
+        part = slice_of(editor, cut)
+        if part is None or not editor.is_constant(constant):
             continue
-        x, axis, start, end, step = args
-        rank, extent = len(editor.shape(x)), editor.shape(x)[-1]
-        along = axis % rank == rank - 1 and step == 2 and end >= extent and extent % 2 == 0
-        if along and start in (0, 1) and editor.shape(constant)[-1:] == (extent // 2,):
-            return x, start, editor.value(constant)
+        rank, extent = len(editor.shape(part.value)), editor.shape(part.value)[-1]
+        along = part.axis == rank - 1 and part.step == 2 and part.stop == extent and extent % 2 == 0
+        if along and part.start in (0, 1) and editor.shape(constant)[-1:] == (extent // 2,):
+            return part.value, part.start, editor.value(constant)
     return None

@@ -87,18 +87,10 @@ class Rows:
     def _computed(self, editor: Editor, rows: "Tensor", steps: "Sequence[Node]", values: "Sequence[Node]") -> "Tensor":
         """Return values for some rows [n, D] of the table, as [n, width]."""
         import torch
-        from torch.fx.node import map_arg
 
         found = {self.lookup: rows}
-        with torch.no_grad():
-            for node in steps:
-                if node is self.lookup:
-                    continue
-                args = self._args(editor, node, len(rows))
-                constants = {one: editor.value(one) for one in node.all_input_nodes if one not in found}
-                args, kwargs = map_arg((args, node.kwargs), {**found, **constants}.__getitem__)
-                found[node] = node.target(*args, **kwargs)
-            return torch.cat([found[value].reshape(len(rows), -1) for value in values], -1)
+        editor.compute(steps, found, lambda node: self._args(editor, node, len(rows)))
+        return torch.cat([found[value].reshape(len(rows), -1) for value in values], -1)
 
     def _args(self, editor: Editor, node: "Node", count: int) -> tuple[Any, ...]:
         """Return the arguments of a node for values [count, ...] in place of [*ids, ...]."""

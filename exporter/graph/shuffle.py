@@ -7,7 +7,7 @@ is not finite makes others of its row NaN; golden cases with such rows keep this
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.editing import Editor, replace
+from exporter.graph.editing import Editor, replace, rewrite_each
 from exporter.graph.formulas import operands
 from exporter.graph.rewriting import Pass
 
@@ -19,11 +19,7 @@ _SHORT = 32
 
 def shuffle(editor: Editor) -> int:
     """Put products in place of selections along the last axis by constants; return of how many."""
-    places = 0
-    for node in list(editor.graph.nodes):
-        with editor.graph.inserting_before(node):
-            places += _multiplied(editor, node)
-    return places
+    return rewrite_each(editor, _multiplied)
 
 
 def _multiplied(editor: Editor, node: "Node") -> bool:

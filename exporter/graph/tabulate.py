@@ -29,10 +29,9 @@ def tabulate(editor: Editor) -> int:
     known, places, done = intervals(editor.graph), 0, set[Any]()
     for node in list(editor.graph.nodes):
         interval = known.get(node)
-        number = node.op == "call_function" and interval is not None and math.prod(editor.shape(node)) == 1
-        if not number or interval is None or node in done:
+        if interval is None or interval.most - interval.least >= COPIED or node.op != "call_function" or node in done:
             continue
-        if editor.dtype(node) not in (torch.float32, torch.int64) or interval.most - interval.least >= COPIED:
+        if math.prod(editor.shape(node)) > 1 or editor.dtype(node) not in (torch.float32, torch.int64):
             continue
         region = _region(editor, node)
         done |= {*region}
@@ -72,7 +71,7 @@ def _looked_up(editor: Editor, number: "Node", interval: Interval, region: "list
         return False
     with editor.graph.inserting_before(region[1]):
         index = _index(editor, number, interval)
-        row = editor.call(aten.embedding.default, editor.constant(_table(interval, region, ends, editor)), index)
+        row = editor.call(aten.embedding.default, editor.constant(_table(editor, interval, region, ends)), index)
         parts = editor.call(aten.split_with_sizes.default, row, widths, 1) if len(ends) > 1 else None
         for at, node in enumerate(ends):
             part = row if parts is None else editor.call(operator.getitem, parts, at)
@@ -98,20 +97,15 @@ def _index(editor: Editor, number: "Node", interval: Interval) -> "Node":
     return editor.call(aten.sub.Tensor, index, interval.least) if interval.least else index
 
 
-def _table(interval: Interval, region: "list[Node]", ends: "list[Node]", editor: Editor) -> "Tensor":
+def _table(editor: Editor, interval: Interval, region: "list[Node]", ends: "list[Node]") -> "Tensor":
     """Return the values of a region for each number, one row [sum of widths] for each."""
     import torch
-    from torch.fx.node import map_arg
 
     rows = []
-    with torch.no_grad():
-        for value in range(interval.least, interval.most + 1):
-            found = {region[0]: torch.full(editor.shape(region[0]), value, dtype=editor.dtype(region[0]))}
-            for node in region[1:]:
-                constants = {one: editor.value(one) for one in node.all_input_nodes if one not in found}
-                args, kwargs = map_arg((node.args, node.kwargs), {**found, **constants}.__getitem__)
-                found[node] = node.target(*args, **kwargs)
-            rows.append(torch.cat([found[node].reshape(-1) for node in ends]))
+    for value in range(interval.least, interval.most + 1):
+        found = {region[0]: torch.full(editor.shape(region[0]), value, dtype=editor.dtype(region[0]))}
+        editor.compute(region, found)
+        rows.append(torch.cat([found[node].reshape(-1) for node in ends]))
     return torch.stack(rows)
 
 

@@ -7,47 +7,42 @@ sums, products with numbers of each row, and products that mix rows, need not be
 from typing import TYPE_CHECKING, Any
 
 from exporter.graph.editing import Editor, order_of
-from exporter.graph.formulas import name
+from exporter.graph.formulas import name, operands, sides
 from exporter.graph.rowwise import RESHAPES
 
 if TYPE_CHECKING:
     from torch.fx import Node
 
-_NORMS = frozenset({"layer_norm.default", "native_layer_norm.default"})
 _SUMS = frozenset({"add.Tensor", "sub.Tensor"})
 _PRODUCTS = frozenset({"mm.default", "bmm.default", "matmul.default"})
 
 
+def centred(editor: Editor, node: "Node") -> "Node | None":
+    """Return the value y of y - mean(y) along the last axis, if nothing else reads y or the mean."""
+    args = operands(node, "sub.Tensor")
+    mean = None if args is None else operands(args[1], "mean.dim")
+    if args is None or mean is None or mean[0] is not args[0]:
+        return None
+    rank = len(editor.shape(mean[0]))
+    along = [axis % rank for axis in mean[1]] == [rank - 1] and mean[2:] == (True,)
+    alone = set(mean[0].users) == {node, args[1]} and set(args[1].users) == {node}
+    return mean[0] if along and alone else None
+
+
 def drop_shift(editor: Editor, node: "Node") -> bool:
     """Leave out one term that vanishes in what this operation centres; return whether there was one."""
-    value = _centred(editor, node)
-    return value is not None and _drop(editor, value)
-
-
-def _centred(editor: Editor, node: "Node") -> "Node | None":
-    """Return the value that an operation takes the mean along its last axis from, if nothing else reads it."""
-    if name(node) in _NORMS:
+    value = centred(editor, node)
+    if name(node) == "layer_norm.default" and len(node.args[1]) == 1 and set(node.args[0].users) == {node}:
         value = node.args[0]
-        return value if len(node.args[1]) == 1 and set(value.users) == {node} else None
-    if name(node) != "sub.Tensor" or node.kwargs or name(node.args[1]) != "mean.dim":
-        return None
-    value, mean = node.args
-    rank = len(editor.shape(mean.args[0]))
-    along = [axis % rank for axis in mean.args[1]] == [rank - 1] and mean.args[2:] == (True,)
-    return value if mean.args[0] is value and along and set(value.users) == {node, mean} else None
+    return value is not None and _drop(editor, value)
 
 
 def _drop(editor: Editor, value: "Node") -> bool:
     """Leave out a term of a value of which what is the same along the last axis does not matter."""
-    if value.kwargs:
-        return False
-    if name(value) in _SUMS:
-        left, right = value.args
-        for term, other in ((right, left), (left, right)):
-            signed = other is right and name(value) == "sub.Tensor"
-            if _is_shift(editor, term) and not signed and editor.shape(other) == editor.shape(value):
-                value.replace_all_uses_with(other)
-                return True
+    for other, term in sides(value) if name(value) in _SUMS else ():
+        if _is_shift(editor, term) and hasattr(other, "meta") and editor.shape(other) == editor.shape(value):
+            value.replace_all_uses_with(other)
+            return True
     return any(_drop(editor, inner) for inner in _through(editor, value) if len(inner.users) == 1)
 
 
@@ -59,14 +54,11 @@ def _through(editor: Editor, value: "Node") -> "list[Node]":
         return []
     wide = [one for one in value.all_input_nodes if editor.is_tensor(one) and editor.shape(one)[-1:] == (extent,)]
     if operation in _SUMS:
-        return wide
+        return wide if not value.kwargs else []
     if operation in ("mul.Tensor", "div.Tensor"):
-        other = args[1]
-        by_row = len(wide) == 1 and wide[0] is args[0] and _is_shift(editor, other)
-        turned = operation == "mul.Tensor" and len(wide) == 1 and wide[0] is other and _is_shift(editor, args[0])
-        return wide if by_row or turned else []
+        return [one for one, other in sides(value) if one in wide and _is_shift(editor, other)]
     if operation in _PRODUCTS:
-        return [args[1]] if len(editor.shape(args[1])) > 1 else []
+        return [args[1]] if len(editor.shape(args[1])) > 1 and args[0] is not args[1] else []
     if str(value.target) in RESHAPES:
         return wide
     if operation in ("transpose.int", "permute.default"):

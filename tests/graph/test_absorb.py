@@ -126,6 +126,14 @@ STAYS: dict[str, tuple[Callable[[Block, Tensor], Tensor], dict[str, int]]] = {
         lambda b, x: functional.layer_norm((x.sin() - x[..., :1]) * x.cos(), (D,)),
         {"sub": 1},
     ),
+    "a term whose mean is read": (
+        lambda b, x: (y := x.sin() - x[..., :1]) - (mean := y.mean(-1, keepdim=True)) + mean.exp(),
+        {"sub": 2},
+    ),
+    "a term of both sides of a product": (
+        lambda b, x: functional.layer_norm((y := (x @ x.transpose(1, 2)).sin() - x[..., :1]) @ y, (N,)),
+        {"sub": 1},
+    ),
     "constants that are larger together": (lambda b, x: x.sin() * b.gain[:N, None] * b.gain, {"mul": 2}),
     "a mean along rows": (lambda b, x: (y := b.one(x)) - y.mean(1, keepdim=True), {"mean": 1}),
 }
