@@ -145,7 +145,7 @@ class SchemeCost:
 
     `error_to_spread` has for each output of floats the root mean square of its change over its standard deviation,
     which for a ranking is that within its cases, None where what changes does not vary; `allowed` is the most that
-    passes. The others are those of `parity.compare`.
+    passes of a ranking. The others are those of `parity.compare`. What is not judged is `unverified`, with the reason.
     """
 
     verdict: Verdict
@@ -163,8 +163,8 @@ class Parity:
     """The verdict, why, and the figures that it rests on: those of `parity.compare`, None where nothing was compared.
 
     `unsettled` has a line for each choice behind the outputs that only another machine could settle. Where a scheme
-    stores tables in fewer bits, the figures compare with torch with the same tables, `scheme` says what these change,
-    and the verdict is of both.
+    stores tables in fewer bits, the figures compare with torch with the same tables, whose verdict is `lowering`,
+    `scheme` says what these change, and the verdict is of both.
     """
 
     verdict: Verdict
@@ -182,6 +182,7 @@ class Parity:
     unsettled: tuple[str, ...] | None = ()
     ranking_reason: str | None = None
     tolerance: Tolerance | None = None
+    lowering: Verdict | None = None
     scheme: SchemeCost | None = None
 
 

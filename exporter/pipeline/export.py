@@ -321,7 +321,7 @@ class _Job:
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),
             source=replace(source.origin, versions=versions(target)),
-            parity=parity_of(ran, golden, program.ranking, precision, program.ranked, scheme),
+            parity=parity_of(ran, golden, program.ranking, precision, program.ranked, scheme, source.origin.untrained),
             flops=self._flops(source, lowered),
             memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
             latency=figures.latency(ran.result, ran.reason, _WARMUP),

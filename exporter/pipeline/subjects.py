@@ -54,10 +54,11 @@ def parity_of(
     precision: Precision,
     ranked: str | None = None,
     scheme: Scheme | None = None,
+    untrained: bool = False,
 ) -> Parity:
     """Return the parity section of a run: judged where there are outputs, else the verdict of having none.
 
-    What a `scheme` changes is part of it.
+    What a `scheme` changes is part of it, and judged unless the weights are `untrained`.
     """
     if ran.result is None:
         parity = Parity(verdict=ran.verdict, reason=ran.reason or "")
@@ -65,4 +66,5 @@ def parity_of(
         parity = section.judged(ran.result, golden.outputs, ranking, precision, ranked)
     if scheme is None:
         return parity
-    return section.with_scheme(parity, section.scheme_cost(golden.fp32, golden.outputs, ranking, ranked, scheme))
+    outputs = golden.fp32, golden.outputs
+    return section.with_scheme(parity, section.scheme_cost(outputs, ranking, ranked, scheme, untrained))
