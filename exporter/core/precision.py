@@ -6,6 +6,10 @@ Precision = Literal["fp32", "fp16", "int8", "int4", "fp16+fp32", "int8+fp16", "i
 """A scheme: what tables of embeddings are stored in, and behind a `+` what all else is; int8 and int4 alone have it in
 fp32.
 """
+Asked = Literal[Precision, "auto"]
+"""What a user asks for: a scheme, or the mildest one that fits the budgets."""
+MILDEST_FIRST: tuple[Precision, ...] = ("fp32", "fp16+fp32", "fp16", "int8", "int8+fp16", "int4", "int4+fp16")
+"""Schemes by what they change of scores, least first, as docs/precision.md has it measured."""
 Tables = Literal["fp32", "fp16", "int8", "int4"]
 Body = Literal["fp32", "fp16"]
 Fold = Literal["none", "same_size", "double", "all"]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exporter.core.precision import Body, Tables
+from exporter.core.precision import Body, Precision, Tables
 from exporter.core.types import BudgetName, DataFile, StoredTable, TensorSpec, Verdict
 
 MAX_NUMBER = 2**63 - 1
@@ -137,6 +137,14 @@ class Scheme:
     tables: Tables
     body: Body
     stored: tuple[StoredTable, ...]
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A milder scheme that was tried first, and the budgets that it exceeds, in words."""
+
+    precision: Precision
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
+from exporter.core.precision import MILDEST_FIRST
 from exporter.pipeline import budgets, lengths, places, promises
 from exporter.pipeline.explaining import about, explain, interface
 from exporter.pipeline.listing import require_model
@@ -52,9 +53,10 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
         for name, reason in reasons.items():
             if reason is not None:
                 report(f"{name}: left out, {reason}")
-    precision, without = request.precision or profile.precision, _known_passes(request.without_passes)
-    fold = request.fold or profile.fold
-    lowerings = [lengths.Lowering(name, precision, profile.options_for(name), without, fold) for name in chosen]
+    asked, without = request.precision or profile.precision, _known_passes(request.without_passes)
+    precision = MILDEST_FIRST[0] if asked == "auto" else asked
+    fold, options = request.fold or profile.fold, profile.options_for
+    lowerings = [lengths.Lowering(name, precision, options(name), without, fold, asked == "auto") for name in chosen]
     for lowering in lowerings:
         lowering.check()
         require_packages(TARGETS[lowering.target])
@@ -165,7 +167,7 @@ class _Job:
 
         source = self.source
         with store.staging(self.place) as folder:
-            manifest = self._less_folded(source, folder)
+            manifest = self._fitted(source, folder)
             left_out: list[int] = []
             while budgets.over(manifest.budgets or ()) and (smaller := source.smaller()) is not None:
                 block, source = smaller
@@ -173,11 +175,32 @@ class _Job:
                 self.report(f"{self.lowering.target}: {why}; leaving out block {block}")
                 left_out.append(block)
                 empty(folder)
-                manifest = self._less_folded(source, folder)
+                manifest = self._fitted(source, folder)
             manifest = explain(folder, replace(manifest, selection=source.selected(self.source, left_out)))
             store.write_manifest(folder, manifest)
             self.check_place()  # another command may have been quicker, with another artifact
         return Result(manifest, str(self.place))
+
+    def _fitted(self, source: "Exportable", folder: Path) -> "Manifest":
+        """Make the artifact of `source`, in the scheme that was asked for or the mildest that fits."""
+        from exporter.core.sections import PassedOver
+        from safeio.staging import empty
+
+        if not self.lowering.is_mildest:
+            return self._less_folded(source, folder)
+        passed_over: list[PassedOver] = []
+        for lowering in self.lowering.milder_first(source):
+            if passed_over:
+                last = passed_over[-1]
+                self.report(f"{lowering.target}: {last.precision} is {last.reason}; trying {lowering.precision}")
+                empty(folder)
+            manifest = replace(self, lowering=lowering)._less_folded(source, folder)
+            if not budgets.is_too_large(manifest):
+                break
+            passed_over.append(PassedOver(lowering.precision, budgets.explain(manifest.budgets or ())))
+        if budgets.is_too_large(manifest):
+            passed_over.pop()  # the last there is, which stays
+        return replace(manifest, passed_over=tuple(passed_over))
 
     def _less_folded(self, source: "Exportable", folder: Path) -> "Manifest":
         """Make the artifact of `source` in `folder`, with less folded while it is too large; return its manifest."""
@@ -202,6 +225,7 @@ class _Job:
         from safeio.files import write_new
 
         target = TARGETS[self.lowering.target]
+        self.lowering.twin(source)  # where nothing is to be stored otherwise, nothing is lowered
         captured, model_file = self._lowered(source, folder)
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data

@@ -1,12 +1,12 @@
 """What one more click costs: the same program lowered for several lengths of the history, counted and run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
-from exporter.core.precision import body_of, has_own_tables, tables_of
+from exporter.core.precision import MILDEST_FIRST, body_of, has_own_tables, tables_of
 from exporter.targets import TARGETS
 from models import zoo
 
@@ -38,12 +38,14 @@ class Lowering:
     """The passes that are left out of those that the target has."""
     fold: "Fold" = "same_size"
     """By how much the artifact may grow for tables of computed rows."""
+    is_mildest: bool = False
+    """Whether the precision is the mildest that fits, and not one that was asked for."""
 
     @property
     def facts(self) -> "Facts":
         """Return what tells artifacts of the same program at one place apart."""
         return {
-            "precision": self.precision,
+            "precision": "auto" if self.is_mildest else self.precision,
             "options": dict(self.options),
             "passes left out": sorted(self.without),
             "fold": self.fold,
@@ -78,6 +80,16 @@ class Lowering:
                 f" {tables_of(self.precision)} changes nothing; export it with --precision {body_of(self.precision)}"
             )
         return twin
+
+    def milder_first(self, source: "Exportable") -> "Iterator[Lowering]":
+        """Yield this lowering in each scheme that the target has for the program of `source`, the mildest first."""
+        target = TARGETS[self.target]
+        for precision in MILDEST_FIRST:
+            other = replace(self, precision=precision)
+            if precision not in target.precisions or target.refusal(precision, self.options) is not None:
+                continue
+            if not has_own_tables(precision) or source.twin(other._form, other._passes).stored:
+                yield other
 
     @property
     def _form(self) -> "GraphForm":
