@@ -43,7 +43,7 @@ _CLIPS = 26
 
 
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     """Rows [n, D] in their stored form: as they are looked up, their scales [n, 1] or None, and rows [n, D] again."""
 
     rows: "Tensor"
@@ -65,7 +65,7 @@ def quantise(editor: Editor, tables: Tables) -> int:
         value = editor.value(table)
         parts, error, size = [], 0.0, 0.0
         for some in value.split(_AT_ONCE):
-            part = _FORMS[tables](some)
+            part = FORMS[tables](some)
             if not part.restored.isfinite().all():
                 raise ValueError(f"a table [{value.shape[0]}, {value.shape[1]}] has a value that {tables} cannot hold")
             error += float(((part.restored - some).double() ** 2).sum())
@@ -145,20 +145,20 @@ def _looked_up(editor: Editor, tables: Tables, lookup: "Node", constants: "list[
     return editor.call(aten.mul.Tensor, numbers, *scales)
 
 
-def _in_half(rows: "Tensor") -> _Stored:
+def _in_half(rows: "Tensor") -> Stored:
     half = rows.half()
-    return _Stored(half, None, half.float())
+    return Stored(half, None, half.float())
 
 
-def _in_int8(rows: "Tensor") -> _Stored:
+def _in_int8(rows: "Tensor") -> Stored:
     import torch
 
     scales = _scales(rows, _INT8_MOST)
     numbers = _rounded(rows, scales, _INT8_MOST)
-    return _Stored(numbers.to(torch.int8), scales, numbers * scales)
+    return Stored(numbers.to(torch.int8), scales, numbers * scales)
 
 
-def _in_int4(rows: "Tensor") -> _Stored:
+def _in_int4(rows: "Tensor") -> Stored:
     import torch
 
     widest = _scales(rows, _INT4_MOST)
@@ -171,7 +171,7 @@ def _in_int4(rows: "Tensor") -> _Stored:
     numbers = _rounded(rows, scales, _INT4_MOST)
     padded = torch.nn.functional.pad(numbers, (0, numbers.shape[1] % 2))
     low, high = padded.chunk(2, -1)
-    return _Stored((16 * high + low + 8).to(torch.int8), scales, numbers * scales)
+    return Stored((16 * high + low + 8).to(torch.int8), scales, numbers * scales)
 
 
 def _scales(rows: "Tensor", most: int) -> "Tensor":
@@ -186,7 +186,10 @@ def _rounded(rows: "Tensor", scales: "Tensor", most: int) -> "Tensor":
     return (rows / scales).round().clamp(-most, most)
 
 
-_FORMS: "Mapping[Tables, Callable[[Tensor], _Stored]]" = {"fp16": _in_half, "int8": _in_int8, "int4": _in_int4}
+FORMS: "Mapping[Tables, Callable[[Tensor], Stored]]" = {"fp16": _in_half, "int8": _in_int8, "int4": _in_int4}
+
+
+"""How rows [n, D] are stored, by the name of the form."""
 
 
 def _pass(tables: Tables) -> Pass:
@@ -196,5 +199,5 @@ def _pass(tables: Tables) -> Pass:
     return Pass(f"{tables} tables", f"rows of tables are stored in {tables}", EVERY_FORM, rewrite)
 
 
-QUANTISE: Mapping[Tables, Pass] = {tables: _pass(tables) for tables in _FORMS}
+QUANTISE: Mapping[Tables, Pass] = {tables: _pass(tables) for tables in FORMS}
 """A pass for each way to store tables; a scheme asks for it, and it changes what comes out."""
