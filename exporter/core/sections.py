@@ -148,6 +148,25 @@ class PassedOver:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Positives:
+    """How the candidates that were clicked next are ranked in fp32 and with stored tables; a few cases judge nothing.
+
+    `ndcg10_change` is the mean of the second less the first over the first, `low` and `high` its 95 % interval, by
+    `method`.
+    """
+
+    cases: Count
+    ndcg10_fp32: Number
+    ndcg10: Number
+    hit10_fp32: Number
+    hit10: Number
+    ndcg10_change: Number | None
+    low: Number | None
+    high: Number | None
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SchemeCost:
     """What the stored tables change, by torch in fp32 with them and with the tables as they were.
 
@@ -164,6 +183,7 @@ class SchemeCost:
     top10_asked: Number | None
     top10_changed: Count | None
     kendall_tau: Number | None
+    positives: Positives | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -247,7 +247,7 @@ class _Job:
             return Golden(source.inputs, source.outputs), None
         precision = self.lowering.precision
         scheme = Scheme(tables_of(precision), body_of(precision), twin.stored)
-        return Golden(source.inputs, twin.outputs, source.outputs), scheme
+        return Golden(source.inputs, twin.outputs, source.outputs, source.positive), scheme
 
     def _lowering_of(self, captured: "Captured") -> lengths.Lowering:
         """Return how a program was lowered: without passes where the target refused what they made of it."""

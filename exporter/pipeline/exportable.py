@@ -75,6 +75,11 @@ class Exportable(ABC):
         return None
 
     @property
+    def positive(self) -> "np.ndarray | None":
+        """Return which candidate of each golden case was clicked next, [cases]; None where nobody knows."""
+        return None
+
+    @property
     def history_length(self) -> int | None:
         """Return the number of clicks in a history, None where nobody says which input is one."""
         return None

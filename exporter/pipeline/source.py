@@ -92,6 +92,17 @@ class Source(Exportable):
         return self.checkpoint.history_length
 
     @property
+    def positive(self) -> "np.ndarray | None":
+        """Return the positives of the checkpoint's golden cases, where the program ranks just those candidates."""
+        from models.checkpoint import POSITIVE
+
+        columns, ranking = self.checkpoint.golden.get(POSITIVE), self.program.ranking
+        if columns is None or ranking is None or self.program.ranked is not None or self.drawn is not None:
+            return None
+        one_ranking = self.checkpoint.golden["scores"].shape
+        return columns[:, 0] if self.outputs[ranking].reshape(len(columns), -1).shape == one_ranking else None
+
+    @property
     def candidates(self) -> int:
         """Return the number of candidates in a golden case."""
         count: int = self.checkpoint.golden["candidate_ids"].shape[1]

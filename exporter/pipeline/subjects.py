@@ -44,6 +44,12 @@ def golden_problem(manifest: Manifest, golden: Golden) -> str | None:
             array = arrays.get(spec.name)
             if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
                 return f"golden.npz has no {spec.name!r} of {spec.dtype} {list(spec.shape)} per case"
+    scores = golden.outputs[manifest.ranking] if manifest.ranking is not None else None
+    positive = golden.positive
+    if positive is not None and (
+        scores is None or positive.min() < 0 or positive.max() >= scores[0].size or manifest.ranked is not None
+    ):
+        return "golden.npz has positives that are no candidates"
     return None
 
 
@@ -67,4 +73,6 @@ def parity_of(
     if scheme is None:
         return parity
     outputs = golden.fp32, golden.outputs
-    return section.with_scheme(parity, section.scheme_cost(outputs, ranking, ranked, scheme, untrained))
+    return section.with_scheme(
+        parity, section.scheme_cost(outputs, ranking, ranked, scheme, untrained, golden.positive)
+    )
