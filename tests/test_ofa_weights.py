@@ -14,6 +14,7 @@ from commands import run_here
 from safetensors.numpy import load_file, save_file
 
 from exporter.artifact import store, weights
+from exporter.core.precision import Weights
 from exporter.pipeline import session
 from exporter.targets import TARGETS
 from models.forward_ofa import assembler, weights_package
@@ -114,7 +115,7 @@ def test_the_data_file_of_onnx_is_the_package_of_the_cloud(
     assert load_file(file).keys() == {entry["name"] for entry in document["external"]["tensors"]}
     again = weights_package.to_bytes(small_ofa_model.backbone, structure, safetensors.torch.load_file(file))
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in document["external"]["tensors"]}
-    assert weights.from_bytes(again, shapes, document["external"]["metadata"], "it").keys() == shapes.keys()
+    assert weights.from_bytes(again, shapes, document["external"]["metadata"], "it").tensors.keys() == shapes.keys()
 
 
 @pytest.mark.parametrize("target", ["onnx", "tflite"])  # a data file, and inputs of the call
@@ -200,12 +201,13 @@ def test_a_session_on_every_target(
 
 
 def _pack(small_ofa_model: Supernet) -> session.Pack:
-    def pack(structure: np.ndarray, weights: np.ndarray) -> bytes:
+    def pack(structure: np.ndarray, weights: np.ndarray, stored: Weights) -> bytes:
         chosen = structure[0].astype(int).tolist()
         return weights_package.to_bytes(
             small_ofa_model.backbone,
             chosen,
             assembler.block_weights(small_ofa_model.backbone, torch.from_numpy(weights), chosen),
+            stored,
         )
 
     return pack
@@ -229,7 +231,7 @@ def test_a_session_refuses_a_package_for_another_structure(
 ) -> None:
     structure = np.array([[1.0, 1.0, 1.0]], np.float32)
     assert externals["onnx"]["selection"]["structure"] != "111"
-    data = _pack(small_ofa_model)(structure, np.zeros((1, 3, 5 * (16 * 16 + 16)), np.float32))
+    data = _pack(small_ofa_model)(structure, np.zeros((1, 3, 5 * (16 * 16 + 16)), np.float32), "fp32")
     with pytest.raises(weights.PackageError, match="structure '111'"):
         session.open_package(Path(externals["onnx"]["artifact"]), data)
 

@@ -12,6 +12,8 @@ MILDEST_FIRST: tuple[Precision, ...] = ("fp32", "fp16+fp32", "fp16", "int8", "in
 """Schemes by what they change of scores, least first, as docs/precision.md has it measured."""
 Tables = Literal["fp32", "fp16", "int8", "int4"]
 Body = Literal["fp32", "fp16"]
+Weights = Literal["fp32", "int8"]
+"""What a weights package is stored in: weights that lie outside a program, as they cross the network."""
 Fold = Literal["none", "same_size", "double", "all"]
 """How far what is computed of an item's row alone goes into tables: by how much the artifact may grow for that."""
 
@@ -25,6 +27,11 @@ def body_of(precision: Precision) -> Body:
     """Return what a scheme stores all but tables in, and computes in where its target can."""
     tables, _, body = precision.partition("+")
     return cast("Body", body or ("fp16" if tables == "fp16" else "fp32"))
+
+
+def weights_of(precision: Asked) -> Weights:
+    """Return what a scheme stores weights packages in: in int8 beside int4 tables too, in fp32 where any may do."""
+    return "int8" if precision != "auto" and tables_of(precision) in ("int8", "int4") else "fp32"
 
 
 def named(tables: str, body: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exporter.core.precision import Body, Precision, Tables
+from exporter.core.precision import Body, Precision, Tables, Weights
 from exporter.core.types import BudgetName, DataFile, StoredTable, TensorSpec, Verdict
 
 MAX_NUMBER = 2**63 - 1
@@ -51,11 +51,15 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class External:
-    """Weights outside the program: `metadata` is that of their weights package; without a data file they are inputs."""
+    """Weights outside the program: `metadata` is that of their weights package; without a data file they are inputs.
+
+    `stored` is what their package has them in; a data file and inputs have what that gives in fp32.
+    """
 
     metadata: Mapping[str, str]
     tensors: tuple[Tensor, ...]
     data_file: WeightsFile | None = None
+    stored: Weights = "fp32"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -132,7 +136,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Scheme:
-    """What tables are stored in and what all else is, and each table that is stored so."""
+    """What tables are stored in and what all else is, and each table that is stored so, then a package's weights."""
 
     tables: Tables
     body: Body

@@ -94,6 +94,8 @@ class StoredTable:
 
     `lookups` says at how many places rows of it are looked up, for clicks and for candidates; `bytes` counts the
     scales; `relative_rmse` is the root of the sum of squared errors over that of squared values.
+    Weights of a weights package have their `name`: of them it is one user's shape and bytes, and all golden users'
+    errors together.
     """
 
     rows: int
@@ -102,6 +104,7 @@ class StoredTable:
     fp32_bytes: int
     bytes: int
     relative_rmse: float
+    name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
-from exporter.core.precision import MILDEST_FIRST
+from exporter.core.precision import MILDEST_FIRST, weights_of
 from exporter.pipeline import budgets, lengths, places, promises
 from exporter.pipeline.explaining import about, explain, interface
 from exporter.pipeline.listing import require_model
@@ -126,7 +126,8 @@ def _source(request: ExportRequest, profile: "DeviceProfile", report: Report) ->
         report("reading the program")
         return programs.load(choice, profile.name, (profile.history_length, profile.candidates))
     report("loading the checkpoint")
-    source = sources.load(choice, profile.history_length, profile.candidates, profile.top)
+    stored = weights_of(request.precision or profile.precision)
+    source = sources.load(choice, profile.history_length, profile.candidates, profile.top, stored)
     if choice.history is not None and (note := sources.items_of(source.checkpoint).note) is not None:
         report(note)
     with zoo.foreign(choice.model):
@@ -220,6 +221,7 @@ class _Job:
     def _make(self, source: "Exportable", folder: Path) -> "Manifest":
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
         from exporter.artifact import store
+        from exporter.core.sections import Parity
         from exporter.targets import reading
         from safeio import catalogue
         from safeio.files import write_new
@@ -230,11 +232,13 @@ class _Job:
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data
         _write_weights(source, data, folder)
+        strange = _strange_weights(source, data, folder)
         golden, scheme = self._golden(source, captured)
         store.write_golden(folder, golden)
         if source.items_file is not None:
             write_new(folder / catalogue.FILE, source.items_file)
-        return self._judged(source, captured, lowered, model_file, data, golden, scheme)
+        manifest = self._judged(source, captured, lowered, model_file, data, golden, scheme)
+        return manifest if strange is None else replace(manifest, parity=Parity(verdict="fail", reason=strange))
 
     def _golden(self, source: "Exportable", captured: "Captured") -> "tuple[Golden, Scheme | None]":
         """Return the golden cases that what was lowered is held to, and how its tables are stored, if otherwise."""
@@ -380,8 +384,26 @@ def _write_weights(source: "Exportable", data: "DataFile | None", folder: Path) 
     from exporter.artifact import weights
     from safeio.files import write_new
 
-    if source.external is not None and data is None:
-        write_new(folder / weights.FILE, weights.to_bytes(source.external))
+    if source.package is not None and data is None:
+        write_new(folder / weights.FILE, source.package.to_bytes())
+
+
+def _strange_weights(source: "Exportable", data: "DataFile | None", folder: Path) -> str | None:
+    """Say which weights that lie beside the program are not those with which torch computed; None where all are."""
+    import numpy as np
+
+    from exporter.artifact import weights
+
+    package = source.package
+    if package is None:
+        return None
+    shapes = {name: tensor.shape for name, tensor in package.tensors.items()}
+    beside = weights.beside(folder, data, shapes, package.metadata)
+    dtypes = {} if data is None else {name: dtype for name, (_, dtype) in data.tensors.items()}
+    for name, tensor in package.tensors.items():
+        if not np.array_equal(beside[name], tensor.astype(dtypes.get(name, "float32")).astype(np.float32)):
+            return f"the weights {name!r} that ship are not those with which torch computed"
+    return None
 
 
 def _tensor(spec: "TensorSpec") -> "Tensor":
@@ -400,6 +422,7 @@ def _external(source: "Exportable", data: "DataFile | None") -> "External | None
         metadata=dict(source.external.metadata),
         tensors=tuple(_tensor(spec) for spec in source.specs if spec.name in source.external.tensors),
         data_file=None if data is None else WeightsFile(data.name, dict(data.tensors)),  # type: ignore[arg-type]
+        stored=source.weights,
     )
 
 

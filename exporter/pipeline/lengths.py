@@ -67,13 +67,16 @@ class Lowering:
         return source.captured(target.external_weights, self._form, self._passes, history)
 
     def twin(self, source: "Exportable") -> "Twin | None":
-        """Return the program of `source` in fp32 with its tables as they are stored; None where they are as all else.
+        """Return the program of `source` in fp32 with its tables and its weights package as they are stored.
+
+        None where they are as all else.
 
         Raises BadInputError where it has no table that could be.
         """
         if not has_own_tables(self.precision):
             return None
         twin = source.twin(self._form, self._passes)
+        twin = twin._replace(stored=(*twin.stored, *source.stored_weights))
         if not twin.stored:
             raise BadInputError(
                 f"{source.name}/{source.program.name} has no table that only lookups read, so that"
