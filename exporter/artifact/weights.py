@@ -74,13 +74,9 @@ def pack(weights: ExternalWeights, stored: Weights) -> Package:
     entries: dict[str, np.ndarray] = {}
     for name, tensor in weights.tensors.items():
         entries[name] = tensor
-        if stored == "int8" and is_in_int8(tensor.shape) and f"{name}{SCALE}" not in weights.tensors:
-            entries[name], entries[f"{name}{SCALE}"] = in_int8(tensor)
-    package = Package(tuple(weights.tensors), entries, weights.metadata, stored)
-    broken = [name for name, tensor in package.tensors.items() if not np.isfinite(tensor).all()]
-    if broken:
-        raise PackageError(f"{broken[0]} has numbers that {stored} cannot hold; store this package in fp32")
-    return package
+        if stored == "int8" and is_in_int8(tensor.shape):
+            entries[name], entries[f"{name}{SCALE}"] = _held_in_int8(name, tensor)
+    return Package(tuple(weights.tensors), entries, weights.metadata, stored)
 
 
 def to_bytes(weights: ExternalWeights) -> bytes:
@@ -105,6 +101,15 @@ def in_int8(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scales = np.maximum(largest / np.float32(_MOST), np.finfo(np.float32).tiny)
     scales = np.where(largest > 0, scales, np.float32(1)).astype(np.float32)
     return np.clip(np.rint(tensor / scales), -_MOST, _MOST).astype(np.int8), scales
+
+
+def _held_in_int8(name: str, tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return an entry and its scales; raises PackageError where they do not give finite numbers back."""
+    if np.isfinite(tensor).all():
+        entry, scales = in_int8(tensor)
+        if np.isfinite(_restored(entry, scales)).all():
+            return entry, scales
+    raise PackageError(f"{name} has numbers that int8 cannot hold; choose another --precision")
 
 
 def through_int8(tensors: np.ndarray) -> np.ndarray:
