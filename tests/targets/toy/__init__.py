@@ -42,6 +42,10 @@ class ToyTarget:
         """It takes any graph."""
         return "half"
 
+    def refusal(self, precision: Precision, options: Options) -> str | None:
+        """Return None: its options say nothing of precision."""
+        return None
+
     def unverifiable(self, options: Options) -> str | None:
         """Return None: torch runs whatever is lowered here."""
         return None
