@@ -29,7 +29,7 @@ from models.training.data import Interactions, histories, read_interactions
 from models.training.evaluation import Cases, ranking_cases, split_to_train_on
 from models.training.metrics import ranks
 
-COLUMNS = ("model", "scheme", "users", "NDCG@10", "to fp32, %", "95 %", "Hit@10", "to fp32, %", "95 %")
+COLUMNS = ("model", "scheme", "users", "NDCG@10", "change, %", "95 %", "Hit@10", "change in Hit@10, %", "its 95 %")
 TARGET, CUTOFF, BATCH = "onnx", 10, 256
 Report = Callable[[str], None]
 

@@ -47,8 +47,8 @@ from models import checkpoint
 from models.zoo import load_spec
 
 COLUMNS = (
-    *("scheme", "verdict", "top 10", "moves", "allowed", "bytes", "to fp32's", "constants", "memory MB"),
-    *("us", "time to fp32's", "95 %", "ARM64 verdict", "instructions", "to fp32's"),
+    *("scheme", "verdict", "top 10", "moves", "allowed", "bytes", "bytes to fp32's", "constants", "memory MB"),
+    *("us", "time to fp32's", "95 %", "ARM64 verdict", "instructions", "instructions to fp32's"),
 )
 INTERPRETED = """
 import sys
