@@ -1,9 +1,10 @@
 """What a scheme changes for all test users of a checkpoint: NDCG@10 and Hit@10 in torch, user by user beside fp32.
 
-Users, their histories and the items that are ranked are those of the checkpoint's own test, by the seed of its
-training. An SCN and the like rank the positive among the negatives of that test, with the very graph that is lowered
-for ONNX: after all passes, with its tables as they are stored, one user a call. Forward-OFA ranks among all items:
-controller and mapper, which are the cloud's, stay in fp32, and blocks and scores read the stored table.
+Users, their histories and the negatives are those of the checkpoint's own test, by the seed of its training. Among its
+negatives an SCN and the like rank with the very graph that is lowered for ONNX: after all passes, with its tables as
+they are stored, one user a call. Among all items, and Forward-OFA always, the model itself ranks with its table as it
+is computed back; Forward-OFA's controller and mapper, which are the cloud's, stay in fp32. A body in fp16 is in the
+first kind alone.
 """
 
 import copy
@@ -12,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from exporter import profiles
 from exporter.core.errors import BadInputError
 from exporter.core.extras import without_noise
-from exporter.core.precision import Precision, Tables, tables_of
+from exporter.core.precision import Precision, Tables, body_of, tables_of
 from exporter.graph.editing import Editor
 from exporter.graph.quantise import quantise
 from exporter.pipeline import ProgramChoice
@@ -25,13 +26,28 @@ from exporter.pipeline import source as sources
 from exporter.pipeline.lengths import Lowering
 from models import checkpoint
 from models.forward_ofa.supernet import Supernet
-from models.training.data import Interactions, histories, read_interactions
+from models.layers import tower
+from models.scn.network import SCN
+from models.training.data import Interactions, read_interactions
 from models.training.evaluation import Cases, ranking_cases, split_to_train_on
 from models.training.metrics import ranks
 
-COLUMNS = ("model", "scheme", "users", "NDCG@10", "change, %", "95 %", "Hit@10", "change in Hit@10, %", "its 95 %")
+COLUMNS = (
+    "model",
+    "among",
+    "scheme",
+    "users",
+    "NDCG@10",
+    "change, %",
+    "95 %",
+    "Hit@10",
+    "change in Hit@10, %",
+    "its 95 %",
+)
 TARGET, CUTOFF, BATCH = "onnx", 10, 256
 Report = Callable[[str], None]
+Ranked = tuple[str, Precision, np.ndarray]
+"""Among what a scheme ranks, the scheme, and the ranks [U] from 0."""
 
 
 def rows(model: str, folder: Path, data: Path, schemes: Sequence[Precision], say: Report) -> Iterator[list[str]]:
@@ -41,16 +57,17 @@ def rows(model: str, folder: Path, data: Path, schemes: Sequence[Precision], say
     interactions = read_interactions(data / training["data"], training["seed"])
     if training.get("data_sha256", interactions.sha256) != interactions.sha256:
         raise BadInputError(f"{training['data']} is not the file that the checkpoint was trained on")
-    ranked = next_item if model == "ofa" else sampled
-    reference = None
-    for scheme, rank in ranked(folder, config, interactions, schemes, say):
-        gains = {"NDCG@10": np.where(rank < CUTOFF, 1 / np.log2(rank + 2.0), 0.0), "Hit@10": (rank < CUTOFF) * 1.0}
-        reference = reference or gains
-        changes = [(gain.mean(), *change(gain, reference[name])) for name, gain in gains.items()]
-        cells = [
-            [f"{mean:.6f}", f"{percent:+.3f}", f"{low:+.3f} to {high:+.3f}"] for mean, percent, low, high in changes
-        ]
-        yield [model, scheme, f"{len(rank):,}", *cells[0], *cells[1]]
+    ways = (among_all,) if model == "ofa" else (among_negatives, among_all)
+    references: dict[str, dict[str, np.ndarray]] = {}
+    for way in ways:
+        for among, scheme, rank in way(folder, config, interactions, schemes, say):
+            gains = {"NDCG@10": np.where(rank < CUTOFF, 1 / np.log2(rank + 2.0), 0.0), "Hit@10": (rank < CUTOFF) * 1.0}
+            reference = references.setdefault(among, gains)
+            cells = []
+            for name, gain in gains.items():
+                percent, low, high = change(gain, reference[name])
+                cells += [f"{gain.mean():.6f}", f"{percent:+.3f}", f"{low:+.3f} to {high:+.3f}"]
+            yield [model, among, scheme, f"{len(rank):,}", *cells]
 
 
 def change(values: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
@@ -63,13 +80,12 @@ def change(values: np.ndarray, reference: np.ndarray) -> tuple[float, float, flo
     return tuple(100 * (ratio - 1 + away * error) for away in (0.0, -1.96, 1.96))
 
 
-def sampled(
+def among_negatives(
     folder: Path, config: Mapping, interactions: Interactions, schemes: Sequence[Precision], say: Report
-) -> Iterator[tuple[Precision, np.ndarray]]:
-    """Yield the ranks [U] of the positives among the negatives of the test, by each scheme."""
+) -> Iterator[Ranked]:
+    """Yield the ranks of the positives among the negatives of the test, by each scheme."""
     split, negatives = split_to_train_on(interactions)
-    seed = [config["training"]["seed"], 2]
-    cases = ranking_cases(interactions, split.test, config["history_length"], seed, negatives.test)
+    cases = test_cases(config, interactions, split.test, negatives.test)
     choice = ProgramChoice(config["model"], checkpoint=folder)
     source = sources.load(choice, candidates=cases.candidate_ids.shape[1])
     for scheme in schemes:
@@ -77,7 +93,12 @@ def sampled(
         lowering = Lowering(TARGET, scheme, profiles.load("generic").options_for(TARGET))
         with without_noise():
             program = lowering.captured(source).exported.module(check_guards=False)
-        yield scheme, ranks(scores(program, cases))
+        yield f"{negatives.test} negatives", scheme, ranks(scores(program, cases))
+
+
+def test_cases(config: Mapping, interactions: Interactions, targets: np.ndarray, negatives: int) -> Cases:
+    """Return the histories and candidates of a checkpoint's own test."""
+    return ranking_cases(interactions, targets, config["history_length"], [config["training"]["seed"], 2], negatives)
 
 
 def scores(program: Callable[..., Tensor], cases: Cases) -> np.ndarray:
@@ -88,30 +109,57 @@ def scores(program: Callable[..., Tensor], cases: Cases) -> np.ndarray:
     return np.concatenate([next(iter(one.values())).float().numpy() for one in found])
 
 
-def next_item(
+def among_all(
     folder: Path, config: Mapping, interactions: Interactions, schemes: Sequence[Precision], say: Report
-) -> Iterator[tuple[Precision, np.ndarray]]:
-    """Yield the ranks [U] of the test items among all items, by each scheme."""
-    cloud = sources.load(ProgramChoice(config["model"], checkpoint=folder)).model
-    split, _ = split_to_train_on(interactions, sampled=False)
+) -> Iterator[Ranked]:
+    """Yield the ranks of the test items among all items, by each scheme with a body in fp32.
+
+    For Forward-OFA, among the negatives too. Of models that VECTORS has not, nothing.
+    """
+    choice = ProgramChoice(config["model"], checkpoint=folder)
+    cloud = sources.load(choice).model
+    vectors = VECTORS.get(config["model"])
+    if vectors is None:
+        return
+    split, negatives = split_to_train_on(interactions, sampled=config["model"] != "ofa")
+    cases = test_cases(config, interactions, split.test, negatives.test)
     for scheme in schemes:
-        say(f"{config['model']} {scheme}: {len(split.test):,} users")
+        if body_of(scheme) != "fp32":
+            continue
+        say(f"{config['model']} {scheme}: {len(split.test):,} users among all items")
         device = copy.deepcopy(cloud)
         if tables_of(scheme) != "fp32":
             device.items.weight.data = restored(cloud.items.weight.detach(), tables_of(scheme))
-        parts = np.split(split.test, range(BATCH, len(split.test), BATCH))
-        yield scheme, np.concatenate([_ranks(cloud, device, interactions, part) for part in parts])
+        all_ranks, some_ranks = [], []
+        for start in range(0, len(split.test), BATCH):
+            item_ids, candidate_ids = (
+                torch.from_numpy(ids[start : start + BATCH]).long() for ids in (cases.item_ids, cases.candidate_ids)
+            )
+            with torch.no_grad():
+                users, items = vectors(cloud, device, item_ids)
+                found = users @ items.T  # [B, V]; row 0 is padding
+            positive = candidate_ids[:, :1]
+            all_ranks.append((~(found[:, 1:] < found.gather(1, positive))).sum(1).numpy() - 1)
+            some_ranks.append(ranks(found.gather(1, candidate_ids).numpy()))
+        yield "all items", scheme, np.concatenate(all_ranks)
+        if config["model"] == "ofa":
+            yield f"{negatives.test} negatives", scheme, np.concatenate(some_ranks)
 
 
-def _ranks(cloud: Supernet, device: Supernet, interactions: Interactions, targets: np.ndarray) -> np.ndarray:
-    item_ids = torch.from_numpy(histories(interactions, targets, cloud.history_length))
-    target = torch.from_numpy(interactions.items[targets].astype(np.int64))[:, None] - 1
-    with torch.no_grad():
-        structure = cloud.structure(item_ids)
-        sent = cloud.generate(item_ids, structure)
-        device.weights = lambda *_: sent
-        all_scores = device.user_state(item_ids, structure) @ device.items.weight[1:].T
-    return ((~(all_scores < all_scores.gather(1, target))).sum(1) - 1).numpy()
+def of_scn(_: nn.Module, device: SCN, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the vectors of users and items."""
+    return device.user(item_ids), tower(device.items.weight, device.candidate_hidden, device.candidate_output)
+
+
+def of_ofa(cloud: Supernet, device: Supernet, item_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the vectors of users, by weights that the cloud made of its own table, and of items."""
+    structure = cloud.structure(item_ids)
+    sent = cloud.generate(item_ids, structure)
+    device.weights = lambda *_: sent
+    return device.user_state(item_ids, structure), device.items.weight
+
+
+VECTORS = {"scn": of_scn, "ofa": of_ofa}
 
 
 def restored(table: Tensor, tables: Tables) -> Tensor:

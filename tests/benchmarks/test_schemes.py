@@ -57,10 +57,12 @@ def test_all_test_users_are_ranked_with_the_stored_tables(
     tiny_models.write("scn", tmp_path / "scn")
     config = tmp_path / "scn" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"training": {"data": "clicks.tsv", "seed": 0}}))
-    fp32, int8 = table(monkeypatch, capsys, tmp_path, "--parts", "accuracy", "--data", str(tmp_path))
-    assert fp32["users"] == int8["users"] == str(USERS - 1)
-    assert float(fp32["change, %"]) == 0.0
-    assert 0 < float(int8["NDCG@10"]) < 1
+    rows = table(monkeypatch, capsys, tmp_path, "--parts", "accuracy", "--data", str(tmp_path))
+    among = ("100 negatives", "all items")
+    assert [(row["among"], row["scheme"]) for row in rows] == [(of, name) for of in among for name in ("fp32", "int8")]
+    assert {row["users"] for row in rows} == {str(USERS - 1)}
+    assert all(0 < float(row["NDCG@10"]) < 1 for row in rows)
+    assert [float(row["change, %"]) for row in rows[::2]] == [0.0, 0.0]
 
 
 def test_a_change_is_that_of_pairs() -> None:
