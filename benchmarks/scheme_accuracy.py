@@ -52,6 +52,7 @@ Ranked = tuple[str, Precision, np.ndarray]
 
 def rows(model: str, folder: Path, data: Path, schemes: Sequence[Precision], say: Report) -> Iterator[list[str]]:
     """Yield the cells of each scheme; raises BadInputError where `data` has not what the checkpoint was trained on."""
+    torch.set_num_threads(1)  # graphs of one user leave nothing to share
     config = checkpoint.read_config(folder)
     training = config["training"]
     interactions = read_interactions(data / training["data"], training["seed"])
