@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from exporter.artifact import weights
+from exporter.core.precision import weights_of
 from exporter.core.types import ExternalWeights
 from models.forward_ofa import weights_package
 from models.forward_ofa.assembler import block_weight_shapes
@@ -138,3 +139,9 @@ def test_numbers_that_int8_cannot_hold() -> None:
         with pytest.raises(weights.PackageError, match="int8 cannot hold"):
             weights.pack(ExternalWeights({"weight": np.full((32, 16), number, np.float32)}, METADATA), "int8")
     assert weights.pack(ExternalWeights({"weight": np.full((32, 16), 3e38, np.float32)}, METADATA), "int8")
+
+
+def test_which_schemes_have_packages_in_int8() -> None:
+    in_bytes = {"int8", "int4", "int8+fp16", "int4+fp16"}
+    for precision in ("fp32", "fp16", "fp16+fp32", *in_bytes):
+        assert weights_of(precision) == ("int8" if precision in in_bytes else "fp32")
