@@ -417,6 +417,19 @@ def test_a_package_of_either_kind_is_stored_as_the_artifact_says(
     assert (b'"I8"' in shipped) == (kept == "int8" and target == "tflite")
 
 
+def test_the_mildest_scheme_that_fits_has_its_packages_too(
+    small_ofa: Path, in_int8: dict[str, dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    profile = tmp_path / "small.yaml"
+    size = in_int8["tflite"]["size_bytes"]
+    profile.write_text(f"name: small\ntargets:\n  tflite:\nbudgets:\n  size_bytes: {size}\n")
+    chosen = ("--program", "subnet_external", "--target", "tflite", "--profile", profile, "--precision", "auto")
+    ended = run_here(capfd, "ofa", *chosen, "--checkpoint", small_ofa, "--output", tmp_path, "--json")
+    document = ended.document
+    assert (document["precision"], document["external"]["stored"]) == ("int8", "int8"), ended.err
+    assert (document["size_bytes"], _names_in_int8(document)) == (size, _names_in_int8(in_int8["tflite"]))
+
+
 def test_a_session_in_int8(
     controllers: dict[str, dict],
     externals: dict[str, dict],

@@ -195,6 +195,7 @@ class _Job:
                 last = passed_over[-1]
                 self.report(f"{lowering.target}: {last.precision} is {last.reason}; trying {lowering.precision}")
                 empty(folder)
+            source = source.storing(weights_of(lowering.precision))
             manifest = replace(self, lowering=lowering)._less_folded(source, folder)
             if not budgets.is_too_large(manifest):
                 break

@@ -127,6 +127,10 @@ class Exportable(ABC):
         """Say whether the program can be captured for histories of other lengths."""
         return False
 
+    def storing(self, weights: "Weights") -> Self:
+        """Return the program with a package of its external weights stored so; itself where nothing changes."""
+        return self if weights == self.weights or self.package is None else replace(self, weights=weights)
+
     def smaller(self) -> "tuple[int, Self] | None":
         """Return a block that can be left out and the program without it; None where there is none."""
         return None
