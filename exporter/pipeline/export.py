@@ -1,32 +1,21 @@
-"""From a checkpoint to verified artifacts: lower, run, judge and measure, and keep to the budgets of the device."""
+"""From a checkpoint to verified artifacts: what is asked for is checked, and each target's artifact is made."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
 from exporter.core.precision import MILDEST_FIRST, weights_of
-from exporter.pipeline import budgets, lengths, places, promises
-from exporter.pipeline.explaining import about, explain, interface
+from exporter.pipeline import lengths, places, promises
+from exporter.pipeline.job import Job, place_of
+from exporter.pipeline.lengths import Report
 from exporter.pipeline.listing import require_model
 from exporter.pipeline.request import ExportRequest, ProgramChoice
 from exporter.targets import TARGETS
 from models import zoo
 
 if TYPE_CHECKING:
-    from exporter.artifact.manifest import Manifest
     from exporter.artifact.results import Refusal, Result
-    from exporter.artifact.store import Golden
-    from exporter.core.sections import Exchange, External, Flops, Scheme, Tensor
-    from exporter.core.types import Captured, DataFile, Lowered, TensorSpec
     from exporter.pipeline.exportable import Exportable
     from exporter.profiles import DeviceProfile
-    from safeio.places import Facts
-
-Report = Callable[[str], None]
-
-_WARMUP, _ITERATIONS = 20, 200
 
 
 def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
@@ -66,7 +55,7 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     _check_places(request, profile, lowerings)
 
     source = _source(request, profile, report)
-    jobs = [_Job(request.output, source, profile, lowering, report, request.force) for lowering in lowerings]
+    jobs = [Job(request.output, source, profile, lowering, report, request.force) for lowering in lowerings]
     for job in jobs:
         job.check_place()
     report(f"capturing {source.name}/{source.program.name}")
@@ -108,12 +97,7 @@ def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "
             "top": profile.top,
             "batch": choice.batch,
         }
-        places.check(_place(request.output, choice.model, program, profile, lowering), facts, request.force)
-
-
-def _place(output: Path, model: str, program: str, profile: "DeviceProfile", lowering: lengths.Lowering) -> Path:
-    """Return the folder that an artifact will be."""
-    return output / model / program / profile.name / lowering.target
+        places.check(place_of(request.output, choice.model, program, profile, lowering), facts, request.force)
 
 
 def _source(request: ExportRequest, profile: "DeviceProfile", report: Report) -> "Exportable":
@@ -133,305 +117,3 @@ def _source(request: ExportRequest, profile: "DeviceProfile", report: Report) ->
     with zoo.foreign(choice.model):
         promises.require_finite(choice.model, source)
     return source
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One artifact to make: everything that its manifest says about where it comes from."""
-
-    output: Path
-    source: "Exportable"
-    profile: "DeviceProfile"
-    lowering: lengths.Lowering
-    report: Report
-    force: bool
-
-    def check_place(self) -> None:
-        """Raise OutputError where another artifact stands at the place."""
-        places.check(self.place, self.facts, self.force)
-
-    @property
-    def place(self) -> Path:
-        """Return the folder that the artifact will be."""
-        return _place(self.output, self.source.name, self.source.program.name, self.profile, self.lowering)
-
-    @property
-    def facts(self) -> "Facts":
-        """Return what tells this artifact from others at its place."""
-        return {**self.source.facts, **self.lowering.facts, "target": self.lowering.target}
-
-    def run(self) -> "Result":
-        """Make the artifact beside its place, with less while it is over budget; put it there when whole."""
-        from exporter.artifact import store
-        from exporter.artifact.results import Result
-        from safeio.staging import empty
-
-        source = self.source
-        with store.staging(self.place) as folder:
-            manifest = self._fitted(source, folder)
-            left_out: list[int] = []
-            while budgets.over(manifest.budgets or ()) and (smaller := source.smaller()) is not None:
-                block, source = smaller
-                why = budgets.explain(manifest.budgets or ())
-                self.report(f"{self.lowering.target}: {why}; leaving out block {block}")
-                left_out.append(block)
-                empty(folder)
-                manifest = self._fitted(source, folder)
-            manifest = explain(folder, replace(manifest, selection=source.selected(self.source, left_out)))
-            store.write_manifest(folder, manifest)
-            self.check_place()  # another command may have been quicker, with another artifact
-        return Result(manifest, str(self.place))
-
-    def _fitted(self, source: "Exportable", folder: Path) -> "Manifest":
-        """Make the artifact of `source`, in the scheme that was asked for or the mildest that fits."""
-        from exporter.core.sections import PassedOver
-        from safeio.staging import empty
-
-        if not self.lowering.is_mildest:
-            return self._less_folded(source, folder)
-        passed_over: list[PassedOver] = []
-        for lowering in self.lowering.milder_first(source):
-            if passed_over:
-                last = passed_over[-1]
-                self.report(f"{lowering.target}: {last.precision} is {last.reason}; trying {lowering.precision}")
-                empty(folder)
-            source = source.storing(weights_of(lowering.precision))
-            manifest = replace(self, lowering=lowering)._less_folded(source, folder)
-            if not budgets.is_too_large(manifest):
-                break
-            passed_over.append(PassedOver(lowering.precision, budgets.explain(manifest.budgets or ())))
-        if budgets.is_too_large(manifest):
-            passed_over.pop()  # the last there is, which stays
-        return replace(manifest, passed_over=tuple(passed_over))
-
-    def _less_folded(self, source: "Exportable", folder: Path) -> "Manifest":
-        """Make the artifact of `source` in `folder`, with less folded while it is too large; return its manifest."""
-        from exporter.core.types import Folding
-        from safeio.staging import empty
-
-        job, manifest = self, self._make(source, folder)
-        while (fold := budgets.milder_fold(manifest)) is not None:
-            why = budgets.explain(manifest.budgets or ())
-            self.report(f"{self.lowering.target}: {why}; folding rows with {fold}")
-            empty(folder)
-            job = replace(self, lowering=replace(self.lowering, fold=fold))
-            made = job._make(source, folder)
-            manifest = replace(made, fold=Folding(self.lowering.fold, fold))
-        return manifest
-
-    def _make(self, source: "Exportable", folder: Path) -> "Manifest":
-        """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
-        from exporter.artifact import store
-        from exporter.core.sections import Parity
-        from exporter.targets import reading
-        from safeio import catalogue
-        from safeio.files import write_new
-
-        target = TARGETS[self.lowering.target]
-        self.lowering.twin(source)  # where nothing is to be stored otherwise, nothing is lowered
-        captured, model_file = self._lowered(source, folder)
-        lowered = reading.read(target, model_file)
-        data = None if source.external is None else lowered.data
-        _write_weights(source, data, folder)
-        strange = _strange_weights(source, data, folder)
-        golden, scheme = self._golden(source, captured)
-        store.write_golden(folder, golden)
-        if source.items_file is not None:
-            write_new(folder / catalogue.FILE, source.items_file)
-        manifest = self._judged(source, captured, lowered, model_file, data, golden, scheme)
-        return manifest if strange is None else replace(manifest, parity=Parity(verdict="fail", reason=strange))
-
-    def _golden(self, source: "Exportable", captured: "Captured") -> "tuple[Golden, Scheme | None]":
-        """Return the golden cases that what was lowered is held to, and how its tables are stored, if otherwise."""
-        from exporter.artifact.store import Golden
-        from exporter.core.precision import body_of, tables_of
-        from exporter.core.sections import Scheme
-
-        twin = self._lowering_of(captured).twin(source)
-        if twin is None:
-            return Golden(source.inputs, source.outputs), None
-        precision = self.lowering.precision
-        scheme = Scheme(tables_of(precision), body_of(precision), twin.stored)
-        return Golden(source.inputs, twin.outputs, source.outputs, source.positive), scheme
-
-    def _lowering_of(self, captured: "Captured") -> lengths.Lowering:
-        """Return how a program was lowered: without passes where the target refused what they made of it."""
-        refused = bool(captured.passes) and not any(effect.applied for effect in captured.passes)
-        return self._plain if refused else self.lowering
-
-    @property
-    def _plain(self) -> lengths.Lowering:
-        return replace(self.lowering, without=frozenset(TARGETS[self.lowering.target].passes))
-
-    def _lowered(self, source: "Exportable", folder: Path) -> "tuple[Captured, Path]":
-        """Lower the program of `source`; as it was captured where the target refuses what passes made of it."""
-        from safeio.staging import empty
-
-        target, lowering = TARGETS[self.lowering.target], self.lowering
-        captured = replace(lowering.captured(source), about=about(source))
-        self.report(f"{target.name}: lowering")
-        try:
-            return captured, target.lower(captured, lowering.precision, lowering.options, folder)
-        except LoweringError as error:
-            if not any(effect.applied for effect in captured.passes):
-                raise
-            refusal = f"{target.name} refuses the graph that passes made: {error}"
-        self.report(f"{target.name}: lowering the graph without passes, which it refuses")
-        empty(folder)
-        plain = self._plain.captured(source)
-        effects = tuple(
-            replace(effect, applied=False, nodes_after=effect.nodes_before, reason=effect.reason or refusal)
-            for effect in captured.passes
-        )
-        captured = replace(plain, about=about(source), passes=effects)
-        return captured, target.lower(captured, lowering.precision, lowering.options, folder)
-
-    def _judged(
-        self,
-        source: "Exportable",
-        captured: "Captured",
-        lowered: "Lowered",
-        model_file: Path,
-        data: "DataFile | None",
-        golden: "Golden",
-        scheme: "Scheme | None",
-    ) -> "Manifest":
-        """Run the golden cases of what was lowered, judge and measure it; return its manifest."""
-        from exporter.artifact import store
-        from exporter.artifact.manifest import Manifest
-        from exporter.connections import connect, running
-        from exporter.core.sections import Link
-        from exporter.core.types import Folding
-        from exporter.measure import figures
-        from exporter.pipeline.subjects import parity_of
-        from exporter.targets.environment import versions
-
-        program, profile = source.program, self.profile
-        target, precision = TARGETS[self.lowering.target], self.lowering.precision
-        self.report(f"{target.name}: running {len(next(iter(source.inputs.values())))} golden cases")
-        subject = running.Subject(
-            target=target,
-            model_file=model_file,
-            options=self.lowering.options,
-            outputs=captured.outputs,
-            threads=profile.threads,
-            connection=connect(*profile.connection.chosen()),
-            data=data,
-        )
-        ran = running.run(subject, source.inputs, _WARMUP, _ITERATIONS)
-        in_file = {} if data is None else data.tensors
-        inputs = tuple(_tensor(spec) for spec in source.specs if spec.name not in in_file)
-        manifest = Manifest(
-            model=source.name,
-            program=program.name,
-            target=target.name,
-            profile=profile.name,
-            precision=precision,
-            options=dict(self.lowering.options),
-            threads=profile.threads,
-            model_file=model_file.name,
-            files=store.list_files(model_file.parent),
-            size_bytes=store.shipped_bytes(model_file.parent),
-            parameters=source.parameters,
-            inputs=inputs,
-            outputs=tuple(map(_tensor, captured.outputs)),
-            ranking=program.ranking,
-            ranked=program.ranked,
-            state=dict(program.state),
-            external=_external(source, data),
-            history_length=source.history_length,
-            candidates=source.candidates,
-            batch=source.batch if source.batch > 1 else None,
-            drawn=source.drawn,
-            exchange=_exchange(source),
-            passes=captured.passes,
-            fold=Folding(self.lowering.fold, self.lowering.fold),
-            scheme=scheme,
-            links=tuple(Link(**link.model_dump()) for link in profile.links),
-            interface=interface(source, lowered, inputs),
-            source=replace(source.origin, versions=versions(target)),
-            parity=parity_of(ran, golden, program.ranking, precision, program.ranked, scheme, source.origin.untrained),
-            flops=self._flops(source, lowered),
-            memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
-            latency=figures.latency(ran.result, ran.reason, _WARMUP),
-        )
-        return replace(manifest, budgets=budgets.section(profile.stated_budgets(), manifest))
-
-    def _flops(self, source: "Exportable", lowered: "Lowered") -> "Flops":
-        """Count what was lowered; with a budget for it also per click, from a second lowering for half the history."""
-        from exporter.core.calling import clicks_per_call
-        from exporter.core.sections import Growth, Latency, Memory
-        from exporter.measure import figures, flops
-
-        counted = flops.count(lowered.operations)
-        length = source.history_length
-        reason = None
-        if length is None:
-            reason = lengths.ONE_LENGTH
-        elif source.program.state or "flops_per_token" not in self.profile.stated_budgets():
-            reason = "lowering for other lengths takes its time: see `cocorr-export profile`, or state a budget for it"
-        elif length < 2 or not source.reads_history:
-            reason = lengths.NO_HISTORY
-        per_click = Growth(reason=reason)
-        if length is not None and reason is None:
-            half = lengths.points(source, self.lowering, (length // 2,), None, self.profile.threads, self.report)
-            per_click = figures.growth([*half, figures.point(length, counted, Memory(), Latency())])
-        clicks = clicks_per_call(source.program.state, source.specs)
-        return figures.flops(lowered, counted, figures.per_token(clicks, counted, per_click))
-
-
-def _write_weights(source: "Exportable", data: "DataFile | None", folder: Path) -> None:
-    """Write external weights beside the program as a weights package, unless the target wrote them into a data file."""
-    from exporter.artifact import weights
-    from safeio.files import write_new
-
-    if source.package is not None and data is None:
-        write_new(folder / weights.FILE, source.package.to_bytes())
-
-
-def _strange_weights(source: "Exportable", data: "DataFile | None", folder: Path) -> str | None:
-    """Say which weights that lie beside the program are not those with which torch computed; None where all are."""
-    import numpy as np
-
-    from exporter.artifact import weights
-
-    package = source.package
-    if package is None:
-        return None
-    shapes = {name: tensor.shape for name, tensor in package.tensors.items()}
-    beside = weights.beside(folder, data, shapes, package.metadata)
-    dtypes = {} if data is None else {name: dtype for name, (_, dtype) in data.tensors.items()}
-    for name, tensor in package.tensors.items():
-        if not np.array_equal(beside[name], tensor.astype(dtypes.get(name, "float32")).astype(np.float32)):
-            return f"the weights {name!r} that ship are not those with which torch computed"
-    return None
-
-
-def _tensor(spec: "TensorSpec") -> "Tensor":
-    from exporter.core.sections import Tensor
-
-    return Tensor(spec.name, spec.shape, spec.dtype)  # type: ignore[arg-type]  # int32 and float32 alone cross a border
-
-
-def _external(source: "Exportable", data: "DataFile | None") -> "External | None":
-    """Return what the manifest says of weights outside, or None where there are none."""
-    from exporter.core.sections import External, WeightsFile
-
-    if source.external is None:
-        return None
-    return External(
-        metadata=dict(source.external.metadata),
-        tensors=tuple(_tensor(spec) for spec in source.specs if spec.name in source.external.tensors),
-        data_file=None if data is None else WeightsFile(data.name, dict(data.tensors)),  # type: ignore[arg-type]
-        stored=source.weights,
-    )
-
-
-def _exchange(source: "Exportable") -> "Exchange":
-    """Return the tensors that cross the network with each call, by their way: up to the cloud, down to the device."""
-    from exporter.core.sections import Exchange
-
-    program = source.program
-    external = source.external.tensors if source.external is not None else ()
-    here, there = tuple(program.sends), (*program.receives, *external)
-    return Exchange(here, there) if program.runs_on == "device" else Exchange(there, here)

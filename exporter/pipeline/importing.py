@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exporter.core.errors import MissingExtraError, UnknownNameError
-from exporter.pipeline.export import Report
+from exporter.pipeline.lengths import Report
 from models.importing import ORIGINS
 from safeio.errors import one_line
 from safeio.packages import missing

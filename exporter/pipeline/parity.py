@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.pipeline.export import Report
+from exporter.pipeline.lengths import Report
 from exporter.pipeline.opening import changed_file, open_known
 from exporter.pipeline.reach import reach
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError
-from exporter.pipeline.export import Report
+from exporter.pipeline.lengths import Report
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
 

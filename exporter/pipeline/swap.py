@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import BadInputError
 from exporter.pipeline import places
 from exporter.pipeline.explaining import explain
-from exporter.pipeline.export import Report
+from exporter.pipeline.lengths import Report
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.parity import judge_golden
 
