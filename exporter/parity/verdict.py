@@ -53,6 +53,10 @@ GOLDEN_SCORES_MAX_ABS_ERROR = FP32_MAX_ABS_ERROR
 # passes together move the scores of the shipped SCN, which reach 11.3, by 2.4e-6.
 PASS_ERROR = FP32_MAX_ABS_ERROR / 10
 
+# Where an artifact's values have no names, one whose numbers differ from a value of torch's by less than this, RMS of
+# the difference by that of the value, is taken for it: as much as fp16 may be off by. Nothing is judged by it.
+SAME_VALUE = math.sqrt(ROUNDINGS) * FP16_UNIT_ROUNDOFF
+
 _LINES_SHOWN = 3
 
 

@@ -1,0 +1,141 @@
+"""Which value of an artifact's graph is which of torch's: by name, by numbers, or by the order of kinds and shapes.
+
+A converter splits, joins and renames operations, so that some values of either graph have no partner: they stay alone.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from exporter.core.explanation import GraphValue, Matching, TracedValue
+from exporter.core.types import Shape
+from exporter.parity.verdict import SAME_VALUE
+
+_MOST_CELLS = 4_000_000  # of the table in which sequences are aligned
+
+
+class Match(NamedTuple):
+    """A value of the artifact, by its place in the order in which it is computed, and the one of torch's that it is."""
+
+    traced: int
+    known: int
+    by: Matching
+
+
+def match(known: Sequence[GraphValue], traced: Sequence[TracedValue], outputs: Mapping[str, str]) -> list[Match]:
+    """Return pairs of values, each in one pair at the most, in the order of the artifact's graph.
+
+    `outputs` has the name of torch's node for each output. A name counts where the shapes are equal too; what has no
+    such name is the value with the nearest numbers that are the same up to SAME_VALUE; what is left between two pairs
+    is taken in order where kind and shape are equal.
+    """
+    pairs: dict[int, tuple[int, Matching]] = {}
+    taken: set[int] = set()
+
+    def pair(at: int, to: int, by: Matching) -> None:
+        pairs[at] = to, by
+        taken.add(to)
+
+    place = {value.name: at for at, value in enumerate(known)}
+    for at, value in enumerate(traced):
+        to = place.get(outputs.get(value.origin or "", value.origin or ""))
+        if to is not None and to not in taken and _shape(known[to].numbers) == _shape(value.numbers):
+            pair(at, to, "name")
+    for at, value in enumerate(traced):
+        if at not in pairs:
+            near = _nearest(value, known, taken)
+            if near is not None:
+                pair(at, near, "numbers")
+    for gap_traced, gap_known in _gaps(pairs, len(traced), len(known)):
+        left = [at for at in gap_traced if traced[at].kind is not None]
+        right = [to for to in gap_known if known[to].kind is not None and to not in taken]
+        for i, j in _common([_key(traced[at]) for at in left], [_key(known[to]) for to in right]):
+            pair(left[i], right[j], "order")
+    return [Match(at, *pairs[at]) for at in sorted(pairs)]
+
+
+def _shape(numbers: np.ndarray) -> Shape:
+    """Return the shape of a case, without axes of one, which converters add and drop."""
+    return tuple(size for size in numbers.shape[1:] if size != 1)
+
+
+def _key(value: GraphValue | TracedValue) -> Hashable:
+    return value.kind, _shape(value.numbers)
+
+
+def _nearest(value: TracedValue, known: Sequence[GraphValue], taken: set[int]) -> int | None:
+    """Return the value of torch's that is not taken and has the same numbers, None where none has.
+
+    Of several, as where a value is only moved, it is one of the same kind if there is one, and the nearest of those.
+    """
+    shape, size = _shape(value.numbers), value.numbers.size
+    best: tuple[bool, bool, float, int] | None = None
+    for at, other in enumerate(known):
+        if at in taken or other.numbers.size != size:
+            continue
+        distance = relative_rms(other.numbers, value.numbers)
+        if distance is None or distance > SAME_VALUE:
+            continue
+        rank = _shape(other.numbers) != shape, other.kind != value.kind, distance, at
+        best = rank if best is None else min(best, rank)
+    return None if best is None else best[-1]
+
+
+def relative_rms(expected: np.ndarray, actual: np.ndarray) -> float | None:
+    """Return the RMS of the difference by that of what is expected; None where one holds numbers that are not finite.
+
+    Values of zeros alone have nothing that a difference could be measured by: 0 where both are, else None.
+    """
+    exact, other = (array.astype(np.float64).reshape(-1) for array in (expected, actual))
+    if not (np.isfinite(exact).all() and np.isfinite(other).all()):
+        return None
+    scale, error = float(np.sqrt(np.mean(exact**2))), float(np.sqrt(np.mean((other - exact) ** 2)))
+    if scale == 0:
+        return 0.0 if error == 0 else None
+    return error / scale
+
+
+def _gaps(pairs: Mapping[int, tuple[int, Matching]], traced: int, known: int) -> list[tuple[range, range]]:
+    """Return what lies between pairs that stand in the same order on both sides, as ranges of both."""
+    chain = [(-1, -1), *_rising([(at, to) for at, (to, _) in sorted(pairs.items())]), (traced, known)]
+    return [
+        (range(first[0] + 1, second[0]), range(first[1] + 1, second[1]))
+        for first, second in zip(chain, chain[1:], strict=False)
+    ]
+
+
+def _rising(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the longest part of pairs, rising in their first, that rises in their second too."""
+    lengths, before = [1] * len(pairs), [-1] * len(pairs)
+    for at, (_, to) in enumerate(pairs):
+        for earlier in range(at):
+            if pairs[earlier][1] < to and lengths[earlier] + 1 > lengths[at]:
+                lengths[at], before[at] = lengths[earlier] + 1, earlier
+    chain = []
+    at = max(range(len(pairs)), key=lengths.__getitem__, default=-1)
+    while at >= 0:
+        chain.append(pairs[at])
+        at = before[at]
+    return chain[::-1]
+
+
+def _common(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Return the places of a longest common subsequence; none where it would take too long to find."""
+    if len(left) * len(right) > _MOST_CELLS:
+        return []
+    longest = np.zeros((len(left) + 1, len(right) + 1), dtype=np.int32)
+    for i in range(len(left) - 1, -1, -1):
+        for j in range(len(right) - 1, -1, -1):
+            equal = left[i] == right[j]
+            longest[i, j] = longest[i + 1, j + 1] + 1 if equal else max(longest[i + 1, j], longest[i, j + 1])
+    pairs, i, j = [], 0, 0
+    while i < len(left) and j < len(right):
+        if left[i] == right[j] and longest[i, j] == longest[i + 1, j + 1] + 1:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif longest[i + 1, j] >= longest[i, j + 1]:
+            i += 1
+        else:
+            j += 1
+    return pairs
