@@ -98,7 +98,7 @@ class Made:
     @property
     def program(self) -> measuring.Lowered:
         """Return what calls it, on its first golden case."""
-        inputs, _ = store.read_golden(self.folder)
+        inputs, *_ = store.read_golden(self.folder)
         first = {name: array[:1] for name, array in inputs.items()}
         return measuring.Lowered(subjects.subject_of(self.folder, self.manifest), first)
 

@@ -79,7 +79,7 @@ def test_a_longer_history_and_more_candidates_are_proved(tmp_path: Path, capfd: 
     assert (document["drawn"]["cases"], document["drawn"]["as_they_were"]) == (256, 0)
     folder = Path(document["artifact"])
     assert "300 of the 400 candidates of each case are drawn" in (folder / "README.md").read_text()
-    inputs, _ = store.read_golden(folder)
+    inputs, *_ = store.read_golden(folder)
     golden = read(SHIPPED).golden
     assert (inputs["candidate_ids"][:, 0, :100] == golden["candidate_ids"]).all()
     assert (inputs["item_ids"][::2, 0, :10] == golden["item_ids"][::2]).all()

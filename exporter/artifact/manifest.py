@@ -27,6 +27,7 @@ from exporter.core.sections import (
     Memory,
     Network,
     Parity,
+    Scheme,
     Selection,
     Source,
     Tensor,
@@ -49,6 +50,7 @@ _LATER = (
     "drawn",
     "passes",
     "fold",
+    "scheme",
     "interface",
     "flops",
     "memory",
@@ -58,7 +60,19 @@ _LATER = (
     "growth",
     "network",
 )
-_NEVER_NULL = ("ranked", "batch", "drawn", "passes", "fold", "interface", "flops", "memory", "latency", "budgets")
+_NEVER_NULL = (
+    "ranked",
+    "batch",
+    "drawn",
+    "passes",
+    "fold",
+    "scheme",
+    "interface",
+    "flops",
+    "memory",
+    "latency",
+    "budgets",
+)
 
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -83,7 +97,8 @@ class Manifest:
     `options` are those of its target; `ranking` names the output whose order parity keeps, and `ranked` the one with
     the ids of the items that it is of, where the program itself chooses the best; `state` names for an output the input
     that takes it with the next call; `batch` says how many users a call takes where it is more than one, on the first
-    axis of all inputs. `others` are the keys of later versions.
+    axis of all inputs. `scheme` is there where tables are stored otherwise than all else. `others` are the keys of
+    later versions.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -111,6 +126,7 @@ class Manifest:
     exchange: Exchange | None = None
     passes: tuple[PassEffect, ...] | None = None
     fold: Folding | None = None
+    scheme: Scheme | None = None
     links: tuple[Link, ...] | None = None
     interface: Interface | None = None
     source: Source

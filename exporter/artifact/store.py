@@ -12,6 +12,8 @@ from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -118,10 +120,22 @@ def require_same(opened: Opened) -> None:
         raise ArtifactError(f"{opened.folder} was changed by another command in the meantime; start this one again")
 
 
-def write_golden(folder: Path, inputs: Arrays, outputs: Arrays) -> None:
-    """Write golden.npz: `inputs.NAME` and `outputs.NAME`, the cases on the first axis of each array."""
-    arrays = {f"inputs.{name}": array for name, array in inputs.items()}
-    arrays |= {f"outputs.{name}": array for name, array in outputs.items()}
+class Golden(NamedTuple):
+    """Golden cases, each name -> [cases, ...]: `outputs` are what the artifact is held to.
+
+    Where a scheme stores tables in fewer bits, those are torch's with the same tables, and `fp32` has torch's with the
+    tables as they were; it is empty where there is none.
+    """
+
+    inputs: Arrays
+    outputs: Arrays
+    fp32: Arrays = MappingProxyType({})
+
+
+def write_golden(folder: Path, golden: Golden) -> None:
+    """Write golden.npz: `inputs.NAME`, `outputs.NAME` and `fp32.NAME`, the cases on the first axis of each array."""
+    sides = golden._asdict()
+    arrays = {f"{side}.{name}": array for side in sides for name, array in sides[side].items()}
     with files.replacing(folder / GOLDEN, _OTHER_OUTPUT) as file:
         npz.write(file, arrays)
 
@@ -147,23 +161,23 @@ def read_manifest(folder: Path) -> Manifest:
     return open_artifact(folder).manifest
 
 
-def read_golden(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Read golden.npz as (inputs, outputs), each name -> [cases, ...]; raises ArtifactError."""
+def read_golden(folder: Path) -> Golden:
+    """Read golden.npz; raises ArtifactError."""
     path = folder / GOLDEN
     try:
         arrays = npz.read(files.read_file(path, _MAX_GOLDEN_BYTES), _MAX_GOLDEN_BYTES)
     except files.UnreadableError as error:
         raise ArtifactError(f"{path} {error}; {_AGAIN}") from error
-    sides: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "outputs": {}}
+    sides: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "outputs": {}, "fp32": {}}
     for name, array in arrays.items():
         side, _, rest = name.partition(".")
         if side not in sides or not rest or not array.ndim:
             raise ArtifactError(f"{path}: unexpected entry {name!r}; {_AGAIN}")
         sides[side][rest] = array
     cases = {len(array) for array in arrays.values()}
-    if len(cases) != 1 or cases == {0} or not all(sides.values()):
+    if len(cases) != 1 or cases == {0} or not (sides["inputs"] and sides["outputs"]):
         raise ArtifactError(f"{path}: no golden cases, or not the same number of each array; {_AGAIN}")
-    return sides["inputs"], sides["outputs"]
+    return Golden(**sides)
 
 
 def added_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:

@@ -67,7 +67,10 @@ class Target(Protocol):
         """Return the schema of its options in a profile; its module imports pydantic, so it is imported here."""
 
     def fp16_form(self, options: Options) -> GraphForm:
-        """Say which form fp16 is lowered from; for all but "half" the target's own converter changes the precision."""
+        """Say which form a body of fp16 is lowered from; all but "half" leave it to the target's own converter."""
+
+    def refusal(self, precision: Precision, options: Options) -> str | None:
+        """Return why these options cannot have one of the precisions, and what to do, or None where they can."""
 
     def unverifiable(self, options: Options) -> str | None:
         """Return why no runtime here can execute what these options lower to, or None where one can."""

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exporter.core.types import BudgetName, DataFile, TensorSpec, Verdict
+from exporter.core.precision import Body, Tables
+from exporter.core.types import BudgetName, DataFile, StoredTable, TensorSpec, Verdict
 
 MAX_NUMBER = 2**63 - 1
 
@@ -129,11 +130,41 @@ class Tolerance:
     top10_overlap: Number | None
 
 
+@dataclass(frozen=True)
+class Scheme:
+    """What tables are stored in and what all else is, and each table that is stored so."""
+
+    tables: Tables
+    body: Body
+    stored: tuple[StoredTable, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemeCost:
+    """What the stored tables change, by torch in fp32 with them and with the tables as they were.
+
+    `error_to_spread` has for each output of floats the root mean square of its change over its standard deviation,
+    which for a ranking is that within its cases, None where what changes does not vary; `allowed` is the most that
+    passes. The others are those of `parity.compare`.
+    """
+
+    verdict: Verdict
+    reason: str
+    error_to_spread: Mapping[str, Number | None]
+    allowed: Number
+    top10_overlap: Number | None
+    top10_asked: Number | None
+    top10_changed: Count | None
+    kendall_tau: Number | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parity:
     """The verdict, why, and the figures that it rests on: those of `parity.compare`, None where nothing was compared.
 
-    `unsettled` has a line for each choice behind the outputs that only another machine could settle.
+    `unsettled` has a line for each choice behind the outputs that only another machine could settle. Where a scheme
+    stores tables in fewer bits, the figures compare with torch with the same tables, `scheme` says what these change,
+    and the verdict is of both.
     """
 
     verdict: Verdict
@@ -151,6 +182,7 @@ class Parity:
     unsettled: tuple[str, ...] | None = ()
     ranking_reason: str | None = None
     tolerance: Tolerance | None = None
+    scheme: SchemeCost | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from exporter.core.precision import Fold
+from exporter.core.precision import Fold, Tables
 
 if TYPE_CHECKING:  # the command line imports this module when it starts
     import numpy as np
@@ -77,11 +77,29 @@ GraphForm = Literal["captured", "within_half", "half"]
 
 @dataclass(frozen=True)
 class PassChoice:
-    """The optional passes that a target has, those of them that a user leaves out, and how far rows are folded."""
+    """The optional passes that a target has, those of them that a user leaves out, how far rows are folded.
+
+    `tables` is what tables are stored in before a form of 16 bits is made.
+    """
 
     names: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
     fold: Fold = "same_size"
+    tables: Tables = "fp32"
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A table of embeddings that is stored in fewer bits: its shape, its bytes in fp32, and as they are stored.
+
+    `bytes` counts the scales; `relative_rmse` is the root of the sum of squared errors over that of squared values.
+    """
+
+    rows: int
+    width: int
+    fp32_bytes: int
+    bytes: int
+    relative_rmse: float
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.core.errors import LoweringError
 from exporter.core.extras import converting, without_noise
-from exporter.core.types import Arrays, Captured, GraphForm, PassChoice, PassEffect
+from exporter.core.types import Arrays, Captured, GraphForm, PassChoice, PassEffect, StoredTable
 from exporter.graph import (
     absorb,
     cut,
@@ -25,6 +25,7 @@ from exporter.graph import (
     unroll,
 )
 from exporter.graph.editing import made_bytes
+from exporter.graph.quantise import QUANTISE, STORED
 from exporter.graph.rewriting import GROWTH, Pass, apply, closed, copied, opened
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class Proven(NamedTuple):
     effects: tuple[PassEffect, ...]
 
 
+class Twin(NamedTuple):
+    """A program in fp32 with its tables as they are stored: what it gives for the golden inputs, and its tables."""
+
+    outputs: Arrays
+    stored: tuple[StoredTable, ...]
+
+
 class _Tried(NamedTuple):
     """What a pass did to a graph, and the graph after it; None where it is not applied, or too large to be kept."""
 
@@ -84,6 +92,8 @@ class Proofs:
         self._captured, self._cases, self._allowed = captured, cases, allowed
         self._tried: dict[tuple[Pass, ...], _Tried] = {}
         self._closed: dict[tuple[Pass, ...], Captured] = {}
+        self._twins: dict[tuple[Pass, ...], Twin] = {}
+        self._stored: dict[tuple[Pass, ...], GraphModule] = {}
 
     def prove(self, form: GraphForm, wanted: PassChoice) -> Proven:
         """Return the passes that the program has in a form; of the optional ones those that are wanted are tried."""
@@ -107,17 +117,33 @@ class Proofs:
             if effect.applied:
                 chosen = (*chosen, step)
             effects.append(effect)
+        if wanted.tables in QUANTISE:
+            others.insert(0, QUANTISE[wanted.tables])
         return Proven((*chosen, *others), tuple(effects))
 
     def rewritten(self, passes: tuple[Pass, ...]) -> Captured:
         """Return the captured program after passes that were proved; raises LoweringError as `rewritten` does."""
-        if passes and passes not in self._tried:
-            return rewritten(self._captured, passes)
+        if not passes:
+            return self._captured
         if passes not in self._closed:
-            names = [step.name for step in passes]
-            after = closed(self._captured, self._after(passes), names) if passes else self._captured
-            self._closed[passes] = after
+            if passes not in self._tried and passes[-1] not in QUANTISE.values():
+                return rewritten(self._captured, passes)
+            self._closed[passes] = closed(self._captured, self._after(passes), [step.name for step in passes])
         return self._closed[passes]
+
+    def twin(self, passes: tuple[Pass, ...]) -> Twin:
+        """Return what a program with stored tables gives in fp32, for all golden inputs; raises LoweringError.
+
+        `passes` are proved ones, with that of a scheme among them.
+        """
+        at = next(at for at, step in enumerate(passes) if step in QUANTISE.values())
+        quantised = passes[: at + 1]
+        if quantised not in self._twins:
+            after = self._after(quantised)
+            with converting(f"{self._captured.model}/{self._captured.program} cannot be computed with stored tables"):
+                outputs = _computed(after, self._cases, None)
+            self._twins[quantised] = Twin(outputs, after.meta[STORED])
+        return self._twins[quantised]
 
     @cached_property
     def _module(self) -> "GraphModule":
@@ -137,10 +163,12 @@ class Proofs:
         """Return the graph after passes that were applied; it stays as it is."""
         if not passes:
             return self._module
-        module = self._tried[passes].module
+        module = self._tried[passes].module if passes in self._tried else self._stored.get(passes)
         if module is None:
             module = copied(self._after(passes[:-1]))
             apply(module, passes[-1], self._captured)
+            if passes not in self._tried:
+                self._stored = {passes: module}  # of a large table, one stored form is enough to hold
         return module
 
     def _effect(self, before: tuple[Pass, ...], step: Pass) -> PassEffect:
@@ -181,14 +209,14 @@ def rewritten(captured: Captured, passes: tuple[Pass, ...]) -> Captured:
     return closed(captured, module, [step.name for step in passes])
 
 
-def _computed(module: "GraphModule", cases: Arrays) -> "dict[str, np.ndarray]":
-    """Return the outputs of a graph for the first golden cases, by name."""
+def _computed(module: "GraphModule", cases: Arrays, most: int | None = _PROVED_ON) -> "dict[str, np.ndarray]":
+    """Return the outputs of a graph for the first golden cases, or all, by name."""
     import numpy as np
     import torch
 
     results: dict[str, list[np.ndarray]] = {}
     with torch.no_grad():
-        for case in zip(*(array[:_PROVED_ON] for array in cases.values()), strict=True):
+        for case in zip(*(array[:most] for array in cases.values()), strict=True):
             tensors = {name: torch.from_numpy(array.copy()) for name, array in zip(cases, case, strict=True)}
             for name, value in module(**tensors).items():
                 results.setdefault(name, []).append(value.numpy())

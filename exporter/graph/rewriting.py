@@ -82,6 +82,8 @@ def copied(module: "GraphModule") -> "GraphModule":
     for name, value in vars(module).items():
         if name in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             vars(twin)[name] = copy.copy(value)
+        elif name == "meta":
+            twin.meta = dict(value)
         else:
             vars(twin).setdefault(name, value)
     return twin

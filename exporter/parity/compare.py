@@ -96,6 +96,43 @@ def compare(expected: Arrays, actual: Arrays, ranking: str | None) -> ParityRepo
     )
 
 
+@dataclass(frozen=True)
+class SchemeChanges:
+    """What stored tables change: for each output of floats its error in its own spread, and how rankings agree."""
+
+    error_to_spread: dict[str, float]
+    ranking: RankingFigures | None
+
+
+def scheme_changes(fp32: Arrays, stored: Arrays, report: ParityReport, ranked: str | None) -> SchemeChanges:
+    """Return what stored tables change, of outputs [cases, ...] by name and their `report`.
+
+    A program that names the best itself, in `ranked`, shows no score of the others, so that theirs have no spread.
+    """
+    names = [output.name for output in report.outputs if output.dtype.startswith("float")]
+    ratios = {
+        name: error_to_spread(fp32[name], stored[name], report.ranking is not None and name == report.ranking.output)
+        for name in names
+        if ranked is None or report.ranking is None or name != report.ranking.output
+    }
+    return SchemeChanges(ratios, report.ranking)
+
+
+def error_to_spread(exact: np.ndarray, changed: np.ndarray, is_ranking: bool) -> float:
+    """Return the root mean square of a change over the standard deviation of the values, in float64.
+
+    `exact` and `changed` are [cases, ..., n]; of a ranking the deviation is that from the mean of each of its rows.
+    What does not vary and changes is infinitely far off.
+    """
+    exact, changed = exact.astype(np.float64), changed.astype(np.float64)
+    error = float(np.sqrt(((changed - exact) ** 2).mean()))
+    mean = exact.mean(axis=-1, keepdims=True) if is_ranking else exact.mean()
+    spread = float(np.sqrt(((exact - mean) ** 2).mean()))
+    if spread == 0.0:
+        return 0.0 if error == 0.0 else float("inf")
+    return error / spread
+
+
 def find_mismatch(expected: Arrays, actual: Arrays) -> str | None:
     """Return why the two cannot be compared number by number, or None where they can."""
     if not expected:

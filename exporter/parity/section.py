@@ -1,13 +1,15 @@
 """The parity section of a manifest: a run's outputs against torch's, or why there is no comparison."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from exporter.core.precision import Precision
-from exporter.core.sections import Agreement, Parity
+from exporter.core.sections import Agreement, Parity, Scheme, SchemeCost
 from exporter.core.types import EQUAL_ELEMENTS, Arrays, RunResult
-from exporter.parity.compare import compare, ranking_figures
+from exporter.parity.compare import compare, ranking_figures, scheme_changes
 from exporter.parity.selection import compare_lists, order_is_settled
-from exporter.parity.verdict import judge
+from exporter.parity.verdict import judge, judge_scheme
 
 
 def judged(
@@ -43,6 +45,26 @@ def judged(
         ranking_reason=report.ranking_reason or (figures.reason if figures else None),
         tolerance=judgement.tolerance,
     )
+
+
+def with_scheme(parity: Parity, cost: SchemeCost) -> Parity:
+    """Return a parity section whose verdict is of both: of the artifact beside torch with its tables, and of these.
+
+    What was not run stays `unverified` unless the tables themselves fail.
+    """
+    reason = f"lowering: {parity.reason}; scheme: {cost.reason}"
+    verdict = "fail" if "fail" in (parity.verdict, cost.verdict) else parity.verdict
+    return replace(parity, verdict=verdict, reason=reason, scheme=cost)
+
+
+def scheme_cost(fp32: Arrays, stored: Arrays, ranking: str | None, ranked: str | None, scheme: Scheme) -> SchemeCost:
+    """Judge what a scheme changes of the outputs, torch against torch; both are [cases, ...] by name."""
+    if ranking is None or ranked is None:
+        report = compare(fp32, stored, ranking)
+    else:
+        report = compare_lists(fp32, stored, ranking, ranked)
+    errors = [table.relative_rmse for table in scheme.stored]
+    return judge_scheme(scheme.tables, errors, scheme_changes(fp32, stored, report, ranked))
 
 
 def agreement(name: str, expected: np.ndarray, actual: np.ndarray) -> Agreement:

@@ -16,7 +16,8 @@ from models import zoo
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.results import Refusal, Result
-    from exporter.core.sections import Exchange, External, Flops, Tensor
+    from exporter.artifact.store import Golden
+    from exporter.core.sections import Exchange, External, Flops, Scheme, Tensor
     from exporter.core.types import Captured, DataFile, Lowered, TensorSpec
     from exporter.pipeline.exportable import Exportable
     from exporter.profiles import DeviceProfile
@@ -205,10 +206,33 @@ class _Job:
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data
         _write_weights(source, data, folder)
-        store.write_golden(folder, source.inputs, source.outputs)
+        golden, scheme = self._golden(source, captured)
+        store.write_golden(folder, golden)
         if source.items_file is not None:
             write_new(folder / catalogue.FILE, source.items_file)
-        return self._judged(source, captured, lowered, model_file, data)
+        return self._judged(source, captured, lowered, model_file, data, golden, scheme)
+
+    def _golden(self, source: "Exportable", captured: "Captured") -> "tuple[Golden, Scheme | None]":
+        """Return the golden cases that what was lowered is held to, and how its tables are stored, if otherwise."""
+        from exporter.artifact.store import Golden
+        from exporter.core.precision import body_of, tables_of
+        from exporter.core.sections import Scheme
+
+        twin = self._lowering_of(captured).twin(source)
+        if twin is None:
+            return Golden(source.inputs, source.outputs), None
+        precision = self.lowering.precision
+        scheme = Scheme(tables_of(precision), body_of(precision), twin.stored)
+        return Golden(source.inputs, twin.outputs, source.outputs), scheme
+
+    def _lowering_of(self, captured: "Captured") -> lengths.Lowering:
+        """Return how a program was lowered: without passes where the target refused what they made of it."""
+        refused = bool(captured.passes) and not any(effect.applied for effect in captured.passes)
+        return self._plain if refused else self.lowering
+
+    @property
+    def _plain(self) -> lengths.Lowering:
+        return replace(self.lowering, without=frozenset(TARGETS[self.lowering.target].passes))
 
     def _lowered(self, source: "Exportable", folder: Path) -> "tuple[Captured, Path]":
         """Lower the program of `source`; as it was captured where the target refuses what passes made of it."""
@@ -225,7 +249,7 @@ class _Job:
             refusal = f"{target.name} refuses the graph that passes made: {error}"
         self.report(f"{target.name}: lowering the graph without passes, which it refuses")
         empty(folder)
-        plain = replace(lowering, without=frozenset(target.passes)).captured(source)
+        plain = self._plain.captured(source)
         effects = tuple(
             replace(effect, applied=False, nodes_after=effect.nodes_before, reason=effect.reason or refusal)
             for effect in captured.passes
@@ -234,7 +258,14 @@ class _Job:
         return captured, target.lower(captured, lowering.precision, lowering.options, folder)
 
     def _judged(
-        self, source: "Exportable", captured: "Captured", lowered: "Lowered", model_file: Path, data: "DataFile | None"
+        self,
+        source: "Exportable",
+        captured: "Captured",
+        lowered: "Lowered",
+        model_file: Path,
+        data: "DataFile | None",
+        golden: "Golden",
+        scheme: "Scheme | None",
     ) -> "Manifest":
         """Run the golden cases of what was lowered, judge and measure it; return its manifest."""
         from exporter.artifact import store
@@ -286,10 +317,11 @@ class _Job:
             exchange=_exchange(source),
             passes=captured.passes,
             fold=Folding(self.lowering.fold, self.lowering.fold),
+            scheme=scheme,
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),
             source=replace(source.origin, versions=versions(target)),
-            parity=parity_of(ran, source.outputs, program.ranking, precision, program.ranked),
+            parity=parity_of(ran, golden, program.ranking, precision, program.ranked, scheme),
             flops=self._flops(source, lowered),
             memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
             latency=figures.latency(ran.result, ran.reason, _WARMUP),

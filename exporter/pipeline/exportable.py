@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exporter.core.sections import Drawn
     from exporter.core.sections import Selection as SelectionSection
     from exporter.core.sections import Source as Origin
-    from exporter.graph import Proofs, Proven
+    from exporter.graph import Proofs, Proven, Twin
     from models.spec import ProgramSpec
 
 NO_PASSES = PassChoice()
@@ -149,6 +149,10 @@ class Exportable(ABC):
             self._captures[key] = self._capture(*key)
         return self._captures[key]
 
+    def twin(self, form: GraphForm, wanted: PassChoice) -> "Twin":
+        """Return what the program gives in fp32 with its tables as `wanted` stores them, for the golden inputs."""
+        return self._proofs.twin(self._proven(form, wanted).passes)
+
     @cached_property
     def _captures(self) -> "dict[tuple[str, GraphForm, PassChoice, int | None], Captured]":
         return {}
@@ -158,14 +162,17 @@ class Exportable(ABC):
     ) -> Captured:
         from exporter import graph
 
-        if (form, wanted) not in self._proved:  # golden cases have one length, and external weights as inputs
-            self._proved[form, wanted] = self._proofs.prove(form, wanted)
-        proven = self._proved[form, wanted]
+        proven = self._proven(form, wanted)
         if (weights, history) == ("inputs", None):
             after = self._proofs.rewritten(proven.passes)
         else:
             after = graph.rewritten(self._plain(weights, history), proven.passes)
         return replace(after, passes=proven.effects)
+
+    def _proven(self, form: GraphForm, wanted: PassChoice) -> "Proven":
+        if (form, wanted) not in self._proved:  # golden cases have one length, and external weights as inputs
+            self._proved[form, wanted] = self._proofs.prove(form, wanted)
+        return self._proved[form, wanted]
 
     @cached_property
     def _proved(self) -> "dict[tuple[GraphForm, PassChoice], Proven]":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
+from exporter.core.precision import body_of, has_own_tables, tables_of
 from exporter.targets import TARGETS
 from models import zoo
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from exporter.core.precision import Fold, Precision
     from exporter.core.protocols import Connection
     from exporter.core.sections import GrowthPoint
-    from exporter.core.types import Captured, DataFile, Options
+    from exporter.core.types import Captured, DataFile, GraphForm, Options, PassChoice
+    from exporter.graph import Twin
     from exporter.pipeline.exportable import Exportable
     from exporter.pipeline.source import Source
     from safeio.places import Facts
@@ -53,16 +55,40 @@ class Lowering:
         if self.precision not in having:
             other = "choose another --precision or --target"
             raise BadInputError(f"{self.target} has no {self.precision}, it has {', '.join(having)}; {other}")
+        refusal = TARGETS[self.target].refusal(self.precision, self.options)
+        if refusal is not None:
+            raise BadInputError(f"{self.target} has no {self.precision} here: {refusal}")
 
     def captured(self, source: "Exportable", history: int | None = None) -> "Captured":
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""
+        target = TARGETS[self.target]
+        return source.captured(target.external_weights, self._form, self._passes, history)
+
+    def twin(self, source: "Exportable") -> "Twin | None":
+        """Return the program of `source` in fp32 with its tables as they are stored; None where they are as all else.
+
+        Raises BadInputError where it has no table that could be.
+        """
+        if not has_own_tables(self.precision):
+            return None
+        twin = source.twin(self._form, self._passes)
+        if not twin.stored:
+            raise BadInputError(
+                f"{source.name}/{source.program.name} has no table that only lookups read, so that"
+                f" {tables_of(self.precision)} changes nothing; export it with --precision {body_of(self.precision)}"
+            )
+        return twin
+
+    @property
+    def _form(self) -> "GraphForm":
+        return TARGETS[self.target].fp16_form(self.options) if body_of(self.precision) == "fp16" else "captured"
+
+    @property
+    def _passes(self) -> "PassChoice":
         from exporter.core.types import PassChoice
 
-        target = TARGETS[self.target]
-        form = target.fp16_form(self.options) if self.precision == "fp16" else "captured"
-        return source.captured(
-            target.external_weights, form, PassChoice(target.passes, self.without, self.fold), history
-        )
+        tables = tables_of(self.precision) if has_own_tables(self.precision) else "fp32"
+        return PassChoice(TARGETS[self.target].passes, self.without, self.fold, tables)
 
 
 def points(

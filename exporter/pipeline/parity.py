@@ -52,20 +52,21 @@ def judge_golden(
     from exporter.core.sections import Parity
     from exporter.pipeline.subjects import fed, golden_problem, parity_of, subject_of
 
-    inputs, outputs = store.read_golden(folder)
-    wrong = golden_problem(manifest, inputs, outputs)
+    golden = store.read_golden(folder)
+    wrong = golden_problem(manifest, golden)
     if wrong is not None:
         return Parity(verdict="fail", reason=wrong)
     report("running the golden cases")
     judged = partial(
         parity_of,
-        expected=outputs,
+        golden=golden,
         ranking=manifest.ranking,
         precision=manifest.precision,
         ranked=manifest.ranked,
+        scheme=manifest.scheme,
     )
     subject, external = subject_of(folder, manifest, connection), manifest.external
-    ordered = {spec.name: inputs[spec.name] for spec in fed(manifest)}
+    ordered = {spec.name: golden.inputs[spec.name] for spec in fed(manifest)}
     if external is None:
         return judged(running.run(subject, ordered, 0, 0))
     shipped = weights.beside(folder, subject.data, external.shapes, external.metadata)

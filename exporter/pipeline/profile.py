@@ -142,11 +142,11 @@ def _one_case(folder: Path, manifest: "Manifest", connection: "Connection | None
     from exporter.artifact import store
     from exporter.pipeline.subjects import golden_problem, subject_of
 
-    inputs, outputs = store.read_golden(folder)
-    wrong = golden_problem(manifest, inputs, outputs)
+    golden = store.read_golden(folder)
+    wrong = golden_problem(manifest, golden)
     if wrong is not None:
         raise ArtifactError(f"{folder}: {wrong}; export the artifact again")
-    first = {tensor.name: inputs[tensor.name][:1] for tensor in manifest.inputs}
+    first = {tensor.name: golden.inputs[tensor.name][:1] for tensor in manifest.inputs}
     return subject_of(folder, manifest, connection), first
 
 

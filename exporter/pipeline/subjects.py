@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from exporter.artifact.manifest import Manifest
+from exporter.artifact.store import Golden
 from exporter.connections.host import HostConnection
 from exporter.connections.running import Ran, Subject
 from exporter.core.precision import Precision
 from exporter.core.protocols import Connection
-from exporter.core.sections import Parity
-from exporter.core.types import Arrays, TensorSpec
+from exporter.core.sections import Parity, Scheme
+from exporter.core.types import TensorSpec
 from exporter.parity import section
 from exporter.targets import TARGETS
 
@@ -34,10 +35,11 @@ def fed(manifest: Manifest) -> tuple[TensorSpec, ...]:
     return tuple(tensor.spec for tensor in (*manifest.inputs, *written))
 
 
-def golden_problem(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> str | None:
+def golden_problem(manifest: Manifest, golden: Golden) -> str | None:
     """Say which array of the golden cases is missing or not of the type and shape that the manifest states."""
     expected = tuple(tensor.spec for tensor in manifest.outputs)
-    for arrays, specs in ((inputs, fed(manifest)), (outputs, expected)):
+    in_fp32 = expected if manifest.scheme is not None else ()
+    for arrays, specs in ((golden.inputs, fed(manifest)), (golden.outputs, expected), (golden.fp32, in_fp32)):
         for spec in specs:
             array = arrays.get(spec.name)
             if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
@@ -46,9 +48,21 @@ def golden_problem(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> str |
 
 
 def parity_of(
-    ran: Ran, expected: Arrays, ranking: str | None, precision: Precision, ranked: str | None = None
+    ran: Ran,
+    golden: Golden,
+    ranking: str | None,
+    precision: Precision,
+    ranked: str | None = None,
+    scheme: Scheme | None = None,
 ) -> Parity:
-    """Return the parity section of a run: judged where there are outputs, else the verdict of having none."""
+    """Return the parity section of a run: judged where there are outputs, else the verdict of having none.
+
+    What a `scheme` changes is part of it.
+    """
     if ran.result is None:
-        return Parity(verdict=ran.verdict, reason=ran.reason or "")
-    return section.judged(ran.result, expected, ranking, precision, ranked)
+        parity = Parity(verdict=ran.verdict, reason=ran.reason or "")
+    else:
+        parity = section.judged(ran.result, golden.outputs, ranking, precision, ranked)
+    if scheme is None:
+        return parity
+    return section.with_scheme(parity, section.scheme_cost(golden.fp32, golden.outputs, ranking, ranked, scheme))

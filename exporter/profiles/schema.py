@@ -1,12 +1,21 @@
 """The schema of a device profile; device_profiles/schema.json is the same in JSON Schema, for editors."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from exporter.core.errors import ProfileError
-from exporter.core.precision import Fold, Precision
+from exporter.core.precision import Body, Fold, Precision, Tables, named
 from exporter.core.strict import Strict
 from exporter.core.types import BudgetName, Options
 from exporter.targets import TARGETS
@@ -141,20 +150,39 @@ def _unique(links: tuple[Link, ...]) -> tuple[Link, ...]:
     return links
 
 
+class Mixed(Strict):
+    """A scheme by its parts: what tables of embeddings are stored in, and what all else is."""
+
+    tables: Tables
+    body: Body
+
+
+def _scheme(value: Any) -> Any:
+    """Return the name of a scheme that is given by its parts."""
+    if not isinstance(value, dict):
+        return value
+    parts = Mixed.model_validate(value)
+    name = named(parts.tables, parts.body)
+    if name not in get_args(Precision):
+        raise ValueError(f"tables in {parts.tables} beside a body in {parts.body} are no scheme")
+    return name
+
+
 class DeviceProfile(Strict):
     """One device: `threads` is what latency is measured with, `targets` what may be lowered for it.
 
     A sub-network that exceeds a budget of `budgets` loses blocks until it fits. `history_length` and `candidates` are
     what the application gives one call; null stands for the checkpoint's own. `top` is how many of the best items a
-    program gives that finds them itself; null stands for the program's own number. `fold` says by how much the artifact
-    may grow for tables of computed rows, where that makes it faster; a budget of size or memory comes first.
+    program gives that finds them itself; null stands for the program's own number. `precision` is the name of a scheme,
+    or what its `tables` and its `body` are stored in. `fold` says by how much the artifact may grow for tables of
+    computed rows, where that makes it faster; a budget of size or memory comes first.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     description: str = Field(default="", max_length=1000, pattern=_PRINTABLE)
     os: Literal["android", "ios", "linux", "macos"] | None = None
     abi: Literal["arm64", "x86_64"] | None = None
-    precision: Precision = "fp32"
+    precision: Annotated[Precision, BeforeValidator(_scheme)] = "fp32"
     fold: Fold = "same_size"
     history_length: int | None = Field(default=None, ge=1, le=MAX_HISTORY)
     candidates: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
@@ -199,6 +227,7 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["connection"] = {
         "anyOf": [schema["properties"]["connection"], {"enum": list(Connection.model_fields)}]
     }
+    schema["properties"]["precision"] = {"anyOf": [schema["properties"]["precision"], Mixed.model_json_schema()]}
     schema["$defs"]["Connection"] |= {"minProperties": 1, "maxProperties": 1}
     schema["required"] = ["name"]
     schema["anyOf"] = [{"required": ["targets"]}, {"required": ["extends"]}]

@@ -253,9 +253,9 @@ def test_no_json(content: bytes, tmp_path: Path) -> None:
 def test_golden_cases_come_back(tmp_path: Path) -> None:
     inputs = {"x": np.arange(6, dtype=np.int32).reshape(2, 1, 3)}
     outputs = {"y": np.ones((2, 1, 4), np.float32)}
-    store.write_golden(tmp_path, inputs, outputs)
+    store.write_golden(tmp_path, store.Golden(inputs, outputs))
     read = store.read_golden(tmp_path)
-    np.testing.assert_equal(read, (inputs, outputs))
+    np.testing.assert_equal(read, (inputs, outputs, {}))
 
 
 def test_golden_cases_are_never_unpickled(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from exporter.core import kinds
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.liveness import Lifetime, memory_plan, planned_bytes
-from exporter.core.precision import Precision
+from exporter.core.precision import Precision, body_of, tables_of
 from exporter.core.protocols import Target, Tracing
 from exporter.core.types import (
     About,
@@ -55,6 +55,9 @@ _KINDS = {
     "logical_not": kinds.LOGICAL,
     "select": kinds.SELECT,
     "abs": kinds.ABSOLUTE,
+    "floor": kinds.ROUND,
+    "ceil": kinds.ROUND,
+    "round": kinds.ROUND,
     "exp": kinds.EXP,
     "log": kinds.LOG,
     "square": kinds.SQUARE,
@@ -120,7 +123,7 @@ class CoreMLTarget:
     name = "coreml"
     extra = "coreml"
     packages: Mapping[str, str] = {"coremltools": "coremltools"}
-    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    precisions: tuple[Precision, ...] = get_args(Precision)
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = "darwin"
     runtime = DeviceRuntime("Core ML", "coremltools", ("coremltools",), Path(__file__).with_name("loader.py"))
@@ -138,6 +141,12 @@ class CoreMLTarget:
         """Core ML computes in 16 bits."""
         return "within_half"
 
+    def refusal(self, precision: Precision, options: Options) -> str | None:
+        """Tables of 8 bits are looked up by an operation that came with iOS 17."""
+        if tables_of(precision) in ("int8", "int4") and options["deployment_target"] in ("iOS15", "iOS16"):
+            return "it needs deployment_target iOS17; choose that in the profile, or --precision fp16"
+        return None
+
     def unverifiable(self, options: Options) -> str | None:
         """Return None: Core ML runs on macOS, and the reference interpreter everywhere else."""
         return None
@@ -151,8 +160,8 @@ class CoreMLTarget:
                 captured.exported.run_decompositions(_of_the_type_asked_for()),
                 outputs=[ct.TensorType(name=spec.name, dtype=np.dtype(spec.dtype).type) for spec in captured.outputs],
                 minimum_deployment_target=getattr(ct.target, str(options["deployment_target"])),
-                compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision],
-                pass_pipeline=None if precision == "fp32" else _pipeline(ct),
+                compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[body_of(precision)],
+                pass_pipeline=None if body_of(precision) == "fp32" else _pipeline(ct),
                 skip_model_load=True,
             )
         path = folder / self.model_file

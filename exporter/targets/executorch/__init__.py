@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
-from exporter.core.precision import Precision
+from exporter.core.precision import Precision, body_of, tables_of
 from exporter.core.protocols import Target, Tracing
 from exporter.core.types import Captured, DataFile, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets import noise
@@ -44,7 +44,7 @@ class ExecuTorchTarget:
     name = "executorch"
     extra = "executorch"
     packages: Mapping[str, str] = {"executorch": "executorch"}
-    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    precisions: tuple[Precision, ...] = get_args(Precision)
     external_weights: Literal["inputs", "parameters"] = "parameters"
     system: str | None = None
     runtime = DeviceRuntime(
@@ -78,6 +78,10 @@ class ExecuTorchTarget:
     def fp16_form(self, options: Options) -> GraphForm:
         """The Core ML delegate has a precision of its own; every other one takes the graph as it is."""
         return "within_half" if options["delegate"] == "coreml" else "half"
+
+    def refusal(self, precision: Precision, options: Options) -> str | None:
+        """Return None: each delegate takes them all."""
+        return None
 
     def unverifiable(self, options: Options) -> str | None:
         """Return why nothing here can run a delegate that only the device has."""
@@ -151,10 +155,11 @@ def _partitioners(delegate: str, precision: Precision) -> list[Any]:
             module = require("executorch.backends.apple.coreml.partition", LOWER)
             compiler = require("executorch.backends.apple.coreml.compiler", LOWER)
             ct = require("coremltools", LOWER)
-            specs = (
-                compiler.CoreMLBackend.generate_compile_specs(  # the delegate's own default is fp16 whatever comes in
-                    compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision]
-                )
+            in_bytes = tables_of(precision) in ("int8", "int4")  # which nothing looks up before iOS 17
+            specs = compiler.CoreMLBackend.generate_compile_specs(
+                minimum_deployment_target=ct.target.iOS17 if in_bytes else None,
+                # the delegate's own default is fp16 whatever comes in
+                compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[body_of(precision)],
             )
             return [module.CoreMLPartitioner(compile_specs=specs)]
 

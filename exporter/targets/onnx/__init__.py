@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
-from exporter.core.precision import Precision
+from exporter.core.precision import Precision, body_of
 from exporter.core.protocols import Target, Tracing
 from exporter.core.types import About, Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets.onnx import file as onnx_file
@@ -34,7 +34,7 @@ class OnnxTarget:
     name = "onnx"
     extra = "onnx"
     packages: Mapping[str, str] = {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"}
-    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    precisions: tuple[Precision, ...] = get_args(Precision)
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = None
     runtime = DeviceRuntime(
@@ -70,6 +70,10 @@ class OnnxTarget:
         """Its runtimes compute in 16 bits where they have kernels for that."""
         return "within_half"
 
+    def refusal(self, precision: Precision, options: Options) -> str | None:
+        """Return None: its options say nothing of precision."""
+        return None
+
     def unverifiable(self, options: Options) -> str | None:
         """Return None: ONNX Runtime runs whatever is lowered here."""
         return None
@@ -98,9 +102,9 @@ class OnnxTarget:
                 raise ValueError("it gave no program")
             _order_gates(program.model)
             # What converts to 16 bits wants to see all of it.
-            large = {} if precision == "fp16" else writing.take_out(program.model)
+            large = {} if body_of(precision) == "fp16" else writing.take_out(program.model)
             model = program.model_proto
-            if precision == "fp16":
+            if body_of(precision) == "fp16":
                 float16 = require("onnxruntime.transformers.float16", LOWER)
                 model = float16.convert_float_to_float16(model, keep_io_types=True)
                 _sort(model.graph)
@@ -185,7 +189,8 @@ def _sort(graph: Any) -> None:
 def _strip(model: Any) -> None:
     """Remove the exporter's notes for debugging: they name source files of this machine and double the graph's size."""
     graph = model.graph
-    for entry in (*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info, graph, model):
+    del graph.value_info[:]  # what shape inference finds anyway
+    for entry in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph, model):
         del entry.metadata_props[:]
         entry.doc_string = ""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
-from exporter.core.precision import Precision
+from exporter.core.precision import Precision, body_of
 from exporter.core.protocols import Target, Tracing
 from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Options
 from exporter.targets import noise
@@ -35,7 +35,7 @@ class TFLiteTarget:
         "ai_edge_litert": "ai-edge-litert",
         "ai_edge_quantizer": "ai-edge-quantizer",
     }
-    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
     external_weights: Literal["inputs", "parameters"] = "inputs"
     system: str | None = None
     runtime = DeviceRuntime(
@@ -60,6 +60,10 @@ class TFLiteTarget:
         """Only the weights are stored in 16 bits."""
         return "captured"
 
+    def refusal(self, precision: Precision, options: Options) -> str | None:
+        """Return None: its options say nothing of precision."""
+        return None
+
     def unverifiable(self, options: Options) -> str | None:
         """Return None: LiteRT runs whatever is lowered here."""
         return None
@@ -78,7 +82,7 @@ class TFLiteTarget:
             )
             # Its export() ends the whole process, without a word, where a write fails.
             content = model.model_content()
-            if precision == "fp16":
+            if body_of(precision) == "fp16":
                 content = _cast_weights(content)
             pieces = writing.described(content, captured.about)
         path = folder / self.model_file

@@ -1,0 +1,170 @@
+"""Tables of embeddings in fewer bits: rows quantised by themselves, and computed back after they are looked up.
+
+For a table T [V, D] of which a graph only looks rows up, T[ids] becomes dequantise(Q[ids]) * s[ids]: Q holds whole
+numbers in int8, s [V, 1] a scale for each row. Nothing computes more rows than are asked for.
+
+- int8: s = max |x| / 127 of the row, q = round(x / s).
+- int4: two numbers in one byte, q in -7..7, byte = 16 hi + lo + 8, where lo is of the first half of the row and hi of
+  the second. s is the one of 26 between max |x| / 14 and max |x| / 7 with the smallest squared error: to cut the
+  largest numbers of a row costs less than to store all others coarsely.
+- fp16: x rounded to 16 bits, and no scale.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.core.precision import Tables
+from exporter.core.types import StoredTable
+from exporter.graph.editing import Editor
+from exporter.graph.rewriting import EVERY_FORM, Pass
+from exporter.graph.row_tables import LOOKUP
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import Node
+
+STORED = "stored_tables"
+"""The key of a graph's `meta` with a StoredTable for each table that it stores in fewer bits."""
+
+_SHARE = 64
+"""A table with less than one of so many bytes of constants stays: what it saves does not show, and it costs time."""
+_AT_ONCE = 1 << 16
+"""Rows that are quantised at once: for each scale that is tried, all of them are computed."""
+_INT8_MOST, _INT4_MOST = 127, 7
+_CLIPS = 26
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Rows [n, D] in their stored form: as they are looked up, their scales [n, 1] or None, and rows [n, D] again."""
+
+    rows: "Tensor"
+    scales: "Tensor | None"
+    restored: "Tensor"
+
+
+def quantise(editor: Editor, tables: Tables) -> int:
+    """Store the tables of a graph in fewer bits; return how many. Raises ValueError for one that cannot be.
+
+    A table that something reads but a lookup stays as it is, as each call would compute all of it back. What each is
+    then stands in the graph's `meta[STORED]`.
+    """
+    import torch
+
+    stored = []
+    for table, lookups in _tables(editor):
+        value = editor.value(table)
+        parts, error, size = [], 0.0, 0.0
+        for some in value.split(_AT_ONCE):
+            part = _FORMS[tables](some)
+            if not part.restored.isfinite().all():
+                raise ValueError(f"a table [{value.shape[0]}, {value.shape[1]}] has a value that {tables} cannot hold")
+            error += float(((part.restored - some).double() ** 2).sum())
+            size += float((some.double() ** 2).sum())
+            parts.append((part.rows,) if part.scales is None else (part.rows, part.scales))
+        with editor.graph.inserting_before(table):
+            constants = [editor.constant(torch.cat(pieces)) for pieces in zip(*parts, strict=True)]
+        for lookup in lookups:
+            with editor.graph.inserting_before(lookup):
+                lookup.replace_all_uses_with(_looked_up(editor, tables, lookup, constants))
+        kept = sum(editor.value(node).nbytes for node in constants)
+        rows_count, width = value.shape
+        stored.append(StoredTable(rows_count, width, value.nbytes, kept, (error / size) ** 0.5 if size else 0.0))
+        editor.remove_unused()
+    editor.graph_module.meta[STORED] = tuple(stored)
+    return len(stored)
+
+
+def _tables(editor: Editor) -> "list[tuple[Node, list[Node]]]":
+    """Return the constants that are quantised, each once, with the lookups that read them."""
+    import torch
+
+    constants: dict[int, list[Node]] = {}
+    for node in editor.graph.find_nodes(op="get_attr"):
+        if editor.is_constant(node):
+            constants.setdefault(editor.value(node).data_ptr(), []).append(node)
+    least = sum(editor.value(nodes[0]).nbytes for nodes in constants.values()) / _SHARE
+    found = []
+    for nodes in constants.values():
+        readers = [reader for reader in editor.graph.nodes if any(node in reader.all_input_nodes for node in nodes)]
+        only_looked_up = all(str(reader.target) == LOOKUP and reader.args[0] in nodes for reader in readers)
+        value = editor.value(nodes[0])
+        if readers and only_looked_up and value.dtype == torch.float32 and value.ndim == 2 and value.nbytes >= least:
+            found.append((nodes[0], readers))
+    return found
+
+
+def _looked_up(editor: Editor, tables: Tables, lookup: "Node", constants: "list[Node]") -> "Node":
+    """Add the operations that look rows [*ids, D] up, and their scales, and compute them back."""
+    import torch
+
+    aten, ids = torch.ops.aten, lookup.args[1]
+    rows, *scales = (editor.call(aten.embedding.default, constant, ids) for constant in constants)
+    numbers = editor.call(aten.to.dtype, rows, torch.float32)
+    if not scales:
+        return numbers
+    if tables == "int4":
+        axis = len(editor.shape(lookup)) - 1
+        high = editor.call(aten.floor.default, editor.call(aten.mul.Tensor, numbers, 1 / 16))
+        low = editor.call(aten.sub.Tensor, numbers, editor.call(aten.mul.Tensor, high, 16.0))
+        numbers = editor.call(aten.cat.default, [editor.call(aten.sub.Tensor, low, 8.0), high], axis)
+        width = editor.shape(lookup)[axis]
+        if editor.shape(numbers)[axis] > width:
+            numbers = editor.call(aten.slice.Tensor, numbers, axis, 0, width)
+    return editor.call(aten.mul.Tensor, numbers, *scales)
+
+
+def _in_half(rows: "Tensor") -> _Stored:
+    half = rows.half()
+    return _Stored(half, None, half.float())
+
+
+def _in_int8(rows: "Tensor") -> _Stored:
+    import torch
+
+    scales = _scales(rows, _INT8_MOST)
+    numbers = _rounded(rows, scales, _INT8_MOST)
+    return _Stored(numbers.to(torch.int8), scales, numbers * scales)
+
+
+def _in_int4(rows: "Tensor") -> _Stored:
+    import torch
+
+    widest = _scales(rows, _INT4_MOST)
+    scales, least = widest, torch.full_like(widest, torch.inf, dtype=torch.float64)
+    for clip in torch.linspace(0.5, 1.0, _CLIPS).tolist():
+        tried = (widest * clip).clamp_min(torch.finfo(torch.float32).tiny)
+        # in float64, as the square of a number that fp32 holds may be beyond it
+        error = ((_rounded(rows, tried, _INT4_MOST) * tried - rows).double() ** 2).sum(-1, keepdim=True)
+        scales, least = torch.where(error < least, tried, scales), torch.minimum(error, least)
+    numbers = _rounded(rows, scales, _INT4_MOST)
+    padded = torch.nn.functional.pad(numbers, (0, numbers.shape[1] % 2))
+    low, high = padded.chunk(2, -1)
+    return _Stored((16 * high + low + 8).to(torch.int8), scales, numbers * scales)
+
+
+def _scales(rows: "Tensor", most: int) -> "Tensor":
+    """Return the scales [V, 1] at which the largest number of each row is `most`; 1 for a row of zeros."""
+    import torch
+
+    largest = rows.abs().amax(-1, keepdim=True)
+    return torch.where(largest > 0, (largest / most).clamp_min(torch.finfo(torch.float32).tiny), 1.0)
+
+
+def _rounded(rows: "Tensor", scales: "Tensor", most: int) -> "Tensor":
+    return (rows / scales).round().clamp(-most, most)
+
+
+_FORMS: "Mapping[Tables, Callable[[Tensor], _Stored]]" = {"fp16": _in_half, "int8": _in_int8, "int4": _in_int4}
+
+
+def _pass(tables: Tables) -> Pass:
+    def rewrite(editor: Editor) -> int:
+        return quantise(editor, tables)
+
+    return Pass(f"{tables} tables", f"rows of tables are stored in {tables}", EVERY_FORM, rewrite)
+
+
+QUANTISE: Mapping[Tables, Pass] = {tables: _pass(tables) for tables in _FORMS}
+"""A pass for each way to store tables; a scheme asks for it, and it changes what comes out."""
