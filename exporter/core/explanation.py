@@ -4,7 +4,7 @@ Numbers are [cases, *shape]. None stands for what cannot be said; a `reason` bes
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from exporter.core.types import Shape
@@ -52,12 +52,14 @@ class TracedValue:
 class ConstantLoss:
     """What the stored form of one constant costs; `name` is the captured graph's, `module` the user's.
 
-    `max_change` is by how much any of its numbers changes, `overflows` how many are not finite in the stored form, and
-    `share` the constant's part of what all of them change.
+    `read_by` is the operation that reads it, which is of that module. `max_change` is by how much any of its numbers
+    changes, `overflows` how many are not finite in the stored form, and `share` the constant's part of what all of them
+    change.
     """
 
     name: str
     module: str
+    read_by: str
     shape: Shape
     max_change: float | None
     overflows: int
@@ -69,13 +71,14 @@ class Losses:
     """What stored forms of constants change of `outputs`, one at a time: sum(e_i e_all) / sum(e_all^2) is a share.
 
     `modules` sums the shares of each module's constants, `left` is what all shares leave of 1, and `of_artifact` the
-    part of the artifact's own error that all constants together explain: sum(e_all e) / sum(e^2).
+    part of the artifact's own error that all constants together explain: sum(e_all e) / sum(e^2). Constants that
+    overflow have no share, and are not in that error.
     """
 
     method: str
     outputs: tuple[str, ...] = ()
     constants: tuple[ConstantLoss, ...] = ()
-    modules: Mapping[str, float]
+    modules: Mapping[str, float] = field(default_factory=dict)
     left: float | None = None
     of_artifact: float | None = None
     reason: str | None = None

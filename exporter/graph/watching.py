@@ -5,8 +5,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.explanation import GraphValue
+from exporter.core.precision import Precision, body_of, has_own_tables, tables_of
 from exporter.core.types import Arrays, Captured
 from exporter.graph import origins
+from exporter.graph.editing import Editor
+from exporter.graph.quantise import restored, table_names
 from exporter.graph.rewriting import opened
 
 if TYPE_CHECKING:
@@ -32,13 +35,28 @@ class Watch:
         tensors = {name: self._constant(name) for name in names}
         return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
 
-    def readers(self) -> dict[str, str]:
-        """Return the module of each constant: that of the first operation that reads it."""
-        modules, first = origins.modules(self._captured), {}
+    def stored(self, precision: Precision) -> "dict[str, Tensor]":
+        """Return the constants of floats that a precision changes, as the program reads them back, by their names.
+
+        The graph has its tables as they were.
+        """
+        import torch
+
+        constants, tables = self.constants(), set[str]()
+        if has_own_tables(precision):
+            outside = frozenset(self._captured.external.tensors if self._captured.external else ())
+            tables = table_names(Editor(self._module, outside))
+        forms = {name: tables_of(precision) if name in tables else body_of(precision) for name in constants}
+        kept = {name: restored(form, constants[name]) for name, form in forms.items() if form != "fp32"}
+        return {name: tensor for name, tensor in kept.items() if not torch.equal(tensor, constants[name])}
+
+    def readers(self) -> dict[str, tuple[str, str]]:
+        """Return the first operation that reads each constant: its module, and its name in ATen."""
+        modules, first = origins.modules(self._captured), dict[str, tuple[str, str]]()
         for node in self._module.graph.nodes:
             for value in node.all_input_nodes:
                 if value.op == "get_attr":
-                    first.setdefault(str(value.target), modules.get(node.name, ""))
+                    first.setdefault(str(value.target), (modules.get(node.name, ""), _operation(node)))
         return first
 
     def output_nodes(self) -> dict[str, str]:

@@ -3,28 +3,19 @@
 Arrays go in and figures come out: whoever calls computes the values, in torch and in the artifact's runtime.
 """
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from exporter.core.explanation import ConstantLoss, GraphValue, OffValue, TracedValue, Unmatched
+from exporter.core.explanation import ConstantLoss, ForeignConstant, GraphValue, OffValue, TracedValue, Unmatched
 from exporter.core.precision import Precision
-from exporter.core.types import Arrays
+from exporter.core.types import Arrays, Constant
 from exporter.parity.compare import output_error
 from exporter.parity.matching import Match, relative_rms
 from exporter.parity.verdict import error_limits
-
-
-def in_half(constant: np.ndarray) -> np.ndarray:
-    """Return a constant as it is read from 16 bits, in fp32; what is beyond 65,504 is infinite there."""
-    with np.errstate(over="ignore"):
-        return constant.astype(np.float16).astype(np.float32)
-
-
-STORED: Mapping[Precision, Callable[[np.ndarray], np.ndarray]] = {"fp16": in_half}
-"""How a precision stores a constant of floats: its numbers as the program reads them back. fp32 changes nothing."""
 
 
 def change(constant: np.ndarray, stored: np.ndarray) -> tuple[float | None, int]:
@@ -113,9 +104,7 @@ def _grown(
     return grown
 
 
-def _compared(
-    node: str, reads: Mapping[str, Sequence[str]], relative: Mapping[str, float | None]
-) -> dict[str, None]:
+def _compared(node: str, reads: Mapping[str, Sequence[str]], relative: Mapping[str, float | None]) -> dict[str, None]:
     """Return the nearest values that are compared among those from which one is computed."""
     found: dict[str, None] = {}
     waiting = list(reads.get(node, ()))
@@ -147,3 +136,36 @@ def alone(
         if at not in taken_known
     )
     return own, others
+
+
+def largest_difference(outputs: Arrays, others: Arrays) -> float | None:
+    """Return the largest difference between outputs of floats with the same names; None where it is no number."""
+    pairs = [(array, others[name]) for name, array in outputs.items() if name in others and array.dtype.kind == "f"]
+    most = [float(np.abs(one.astype(np.float64) - other.reshape(one.shape)).max(initial=0.0)) for one, other in pairs]
+    return max(most) if most and np.isfinite(most).all() else None
+
+
+def strangers(own: Sequence[Constant], others: Sequence[Constant]) -> list[Constant]:
+    """Return the constants whose bytes are not among those of others."""
+    known = {constant.sha256 for constant in others}
+    return [constant for constant in own if constant.sha256 not in known]
+
+
+def foreign(own: Sequence[Constant], anew: Sequence[Constant], contents: Arrays) -> tuple[ForeignConstant, ...]:
+    """Return the constants of an artifact that are not in what was lowered anew from the same program.
+
+    `contents` are the program's constants in fp32 by name: one whose bytes, as they are or transposed, in 32 or 16
+    bits, are in what was lowered anew and not in the artifact is what a stranger of its size stands for.
+    """
+    missing = {constant.sha256 for constant in strangers(anew, own)}
+    likely: dict[int, list[str]] = defaultdict(list)
+    for name, array in contents.items():
+        for form in (array, array.T):
+            for kept in (form, form.astype(np.float16)):
+                content = np.ascontiguousarray(kept).tobytes()
+                if hashlib.sha256(content).hexdigest() in missing and name not in likely[len(content)]:
+                    likely[len(content)].append(name)
+    return tuple(
+        ForeignConstant(constant.name, constant.shape, " or ".join(likely[constant.bytes]) or None)
+        for constant in strangers(own, anew)
+    )

@@ -3,6 +3,7 @@
 A converter splits, joins and renames operations, so that some values of either graph have no partner: they stay alone.
 """
 
+import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -100,8 +101,7 @@ def _gaps(pairs: Mapping[int, tuple[int, Matching]], traced: int, known: int) ->
     """Return what lies between pairs that stand in the same order on both sides, as ranges of both."""
     chain = [(-1, -1), *_rising([(at, to) for at, (to, _) in sorted(pairs.items())]), (traced, known)]
     return [
-        (range(first[0] + 1, second[0]), range(first[1] + 1, second[1]))
-        for first, second in zip(chain, chain[1:], strict=False)
+        (range(first[0] + 1, second[0]), range(first[1] + 1, second[1])) for first, second in itertools.pairwise(chain)
     ]
 
 

@@ -1,4 +1,4 @@
-"""A process of its own for a vendor's code that meets a stranger's file: it has limits, and ends with who started it."""
+"""A process of its own for a vendor's code that meets a stranger's file: it has limits and ends with its parent."""
 
 import os
 import select
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# The process finds this package where this process has it, and behind all others. -P: not where the command was started.
+# The process finds this package where this process has it, and behind all others. -P: not where the command began.
 _START = "import sys; sys.path.append(sys.argv.pop()); from {module} import main; main(*sys.argv[1:])"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 

@@ -162,7 +162,9 @@ def _written(tracing: Tracing | None, model_file: Path, inputs: Arrays) -> tuple
         if taken > _MOST_VALUE_BYTES:
             raise BadInputError(f"they take more than {_MOST_VALUE_BYTES >> 30} GiB")
         rows.append(values)
-    arrays = {f"value_{at}": np.stack([value.numbers for value in same]) for at, same in enumerate(zip(*rows, strict=True))}
+    arrays = {
+        f"value_{at}": np.stack([value.numbers for value in same]) for at, same in enumerate(zip(*rows, strict=True))
+    }
     with Path(_VALUES).open("xb") as file:
         npz.write(file, arrays, compress=False)
     return tuple(

@@ -29,11 +29,13 @@ class ExecuTorchTracing:
     method = "one more lowering with all values as outputs, in which delegates fuse less than in the artifact"
 
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path | None:
-        """Write model.pte with all values of floats as outputs, in the order of the graph, and their names beside it."""
-        from exporter.targets.executorch import TARGET
+        """Write model.pte with all values of floats as outputs, in their order, and their names beside it."""
         from exporter.targets.aten import KINDS
+        from exporter.targets.executorch import TARGET
 
-        with converting(f"torch.export cannot give all values of {captured.model}/{captured.program}", captured=captured):
+        with converting(
+            f"torch.export cannot give all values of {captured.model}/{captured.program}", captured=captured
+        ):
             opened, names = _opened(captured)
         path = TARGET.lower(opened, precision, options, folder)
         rows = [[name, operation, KINDS.get(operation)] for name, operation in names]

@@ -128,10 +128,10 @@ class OnnxTarget:
         return onnx_file.read(model_file)
 
     def tracing(self) -> Tracing:
-        """Return ONNXTracing."""
-        from exporter.targets.onnx.tracing import ONNXTracing
+        """Return OnnxTracing."""
+        from exporter.targets.onnx.tracing import OnnxTracing
 
-        return ONNXTracing()
+        return OnnxTracing()
 
 
 def _translations(opset: int) -> dict[Any, Any]:
