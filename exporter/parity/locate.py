@@ -154,18 +154,22 @@ def strangers(own: Sequence[Constant], others: Sequence[Constant]) -> list[Const
 def foreign(own: Sequence[Constant], anew: Sequence[Constant], contents: Arrays) -> tuple[ForeignConstant, ...]:
     """Return the constants of an artifact that are not in what was lowered anew from the same program.
 
-    `contents` are the program's constants in fp32 by name: one whose bytes, as they are or transposed, in 32 or 16
-    bits, are in what was lowered anew and not in the artifact is what a stranger of its size stands for.
+    `contents` are the program's constants in fp32 by name: one that is, in 32 or 16 bits, in what was lowered anew and
+    not in the artifact is what a stranger of its size stands for.
     """
-    missing = {constant.sha256 for constant in strangers(anew, own)}
+    missing = {constant.sha256: constant.bytes for constant in strangers(anew, own)}
     likely: dict[int, list[str]] = defaultdict(list)
     for name, array in contents.items():
-        for form in (array, array.T):
-            for kept in (form, form.astype(np.float16)):
-                content = np.ascontiguousarray(kept).tobytes()
-                if hashlib.sha256(content).hexdigest() in missing and name not in likely[len(content)]:
-                    likely[len(content)].append(name)
+        with np.errstate(over="ignore"):
+            hashes = hashes_of(array) | hashes_of(array.astype(np.float16))
+        for size in {missing[sha256] for sha256 in hashes & missing.keys()}:
+            likely[size].append(name)
     return tuple(
         ForeignConstant(constant.name, constant.shape, " or ".join(likely[constant.bytes]) or None)
         for constant in strangers(own, anew)
     )
+
+
+def hashes_of(array: np.ndarray) -> set[str]:
+    """Return the SHA-256 of an array's bytes as they are and transposed, which is how files have them."""
+    return {hashlib.sha256(np.ascontiguousarray(form).tobytes()).hexdigest() for form in (array, array.T)}

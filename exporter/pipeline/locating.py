@@ -51,6 +51,11 @@ class _Subject:
     captured: "Captured"
     cases: "Arrays"
 
+    @property
+    def model_file(self) -> Path:
+        """Return the artifact's own file."""
+        return self.folder / self.manifest.model_file
+
 
 def explain(request: ExplainRequest, report: Callable[[str], None]) -> "Explained":
     """Say where the error of an artifact comes from; raises BadInputError without the checkpoint that it comes from.
@@ -160,13 +165,20 @@ def _losses(subject: _Subject, own: "tuple[Arrays | None, str]", report: Callabl
     from exporter.core.explanation import ConstantLoss, Losses
     from exporter.graph.watching import Watch
     from exporter.parity import locate
+    from exporter.targets import reading
 
     manifest, cases = subject.manifest, subject.cases
     if manifest.precision == "fp32":
         return Losses(method=_LOSSES, reason="fp32 stores every constant as it is")
     report("computing what the stored form of each constant changes")
     watch = Watch(subject.lowering.exact(subject.source, tables_too=True))
-    constants, stored, readers = watch.constants(), watch.stored(manifest.precision), watch.readers()
+    constants, readers = watch.constants(), watch.readers()
+    in_file = {one.sha256 for one in reading.read(TARGETS[manifest.target], subject.model_file).constants}
+    stored = {  # what the file has in fp32 after all loses nothing
+        name: tensor
+        for name, tensor in watch.stored(manifest.precision).items()
+        if not locate.hashes_of(constants[name].numpy()) & in_file
+    }
     before = watch.outputs(cases, {})
     names = [manifest.ranking] if manifest.ranking else [name for name, one in before.items() if one.dtype.kind == "f"]
     changes = {name: locate.change(constants[name].numpy(), tensor.numpy()) for name, tensor in stored.items()}
@@ -228,13 +240,12 @@ def _located(subject: _Subject, own: "tuple[Arrays | None, str]", report: Callab
     reason = "nothing here looks into such files" if way is None else target.unverifiable(manifest.options)
     if way is None or reason is not None:
         return Located(method="none", reason=reason)
-    model_file = subject.folder / manifest.model_file
     with scratch("explain") as folder:
         report(f"looking into it: {way.method}")
         with writing(folder, ROOM):
             opened = way.lower(subject.captured, manifest.precision, manifest.options, folder)
-        traced = tracing.trace(target, opened or model_file, subject.cases)
-        foreign = () if opened is None else _foreign(subject, model_file, opened, report)
+        traced = tracing.trace(target, opened or subject.model_file, subject.cases)
+        foreign = () if opened is None else _foreign(subject, opened, report)
     watch = _watch(subject)
     known, outputs = watch.values(subject.cases, aten.KINDS.get), watch.output_nodes()
     matches = match(known, traced, outputs)
@@ -256,9 +267,7 @@ def _located(subject: _Subject, own: "tuple[Arrays | None, str]", report: Callab
     )
 
 
-def _foreign(
-    subject: _Subject, model_file: Path, opened: Path, report: Callable[[str], None]
-) -> "tuple[ForeignConstant, ...]":
+def _foreign(subject: _Subject, opened: Path, report: Callable[[str], None]) -> "tuple[ForeignConstant, ...]":
     """Return the constants of an artifact that its program, lowered anew, does not have.
 
     What gives all values may keep constants otherwise: where some differ, the program is lowered as the artifact was.
@@ -270,7 +279,7 @@ def _foreign(
     from safeio.staging import ROOM, scratch
 
     target, manifest = TARGETS[subject.manifest.target], subject.manifest
-    own = reading.read(target, model_file).constants
+    own = reading.read(target, subject.model_file).constants
     if not locate.strangers(own, reading.read(target, opened).constants):
         return ()
     report("lowering the program again, as constants of the artifact are not those of what gives all values")
