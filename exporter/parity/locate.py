@@ -23,9 +23,8 @@ def change(constant: np.ndarray, stored: np.ndarray) -> tuple[float | None, int]
     lost = int((np.isfinite(constant) & ~np.isfinite(stored)).sum())
     if lost:
         return None, lost
-    same = constant == stored  # infinities of a mask among them
-    difference = np.abs(stored.astype(np.float64) - constant, where=~same, out=np.zeros(constant.shape))
-    return float(difference.max(initial=0.0)), 0
+    told = np.isfinite(constant)  # infinities of a mask stay what they are
+    return float(np.abs(stored[told].astype(np.float64) - constant[told]).max(initial=0.0)), 0
 
 
 def share(part: Arrays, together: Arrays) -> float | None:

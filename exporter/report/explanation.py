@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from exporter.artifact.results import Explained
-from exporter.core.explanation import Located, Losses, OffValue, Unmatched
+from exporter.core.explanation import ConstantLoss, Located, Losses, OffValue, Unmatched
 from exporter.core.sections import OperationCost
 from exporter.report import terminal
 from exporter.report.units import MISSING, added, bytes_, count
 
 _CONSTANTS_SHOWN = 12
 _UNMATCHED_SHOWN = 12
+_PROGRAM = "(program)"
 
 
 def print_explanation(explained: Explained) -> None:
@@ -34,16 +34,14 @@ def print_explanation(explained: Explained) -> None:
 def _print_losses(console: Console, losses: Losses) -> None:
     _heading(console, "constants", losses.method)
     if losses.constants:
-        table = _table("constant", "of module", "read by", "largest change", "share")
-        for row in losses.constants[:_CONSTANTS_SHOWN]:
-            change = f"{row.overflows} overflow" if row.overflows else _figure(row.max_change)
-            table.add_row(row.name, row.module or MISSING, row.read_by, change, _percent(row.share))
-        console.print(table)
+        shown = losses.constants[:_CONSTANTS_SHOWN]
+        columns = ("constant", "module", "read by", "largest change", "share")
+        _print_table(console, columns, [_constant_cells(row) for row in shown])
         hidden = len(losses.constants) - _CONSTANTS_SHOWN
         if hidden > 0:
             console.print(f"and {hidden} more, with smaller shares")
     if losses.modules:
-        listed = ", ".join(f"{module or 'the program'} {_percent(share)}" for module, share in losses.modules.items())
+        listed = ", ".join(f"{module or _PROGRAM} {_percent(share)}" for module, share in losses.modules.items())
         console.print(f"by module: {listed}")
     if losses.left is not None:
         console.print(
@@ -57,12 +55,19 @@ def _print_losses(console: Console, losses: Losses) -> None:
 def _print_located(console: Console, located: Located) -> None:
     _heading(console, "values", located.method)
     if located.values:
-        table = _table(
-            "module", "operation", "in the file", "matched by", "max abs error", "rel RMS", "bound", "growth", ""
+        columns = (
+            "module",
+            "operation",
+            "in the file",
+            "matched by",
+            "max abs error",
+            "rel RMS",
+            "bound",
+            "growth",
+            "",
         )
-        for at, row in enumerate(located.values):
-            table.add_row(*_cells(row, at == located.first_beyond), style="red" if row.is_beyond else None)
-        console.print(table)
+        rows = [_cells(row, at == located.first_beyond) for at, row in enumerate(located.values)]
+        _print_table(console, columns, rows, ["red" if row.is_beyond else "" for row in located.values])
         console.print(Text(_first(located), style="bold"))
     for constant in located.foreign_constants:
         stands = f", which stands for {constant.likely}" if constant.likely else ""
@@ -75,19 +80,24 @@ def _print_located(console: Console, located: Located) -> None:
     _reason(console, located.reason)
 
 
+def _constant_cells(row: ConstantLoss) -> tuple[str, ...]:
+    change = f"{row.overflows} overflow" if row.overflows else _figure(row.max_change)
+    return f"{row.name} {list(row.shape)}", row.module or _PROGRAM, row.read_by, change, _percent(row.share)
+
+
 def _cells(row: OffValue, is_first: bool) -> tuple[str, ...]:
     error = f"{row.not_finite} not finite" if row.not_finite else _figure(row.max_abs_error)
     mark = "first beyond its bound" if is_first else "beyond" if row.is_beyond else ""
     figures = (_figure(row.relative_rms), _figure(row.bound), MISSING if row.growth is None else f"{row.growth:.1f}x")
     operation = f"{row.operation} {list(row.shape)}"
-    return (row.module or MISSING, operation, row.own_operation, row.matched_by, error, *figures, mark)
+    return (row.module or _PROGRAM, operation, row.own_operation, row.matched_by, error, *figures, mark)
 
 
 def _first(located: Located) -> str:
     if located.first_beyond is None:
         return "no value is beyond its bound"
     first = located.values[located.first_beyond]
-    return f"first beyond its bound: {first.operation} of {first.module or 'the program'} ({first.node})"
+    return f"first beyond its bound: {first.operation} of {first.module or _PROGRAM} ({first.node})"
 
 
 def _print_unmatched(console: Console, what: str, rows: Sequence[Unmatched]) -> None:
@@ -99,17 +109,20 @@ def _print_unmatched(console: Console, what: str, rows: Sequence[Unmatched]) -> 
 
 def _print_operations(console: Console, rows: Sequence[OperationCost]) -> None:
     _heading(console, "operations", "the costliest of the file, as the manifest counts them")
-    table = _table("operation", "name", "delegate", "FLOPs", "moved")
-    for row in rows:
-        table.add_row(row.operation, row.name, row.delegate or MISSING, count(row.flops), bytes_(row.moved_bytes))
-    console.print(table)
+    cells = [
+        (row.operation, row.name, row.delegate or MISSING, count(row.flops), bytes_(row.moved_bytes)) for row in rows
+    ]
+    _print_table(console, ("operation", "name", "delegate", "FLOPs", "moved"), cells)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ignore")
-    return table
+def _print_table(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()
+) -> None:
+    """Print rows below their columns; a line is as long as it is, since a name that is cut names nothing."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for cells, style in zip((columns, *rows), ("dim", *(styles or [""] * len(rows))), strict=True):
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        console.print(Text("  ".join(padded).rstrip(), style=style))
 
 
 def _figure(number: float | None) -> str:
