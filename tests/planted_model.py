@@ -14,9 +14,9 @@ from cocorr import RERANK, ItemEmbedding, ModelSpec
 class Loud(nn.Module):
     """The size of each number, by way of its square, which for `gain` beyond 255 leaves 16 bits."""
 
-    def __init__(self, dimension: int, gain: float) -> None:
+    def __init__(self, dimension: int, gain: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.full((dimension,), gain) + torch.arange(dimension))
+        self.gain = nn.Parameter(torch.full((dimension,), float(gain)) + torch.arange(dimension))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sqrt(torch.square(x * self.gain) + 1.0) / self.gain

@@ -66,8 +66,8 @@ def corrupt(artifact: Path, module: str) -> None:
     manifest = store.read_manifest(artifact)
     source = origin.source_of(manifest, f"{MODELS}:SPEC", None)
     watch = Watch(origin.lowering_of(manifest).captured(source))
-    constants = [array for name, array in watch.constants().items() if watch.readers()[name][0] == module]
-    contents = [np.ascontiguousarray(form.numpy()).tobytes() for array in constants for form in (array, array.T)]
+    constants = [array.numpy() for name, array in watch.constants().items() if watch.readers()[name][0] == module]
+    contents = [np.ascontiguousarray(form).tobytes() for array in constants for form in (array, array.T)]
     places = [path for path in sorted((artifact / manifest.model_file).rglob("*")) if path.is_file()]
     for path in places or [artifact / manifest.model_file]:
         data = path.read_bytes()
@@ -139,7 +139,7 @@ def test_bad_input_is_one_line(scn: dict[str, Path], folder: Path, tmp_path: Pat
     for words, arguments in (
         ("is not the checkpoint of this artifact", (artifact,)),  # the shipped one
         ("din", (artifact, "--checkpoint", other)),
-        ("not a", (artifact, "--checkpoint", tmp_path / "nowhere")),
+        ("nowhere does not exist", (artifact, "--checkpoint", tmp_path / "nowhere")),
         ("no artifact here", (tmp_path,)),
         ("give its model: --model FILE.py:SPEC", (planted,)),
         ("leave --checkpoint out", (planted, "--checkpoint", scn["checkpoint"])),

@@ -94,7 +94,7 @@ class Watch:
                 name=node.name,
                 module=modules.get(node.name, ""),
                 operation=_operation(node),
-                kind=kind(_operation(node)),
+                kind=kind(_operation(node).partition("[")[0]),
                 reads=tuple(value.name for value in _read(node, seen)),
                 numbers=np.stack(rows),
             )
@@ -156,6 +156,8 @@ def _read(node: "Node", seen: "Collection[Node]") -> "dict[Node, None]":
 
 
 def _operation(node: "Node") -> str:
-    """Return the name of an operation of ATen without namespace and overload."""
+    """Return the name of an operation of ATen without namespace and overload; `split[1]` is a part of what it gives."""
+    if node.target is operator.getitem:
+        return f"{_operation(node.args[0])}[{node.args[1]}]"
     overload = getattr(node.target, "_schema", None)
     return str(node.target) if overload is None else str(overload.name).rpartition("::")[2]

@@ -5,6 +5,7 @@ what this lowering does, not the artifact's file; who explains compares the cons
 """
 
 import json
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,8 @@ def _is_float(node: "Node") -> bool:
 
 
 def _operation(node: "Node") -> str:
-    """Return the name of an operation of ATen without namespace and overload."""
+    """Return the name of an operation of ATen without namespace and overload; of a part, that of the whole."""
+    if node.target is operator.getitem:
+        return _operation(node.args[0])
     overload = getattr(node.target, "_schema", None)
     return str(node.target) if overload is None else str(overload.name).rpartition("::")[2]
