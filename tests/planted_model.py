@@ -12,14 +12,16 @@ from cocorr import RERANK, ItemEmbedding, ModelSpec
 
 
 class Loud(nn.Module):
-    """The size of each number, by way of its square, which for `gain` beyond 255 leaves 16 bits."""
+    """The size of each number, by way of the square of `gain` times it, which beyond 255 leaves 16 bits."""
 
     def __init__(self, dimension: int, gain: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.full((dimension,), float(gain)) + torch.arange(dimension))
+        self.gain = gain
+        self.louder = nn.Linear(dimension, dimension, bias=False)
+        self.louder.weight = nn.Parameter(torch.eye(dimension) * float(gain))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sqrt(torch.square(x * self.gain) + 1.0) / self.gain
+        return torch.sqrt(torch.square(self.louder(x)) + 1.0) / self.gain
 
 
 class Tower(nn.Module):

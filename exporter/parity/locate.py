@@ -140,7 +140,10 @@ def alone(
 def largest_difference(outputs: Arrays, others: Arrays) -> float | None:
     """Return the largest difference between outputs of floats with the same names; None where it is no number."""
     pairs = [(array, others[name]) for name, array in outputs.items() if name in others and array.dtype.kind == "f"]
-    most = [float(np.abs(one.astype(np.float64) - other.reshape(one.shape)).max(initial=0.0)) for one, other in pairs]
+    with np.errstate(invalid="ignore"):
+        most = [
+            float(np.abs(one.astype(np.float64) - other.reshape(one.shape)).max(initial=0.0)) for one, other in pairs
+        ]
     return max(most) if most and np.isfinite(most).all() else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from exporter.core.explanation import GraphValue, Matching, TracedValue
 from exporter.core.types import Shape
-from exporter.parity.verdict import SAME_VALUE
+from exporter.parity.verdict import FP32_UNIT_ROUNDOFF, SAME_VALUE
 
 _MOST_CELLS = 4_000_000  # of the table in which sequences are aligned
 
@@ -68,19 +68,23 @@ def _key(value: GraphValue | TracedValue) -> Hashable:
 def _nearest(value: TracedValue, known: Sequence[GraphValue], taken: set[int]) -> int | None:
     """Return the value of torch's that is not taken and has the same numbers, None where none has.
 
-    Of several, as where a value is only moved, it is one of the same kind if there is one, and the nearest of those.
+    Several that cannot be told apart, as where a value is only moved, are taken in their order, those of the same kind
+    first.
     """
     shape, size = _shape(value.numbers), value.numbers.size
-    best: tuple[bool, bool, float, int] | None = None
+    near: list[tuple[float, int]] = []
     for at, other in enumerate(known):
-        if at in taken or other.numbers.size != size:
-            continue
-        distance = relative_rms(other.numbers, value.numbers)
-        if distance is None or distance > SAME_VALUE:
-            continue
-        rank = _shape(other.numbers) != shape, other.kind != value.kind, distance, at
-        best = rank if best is None else min(best, rank)
-    return None if best is None else best[-1]
+        if at not in taken and other.numbers.size == size:
+            distance = relative_rms(other.numbers, value.numbers)
+            if distance is not None and distance <= SAME_VALUE:
+                near.append((distance, at))
+    most = 2 * min(near)[0] + FP32_UNIT_ROUNDOFF if near else 0.0
+    ranks = [
+        (_shape(known[at].numbers) != shape, known[at].kind != value.kind, at)
+        for distance, at in near
+        if distance <= most
+    ]
+    return min(ranks)[-1] if ranks else None
 
 
 def relative_rms(expected: np.ndarray, actual: np.ndarray) -> float | None:

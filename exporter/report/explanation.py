@@ -75,6 +75,8 @@ def _print_located(console: Console, located: Located) -> None:
         console.print(Text(words, style="bold red"))
     if located.form_error is not None:
         console.print(f"outputs of what is looked into differ from the artifact's own by {located.form_error:.2g}")
+    elif located.values:
+        console.print("outputs of what is looked into are no numbers that the artifact's own could be compared with")
     _print_unmatched(console, "values of the file that are no value of torch's", located.unmatched)
     _print_unmatched(console, "values of torch's that are none of the file's", located.not_seen)
     _reason(console, located.reason)
