@@ -14,7 +14,7 @@ from exporter.core.explanation import ConstantLoss, ForeignConstant, GraphValue,
 from exporter.core.precision import Precision
 from exporter.core.types import Arrays, Constant
 from exporter.parity.compare import output_error
-from exporter.parity.matching import Match, relative_rms
+from exporter.parity.matching import Match, nearest, relative_rms
 from exporter.parity.verdict import error_limits
 
 
@@ -94,29 +94,13 @@ def _grown(
     reads = {value.name: value.reads for value in known}
     grown = []
     for row in rows:
-        before = [relative[name] for name in _compared(row.node, reads, relative)]
+        before = [relative[name] for name in nearest(row.node, reads, relative)]
         least = [figure for figure in before if figure is not None]
         if row.relative_rms is None or len(least) < len(before) or not max(least, default=0.0):
             grown.append(row)
         else:
             grown.append(replace(row, growth=row.relative_rms / max(least)))
     return grown
-
-
-def _compared(node: str, reads: Mapping[str, Sequence[str]], relative: Mapping[str, float | None]) -> dict[str, None]:
-    """Return the nearest values that are compared among those from which one is computed."""
-    found: dict[str, None] = {}
-    waiting = list(reads.get(node, ()))
-    seen = set(waiting)
-    while waiting:
-        name = waiting.pop(0)
-        if name in relative:
-            found[name] = None
-            continue
-        others = [other for other in reads.get(name, ()) if other not in seen]
-        seen.update(others)
-        waiting += others
-    return found
 
 
 def alone(

@@ -4,7 +4,7 @@ A converter splits, joins and renames operations, so that some values of either 
 """
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ def match(known: Sequence[GraphValue], traced: Sequence[TracedValue], outputs: M
 
     `outputs` has the name of torch's node for each output. A name counts where the shapes are equal too; what has no
     such name is the value with the nearest numbers that are the same up to SAME_VALUE; what is left between two pairs
-    is taken in order where kind and shape are equal.
+    is taken in order where kind and shape are equal, unless it is far off and what is computed of it is not.
     """
     pairs: dict[int, tuple[int, Matching]] = {}
     taken: set[int] = set()
@@ -53,7 +53,45 @@ def match(known: Sequence[GraphValue], traced: Sequence[TracedValue], outputs: M
         right = [to for to in gap_known if known[to].kind is not None and to not in taken]
         for i, j in _common([_key(traced[at]) for at in left], [_key(known[to]) for to in right]):
             pair(left[i], right[j], "order")
-    return [Match(at, *pairs[at]) for at in sorted(pairs)]
+    found = [Match(at, *pairs[at]) for at in sorted(pairs)]
+    while (left := _without_contradictions(found, known, traced)) != found:
+        found = left
+    return found
+
+
+def _without_contradictions(
+    found: list[Match], known: Sequence[GraphValue], traced: Sequence[TracedValue]
+) -> list[Match]:
+    """Return pairs without those that order alone made, are far apart, and yet lead to a value that is right."""
+    right = {}
+    for one in found:
+        distance = relative_rms(known[one.known].numbers, traced[one.traced].numbers)
+        right[known[one.known].name] = distance is not None and distance <= SAME_VALUE
+    reads = {value.name: value.reads for value in known}
+    leading = {
+        before for name, is_right in right.items() if is_right for before in nearest(name, reads, right)
+    }  # to a value that is right
+    return [
+        one
+        for one in found
+        if one.by != "order" or right[known[one.known].name] or known[one.known].name not in leading
+    ]
+
+
+def nearest(node: str, reads: Mapping[str, Sequence[str]], among: Container[str]) -> dict[str, None]:
+    """Return the nearest values of `among` from which one is computed."""
+    found: dict[str, None] = {}
+    waiting = list(reads.get(node, ()))
+    seen = set(waiting)
+    while waiting:
+        name = waiting.pop(0)
+        if name in among:
+            found[name] = None
+            continue
+        others = [other for other in reads.get(name, ()) if other not in seen]
+        seen.update(others)
+        waiting += others
+    return found
 
 
 def _shape(numbers: np.ndarray) -> Shape:

@@ -71,6 +71,12 @@ def test_names_come_first_and_what_is_left_keeps_its_order() -> None:
     ]
     own, others = alone(values, wrong, found)
     assert ([one.name for one in own], others) == (["extra"], ())
+    # Where what is computed of it is right, a value that is far off was not that one.
+    right = [traced("t0", a), traced("t1", b + 9, kind="linear"), traced("t2", c, kind="tanh")]
+    assert [(one.traced, one.known, one.by) for one in match(values, right, {})] == [
+        (0, 0, "numbers"),
+        (2, 2, "numbers"),
+    ]
     misnamed = match(values, [traced("b", drawn(5, 2, 3), "b")], {})
     assert misnamed == []  # a name with another shape is none
 
