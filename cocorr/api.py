@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from exporter import pipeline
 from exporter.core.errors import BadInputError, LoweringError, UnknownNameError
-from exporter.core.precision import Precision
+from exporter.core.precision import Asked
 from exporter.targets import TARGETS
 from safeio.places import parse_path
 
@@ -82,7 +82,7 @@ def export(
     ranking: str | None = None,
     outputs: list[str] | tuple[str, ...] | None = None,
     profile: str = "generic",
-    precision: Precision | None = None,
+    precision: Asked | None = None,
     output: str | Path = "artifacts",
     force: bool = False,
 ) -> Artifact:
@@ -109,8 +109,8 @@ def export(
     for one in outputs or ():
         _require("a name in outputs", one, str)
     _require("precision", precision, str, None)
-    if precision is not None and precision not in get_args(Precision):
-        raise UnknownNameError("precision", precision, get_args(Precision))
+    if precision is not None and precision not in get_args(Asked):
+        raise UnknownNameError("precision", precision, get_args(Asked))
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
     choice = pipeline.GivenModule(

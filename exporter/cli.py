@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from exporter import pipeline
 from exporter.__main__ import main
 from exporter.core.errors import CocorrError, UnknownNameError
-from exporter.core.precision import Fold, Precision
+from exporter.core.precision import Asked, Fold
 from exporter.targets import TARGETS
 from safeio.places import parse_path
 
@@ -118,7 +118,13 @@ _OWN_COMMANDS = (
 )
 Target = Annotated[str, typer.Option(help=f"{', '.join(TARGETS)} or all.")]
 Profile = Annotated[str, typer.Option(help="Name of a device profile, or a YAML file.")]
-PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="The default is the profile's.")]
+PrecisionOption = Annotated[
+    Asked | None,
+    typer.Option(
+        "--precision",
+        help="How tables+all else are stored; auto: the mildest that fits the budgets. The default is the profile's.",
+    ),
+]
 Output = Annotated[Path, _option("Folder for the artifacts.")]
 
 

@@ -40,6 +40,8 @@ NAMES = ("backbone", "method")
 """The parts of an architecture that are words; all others are whole numbers."""
 MAX_NAME = 32
 GOLDEN_DTYPES = {"item_ids": np.int32, "candidate_ids": np.int32, "scores": np.float32}
+POSITIVE = "positive"
+"""The array of golden.npz, int32 [cases, 1], with the column of the candidate that was clicked next; may be absent."""
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 NEVER_PICKLES = "this project never loads pickles; save the state_dict with safetensors as model.safetensors"
 
@@ -296,7 +298,7 @@ def _parse_items(folder: Path, data: bytes, vocabulary: int) -> tuple[str, ...]:
 
 
 def _parse_golden(folder: Path, data: bytes, vocabulary: int, history: int) -> dict[str, np.ndarray]:
-    """Return the arrays of a checkpoint's golden.npz: item_ids [cases, N], candidate_ids and scores [cases, C]."""
+    """Return the arrays of golden.npz: item_ids [cases, N], candidate_ids and scores [cases, C], and maybe POSITIVE."""
     path = folder / GOLDEN
 
     def refuse(why: str) -> NoReturn:
@@ -306,11 +308,12 @@ def _parse_golden(folder: Path, data: bytes, vocabulary: int, history: int) -> d
         arrays = npz.read(data, MAX_GOLDEN_BYTES)
     except npz.NpzError as error:
         raise CheckpointError(f"{path} {error}; write the golden cases again") from error
-    if arrays.keys() != GOLDEN_DTYPES.keys():
-        refuse(f"must hold {', '.join(GOLDEN_DTYPES)} and nothing else")
+    dtypes = {**GOLDEN_DTYPES, POSITIVE: np.int32}
+    if arrays.keys() - {POSITIVE} != GOLDEN_DTYPES.keys():
+        refuse(f"must hold {', '.join(GOLDEN_DTYPES)}, may hold {POSITIVE}, and nothing else")
     for name, array in arrays.items():
-        if array.dtype != GOLDEN_DTYPES[name] or array.ndim != 2 or min(array.shape) < 1:
-            kind = f"{np.dtype(GOLDEN_DTYPES[name])} of shape [cases, n]"
+        if array.dtype != dtypes[name] or array.ndim != 2 or min(array.shape) < 1:
+            kind = f"{np.dtype(dtypes[name])} of shape [cases, n]"
             refuse(f"{name} must be {kind}, not {array.dtype} of {list(array.shape)}")
     items, candidates, scores = arrays["item_ids"], arrays["candidate_ids"], arrays["scores"]
     if items.shape[1] != history:
@@ -324,4 +327,7 @@ def _parse_golden(folder: Path, data: bytes, vocabulary: int, history: int) -> d
         refuse("candidate_ids must be distinct within a case")
     if not np.isfinite(scores).all():
         refuse("scores must be finite")
+    positive = arrays.get(POSITIVE, np.zeros((len(items), 1), np.int32))
+    if positive.shape != (len(items), 1) or positive.min() < 0 or positive.max() >= candidates.shape[1]:
+        refuse(f"{POSITIVE} must have one column of candidate_ids for each case")
     return arrays

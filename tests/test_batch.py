@@ -53,7 +53,7 @@ def test_each_user_of_a_batch_gets_what_it_gets_alone(
     card = (place / "README.md").read_text()
     assert "bytes on the server" in card and "is what a server loads" in card and "```python" in card
     assert not any(words in card for words in ("bytes on the device", "an app ships", "```kotlin", "```javascript"))
-    inputs, outputs, _ = store.read_golden(place)
+    inputs, outputs, *_ = store.read_golden(place)
     users = inputs["hidden_state"].reshape(16, 1, tiny_models.LENGTH, 16)
     np.testing.assert_array_equal(users[14:], users[:2])
     loaded = source.load(ProgramChoice("scn", "correct", checkpoint))

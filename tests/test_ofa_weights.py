@@ -1,5 +1,6 @@
 """Forward-OFA's weights from outside: sessions between device and cloud, and packages that are swapped or refused."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from commands import run_here
 from safetensors.numpy import load_file, save_file
 
 from exporter.artifact import store, weights
+from exporter.core.precision import Weights
 from exporter.pipeline import session
 from exporter.targets import TARGETS
 from models.forward_ofa import assembler, weights_package
@@ -40,6 +42,11 @@ def controllers(small_ofa: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 @pytest.fixture(scope="module")
 def externals(small_ofa: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     return tiny_ofa.export(small_ofa, tmp_path_factory.mktemp("external"), "subnet_external")
+
+
+@pytest.fixture(scope="module")
+def in_int8(small_ofa: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    return tiny_ofa.export(small_ofa, tmp_path_factory.mktemp("int8"), "subnet_external", precision="int8")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +121,7 @@ def test_the_data_file_of_onnx_is_the_package_of_the_cloud(
     assert load_file(file).keys() == {entry["name"] for entry in document["external"]["tensors"]}
     again = weights_package.to_bytes(small_ofa_model.backbone, structure, safetensors.torch.load_file(file))
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in document["external"]["tensors"]}
-    assert weights.from_bytes(again, shapes, document["external"]["metadata"], "it").keys() == shapes.keys()
+    assert weights.from_bytes(again, shapes, document["external"]["metadata"], "it").tensors.keys() == shapes.keys()
 
 
 @pytest.mark.parametrize("target", ["onnx", "tflite"])  # a data file, and inputs of the call
@@ -200,12 +207,13 @@ def test_a_session_on_every_target(
 
 
 def _pack(small_ofa_model: Supernet) -> session.Pack:
-    def pack(structure: np.ndarray, weights: np.ndarray) -> bytes:
+    def pack(structure: np.ndarray, weights: np.ndarray, stored: Weights) -> bytes:
         chosen = structure[0].astype(int).tolist()
         return weights_package.to_bytes(
             small_ofa_model.backbone,
             chosen,
             assembler.block_weights(small_ofa_model.backbone, torch.from_numpy(weights), chosen),
+            stored,
         )
 
     return pack
@@ -229,7 +237,7 @@ def test_a_session_refuses_a_package_for_another_structure(
 ) -> None:
     structure = np.array([[1.0, 1.0, 1.0]], np.float32)
     assert externals["onnx"]["selection"]["structure"] != "111"
-    data = _pack(small_ofa_model)(structure, np.zeros((1, 3, 5 * (16 * 16 + 16)), np.float32))
+    data = _pack(small_ofa_model)(structure, np.zeros((1, 3, 5 * (16 * 16 + 16)), np.float32), "fp32")
     with pytest.raises(weights.PackageError, match="structure '111'"):
         session.open_package(Path(externals["onnx"]["artifact"]), data)
 
@@ -330,3 +338,184 @@ def test_what_cannot_be_swapped(
     ended = run_here(capfd, "swap", changed, weights, "--output", tmp_path / "out")
     assert (ended.code, "SHA-256" in ended.error_line()) == (2, True)
     assert not (tmp_path / "out").exists()
+
+
+def _names_in_int8(document: dict) -> list[str]:
+    return [one["name"] for one in document["scheme"]["stored"] if one["name"] is not None]
+
+
+def test_packages_in_int8_pass_on_all_targets(in_int8: dict[str, dict], externals: dict[str, dict]) -> None:
+    """What lies beside a program is the package, or what it gives in fp32; golden cases have what packages give."""
+    assert in_int8.keys() == set(TARGETS)
+    shipped = {target: _beside(document) for target, document in in_int8.items()}
+    for target, document in in_int8.items():
+        parity, artifact = document["parity"], Path(document["artifact"])
+        assert (parity["verdict"], document["external"]["stored"]) == ("pass", "int8"), parity["reason"]
+        assert "int8 tables and int8 weights" in parity["scheme"]["reason"]
+        tables = [one for one in document["scheme"]["stored"] if one["name"] is None]
+        names = [one["name"] for one in document["external"]["tensors"] if len(one["shape"]) == 2]
+        assert (len(tables), _names_in_int8(document)) == (1, names)
+        for one in document["scheme"]["stored"][1:]:
+            assert (one["fp32_bytes"], one["bytes"]) == (4 * 256, 256 + 4 * 16)
+            assert 0.002 < one["relative_rmse"] < 0.01
+        golden = store.read_golden(artifact)
+        for name, tensor in shipped[target].items():
+            np.testing.assert_array_equal(tensor, shipped["onnx"][name])
+            if name in names:
+                np.testing.assert_array_equal(golden.inputs[name][0], tensor)  # the first case is this user's
+                assert len(np.unique(golden.inputs[name][1][0])) <= 16
+        before = store.read_golden(Path(externals[target]["artifact"]))
+        np.testing.assert_array_equal(golden.fp32["scores"], before.outputs["scores"])
+        moved = np.abs(golden.outputs["scores"] - golden.fp32["scores"]).max()
+        assert 1e-4 < moved < 0.1 * np.abs(golden.fp32["scores"]).max()
+
+
+def _beside(document: dict) -> dict[str, np.ndarray]:
+    external = store.read_manifest(Path(document["artifact"])).external
+    layout = None if external.data_file is None else external.data_file.layout
+    return weights.beside(Path(document["artifact"]), layout, external.shapes, external.metadata)
+
+
+def test_the_code_of_a_card_reads_int8(
+    in_int8: dict[str, dict], shared_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artifact = shutil.copytree(in_int8["tflite"]["artifact"], tmp_path / "artifact")
+    card_code.assert_as_expected(card_code.run_python(artifact), artifact)
+    card_code.assert_as_expected(card_code.run_javascript(artifact, card_code.packages(shared_folder)), artifact)
+    assert "`NAME` times `NAME.scale`" in (artifact / "README.md").read_text()
+    assert "comes in int8" in (Path(in_int8["onnx"]["artifact"]) / "README.md").read_text()
+
+
+@pytest.mark.parametrize("target", ["onnx", "tflite"])  # a data file, and inputs of the call
+@pytest.mark.parametrize("sent", ["fp32", "int8"])
+@pytest.mark.parametrize("kept", ["fp32", "int8"])
+def test_a_package_of_either_kind_is_stored_as_the_artifact_says(
+    target: str,
+    sent: Weights,
+    kept: Weights,
+    externals: dict[str, dict],
+    in_int8: dict[str, dict],
+    small_ofa_model: Supernet,
+    users: dict[str, np.ndarray],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    document = {"fp32": externals, "int8": in_int8}[kept][target]
+    row = users["item_ids"][2]
+    selection = select(small_ofa_model, users, row[row != 0].tolist(), None)
+    own = selected_weights(small_ofa_model, selection)
+    file = tmp_path / "package"
+    weights_package.write(file, small_ofa_model.backbone, selection.structure, own, sent)
+    ended = run_here(capfd, "swap", document["artifact"], file, "--output", tmp_path / "out", "--json")
+    assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+    exact = {name: tensor.numpy() for name, tensor in own.items()}
+    rounded = {name: weights.through_int8(tensor[None])[0] for name, tensor in exact.items()}
+    found = _beside(ended.document)
+    for name, tensor in exact.items() if (sent, kept) == ("fp32", "fp32") else rounded.items():
+        np.testing.assert_array_equal(found[name], tensor)
+    shipped = (tmp_path / "out" / "weights.safetensors").read_bytes()
+    assert (b'"I8"' in shipped) == (kept == "int8" and target == "tflite")
+
+
+def test_a_session_in_int8(
+    controllers: dict[str, dict],
+    externals: dict[str, dict],
+    in_int8: dict[str, dict],
+    mapper: Path,
+    small_ofa_model: Supernet,
+    users: dict[str, np.ndarray],
+) -> None:
+    """The cloud stores what it sends as the artifact's scheme says; all targets install the same."""
+    expected, played = tiny_ofa.scores(small_ofa_model, **users), {}
+    for name, documents in {"fp32": externals, "int8": in_int8, "int8 elsewhere": in_int8}.items():
+        target = "tflite" if name == "int8 elsewhere" else "onnx"
+        subnets = {documents[target]["selection"]["structure"]: Path(documents[target]["artifact"])}
+        played[name] = session.play(
+            Path(controllers[target]["artifact"]), mapper, subnets, _pack(small_ofa_model), *users.values()
+        )
+    packages = {name: [one.package for one in sessions] for name, sessions in played.items()}
+    assert all(len(small) < 0.55 * len(large) for small, large in zip(packages["int8"], packages["fp32"], strict=True))
+    scores = {name: np.stack([one.scores for one in sessions]) for name, sessions in played.items()}
+    spread = expected.std()
+    assert 1e-4 * spread < np.sqrt(((scores["int8"] - expected) ** 2).mean()) < 0.02 * spread
+    np.testing.assert_allclose(scores["int8"], scores["int8 elsewhere"], rtol=0, atol=2e-2 * spread)
+
+
+def test_bytes_that_cross_the_network_are_those_of_the_package(
+    in_int8: dict[str, dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    down = {}
+    for target in ("onnx", "tflite"):
+        artifact = shutil.copytree(in_int8[target]["artifact"], tmp_path / target)
+        ended = run_here(capfd, "profile", artifact, "--iterations", "20", "--json")
+        down[target] = ended.document["network"]["down_bytes"]
+    package = load_file(tmp_path / "tflite" / "weights.safetensors")
+    assert set(down.values()) == {sum(entry.nbytes for entry in package.values())}
+
+
+def test_a_corrupted_scale_fails(in_int8: dict[str, dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Once in the file that ships; and once in all that the program is given, whose hashes are made to fit."""
+    artifact = shutil.copytree(in_int8["tflite"]["artifact"], tmp_path / "artifact")
+    file, manifest = artifact / "weights.safetensors", store.read_manifest(artifact)
+    name = _names_in_int8(in_int8["tflite"])[-1]
+    entries = load_file(file)
+    entries[f"{name}.scale"][3] *= 2
+    save_file(entries, file, {**manifest.external.metadata, "stored": "int8"})
+    ended = run_here(capfd, "parity", artifact, "--json")
+    assert (ended.code, ended.document["parity"]["verdict"]) == (1, "fail")
+    assert "weights.safetensors" in ended.document["parity"]["reason"]
+
+    golden = store.read_golden(artifact)
+    golden.inputs[name][:, 3] *= 2
+    (artifact / store.GOLDEN).unlink()
+    store.write_golden(artifact, golden)
+    document = json.loads((artifact / "manifest.json").read_text())
+    for entry in document["files"]:
+        data = (artifact / entry["path"]).read_bytes()
+        entry.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    (artifact / "manifest.json").write_text(json.dumps(document))
+    ended = run_here(capfd, "parity", artifact, "--json")
+    assert (ended.code, ended.document["parity"]["verdict"]) == (1, "fail")
+    assert "lowering: output 'scores' is off by" in ended.document["parity"]["reason"]
+
+
+def test_an_export_holds_what_it_wrote_to_what_torch_had(
+    small_ofa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = weights.Package.to_bytes
+
+    def corrupted(package: weights.Package) -> bytes:
+        package.entries[next(name for name in package.entries if name.endswith(".scale"))][0] *= 2
+        return written(package)
+
+    monkeypatch.setattr(weights.Package, "to_bytes", corrupted)
+    document = tiny_ofa.export(small_ofa, tmp_path, "subnet_external", "tflite", precision="int8")["tflite"]
+    assert document["parity"]["verdict"] == "fail"
+    assert "that ship are not those with which torch computed" in document["parity"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"scale": None}, "is missing"),
+        ({"scale": np.ones(16, np.float32)}, "where float32 [16, 1] is expected"),
+        ({"scale": np.full((16, 1), np.nan, np.float32)}, "no finite numbers above 0"),
+        ({"stored": "int2"}, "stored in 'int2'"),
+        ({"for": "me"}, "unknown metadata, 'for'"),
+    ],
+)
+def test_bad_packages_in_int8(
+    change: dict, part: str, in_int8: dict[str, dict], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artifact, file = Path(in_int8["tflite"]["artifact"]), tmp_path / "package.safetensors"
+    entries = load_file(artifact / "weights.safetensors")
+    metadata = {**in_int8["tflite"]["external"]["metadata"], "stored": "int8"}
+    if "scale" in change:
+        entries[f"{_names_in_int8(in_int8['tflite'])[0]}.scale"] = change["scale"]
+    else:
+        metadata |= change
+    save_file({name: entry for name, entry in entries.items() if entry is not None}, file, metadata)
+    for target in ("tflite", "onnx"):
+        output = tmp_path / target
+        ended = run_here(capfd, "swap", in_int8[target]["artifact"], file, "--output", output)
+        assert (ended.code, part in ended.error_line(), output.exists()) == (2, True, False), ended.err

@@ -50,9 +50,12 @@ def scores(model: Supernet, item_ids: np.ndarray, candidate_ids: np.ndarray) -> 
         return np.stack([model(*pair).numpy() for pair in pairs])
 
 
-def export(folder: Path, output: Path, program: str, target: str = "all", **chosen: str) -> dict[str, dict]:
-    """Export with nothing but the defaults of the command; return the documents by target."""
-    request = pipeline.ExportRequest(pipeline.ProgramChoice("ofa", program, folder, **chosen), target, output)
+def export(
+    folder: Path, output: Path, program: str, target: str = "all", precision: str | None = None, **chosen: str
+) -> dict[str, dict]:
+    """Export with nothing but the defaults of the command and a precision; return the documents by target."""
+    choice = pipeline.ProgramChoice("ofa", program, folder, **chosen)
+    request = pipeline.ExportRequest(choice, target, output, precision=precision)
     documents = [result.to_json() for result in pipeline.export(request, lambda _: None)]
     assert not [document["error"] for document in documents if "error" in document]
     return {document["target"]: document for document in documents}

@@ -146,9 +146,18 @@ def _weights(manifest: Manifest, weights_file: str | None) -> str:
     if external is None or weights_file is None:
         return ""
     numbers = f"{len(external.tensors)} tensors of one user's weights"
+    in_bytes = external.stored == "int8"
+    back = "`NAME` times `NAME.scale`, a scale for each row"
     how = "are inputs too: read them from that file by name, once for each user"
+    if in_bytes:
+        how += f"; those in int8 are {back}"
     if external.data_file is not None:
         how = "the runtime reads when it loads the program: put another file in its place and load the program again"
+    if external.data_file is not None and in_bytes:
+        how = (
+            "the runtime reads when it loads the program, with no tensor in int8. A weights package comes in int8"
+            f" and cannot be put in its place as it is: what belongs there is {back}"
+        )
     return (
         f"## Weights to swap\n\n{_code_span(weights_file)} has {numbers}, which {how}. `cocorr-export swap` makes the"
         " artifact of another user from a weights package, and judges it."

@@ -27,6 +27,7 @@ from exporter.core.sections import (
     Memory,
     Network,
     Parity,
+    PassedOver,
     Scheme,
     Selection,
     Source,
@@ -51,6 +52,7 @@ _LATER = (
     "passes",
     "fold",
     "scheme",
+    "passed_over",
     "interface",
     "flops",
     "memory",
@@ -67,6 +69,7 @@ _NEVER_NULL = (
     "passes",
     "fold",
     "scheme",
+    "passed_over",
     "interface",
     "flops",
     "memory",
@@ -97,7 +100,8 @@ class Manifest:
     `options` are those of its target; `ranking` names the output whose order parity keeps, and `ranked` the one with
     the ids of the items that it is of, where the program itself chooses the best; `state` names for an output the input
     that takes it with the next call; `batch` says how many users a call takes where it is more than one, on the first
-    axis of all inputs. `scheme` is there where tables are stored otherwise than all else. `others` are the keys of
+    axis of all inputs. `scheme` is there where tables are stored otherwise than all else; `passed_over` where
+    the precision was to be the mildest that fits. `others` are the keys of
     later versions.
     """
 
@@ -127,6 +131,7 @@ class Manifest:
     passes: tuple[PassEffect, ...] | None = None
     fold: Folding | None = None
     scheme: Scheme | None = None
+    passed_over: tuple[PassedOver, ...] | None = None
     links: tuple[Link, ...] | None = None
     interface: Interface | None = None
     source: Source

@@ -27,6 +27,7 @@ from safeio import staging as placing
 from safeio.places import MANIFEST, MAX_MANIFEST_BYTES
 
 GOLDEN = "golden.npz"
+_POSITIVE = "positive.column"
 README = "README.md"
 _NOT_SHIPPED = {MANIFEST, GOLDEN, README, EXAMPLE, ITEMS}
 _READ_BY_NAME = {GOLDEN, ITEMS, weights.FILE}
@@ -124,18 +125,22 @@ class Golden(NamedTuple):
     """Golden cases, each name -> [cases, ...]: `outputs` are what the artifact is held to.
 
     Where a scheme stores tables in fewer bits, those are torch's with the same tables, and `fp32` has torch's with the
-    tables as they were; it is empty where there is none.
+    tables as they were; it is empty where there is none. `positive` [cases] has the place of the candidate that was
+    clicked next, where that is known.
     """
 
     inputs: Arrays
     outputs: Arrays
     fp32: Arrays = MappingProxyType({})
+    positive: np.ndarray | None = None
 
 
 def write_golden(folder: Path, golden: Golden) -> None:
-    """Write golden.npz: `inputs.NAME`, `outputs.NAME` and `fp32.NAME`, the cases on the first axis of each array."""
-    sides = golden._asdict()
-    arrays = {f"{side}.{name}": array for side in sides for name, array in sides[side].items()}
+    """Write golden.npz: `inputs.NAME`, `outputs.NAME`, `fp32.NAME` and `positive.column`, cases on the first axis."""
+    sides = {"inputs": golden.inputs, "outputs": golden.outputs, "fp32": golden.fp32}
+    arrays = {f"{side}.{name}": array for side, group in sides.items() for name, array in group.items()}
+    if golden.positive is not None:
+        arrays[_POSITIVE] = golden.positive
     with files.replacing(folder / GOLDEN, _OTHER_OUTPUT) as file:
         npz.write(file, arrays)
 
@@ -169,15 +174,18 @@ def read_golden(folder: Path) -> Golden:
     except files.UnreadableError as error:
         raise ArtifactError(f"{path} {error}; {_AGAIN}") from error
     sides: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "outputs": {}, "fp32": {}}
+    positive = arrays.pop(_POSITIVE, None)
+    if positive is not None and (positive.ndim != 1 or positive.dtype.kind != "i"):
+        raise ArtifactError(f"{path}: {_POSITIVE!r} is no place of a candidate for each case; {_AGAIN}")
     for name, array in arrays.items():
         side, _, rest = name.partition(".")
         if side not in sides or not rest or not array.ndim:
             raise ArtifactError(f"{path}: unexpected entry {name!r}; {_AGAIN}")
         sides[side][rest] = array
-    cases = {len(array) for array in arrays.values()}
+    cases = {len(array) for array in (*arrays.values(), *(() if positive is None else (positive,)))}
     if len(cases) != 1 or cases == {0} or not (sides["inputs"] and sides["outputs"]):
         raise ArtifactError(f"{path}: no golden cases, or not the same number of each array; {_AGAIN}")
-    return Golden(**sides)
+    return Golden(**sides, positive=positive)
 
 
 def added_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:

@@ -6,8 +6,14 @@ Precision = Literal["fp32", "fp16", "int8", "int4", "fp16+fp32", "int8+fp16", "i
 """A scheme: what tables of embeddings are stored in, and behind a `+` what all else is; int8 and int4 alone have it in
 fp32.
 """
+Asked = Literal[Precision, "auto"]
+"""What a user asks for: a scheme, or the mildest one that fits the budgets."""
+MILDEST_FIRST: tuple[Precision, ...] = ("fp32", "fp16+fp32", "fp16", "int8", "int8+fp16", "int4", "int4+fp16")
+"""Schemes by what they change of scores, least first, as docs/precision.md has it measured."""
 Tables = Literal["fp32", "fp16", "int8", "int4"]
 Body = Literal["fp32", "fp16"]
+Weights = Literal["fp32", "int8"]
+"""What a weights package is stored in: weights that lie outside a program, as they cross the network."""
 Fold = Literal["none", "same_size", "double", "all"]
 """How far what is computed of an item's row alone goes into tables: by how much the artifact may grow for that."""
 
@@ -21,6 +27,11 @@ def body_of(precision: Precision) -> Body:
     """Return what a scheme stores all but tables in, and computes in where its target can."""
     tables, _, body = precision.partition("+")
     return cast("Body", body or ("fp16" if tables == "fp16" else "fp32"))
+
+
+def weights_of(precision: Asked) -> Weights:
+    """Return what a scheme stores weights packages in: in int8 beside int4 tables too, in fp32 where any may do."""
+    return "int8" if precision != "auto" and tables_of(precision) in ("int8", "int4") else "fp32"
 
 
 def named(tables: str, body: str) -> str:

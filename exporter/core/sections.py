@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exporter.core.precision import Body, Tables
+from exporter.core.precision import Body, Precision, Tables, Weights
 from exporter.core.types import BudgetName, DataFile, StoredTable, TensorSpec, Verdict
 
 MAX_NUMBER = 2**63 - 1
@@ -51,11 +51,15 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class External:
-    """Weights outside the program: `metadata` is that of their weights package; without a data file they are inputs."""
+    """Weights outside the program: `metadata` is that of their weights package; without a data file they are inputs.
+
+    `stored` is what their package has them in; a data file and inputs have what that gives in fp32.
+    """
 
     metadata: Mapping[str, str]
     tensors: tuple[Tensor, ...]
     data_file: WeightsFile | None = None
+    stored: Weights = "fp32"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -132,11 +136,38 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Scheme:
-    """What tables are stored in and what all else is, and each table that is stored so."""
+    """What tables are stored in and what all else is, and each table that is stored so, then a package's weights."""
 
     tables: Tables
     body: Body
     stored: tuple[StoredTable, ...]
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A milder scheme that was tried first, and the budgets that it exceeds, in words."""
+
+    precision: Precision
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positives:
+    """How the candidates that were clicked next are ranked in fp32 and with stored tables; a few cases judge nothing.
+
+    `ndcg10_change` is the mean of the second less the first over the first, `low` and `high` its 95 % interval, by
+    `method`.
+    """
+
+    cases: Count
+    ndcg10_fp32: Number
+    ndcg10: Number
+    hit10_fp32: Number
+    hit10: Number
+    ndcg10_change: Number | None
+    low: Number | None
+    high: Number | None
+    method: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +176,7 @@ class SchemeCost:
 
     `error_to_spread` has for each output of floats the root mean square of its change over its standard deviation,
     which for a ranking is that within its cases, None where what changes does not vary; `allowed` is the most that
-    passes. The others are those of `parity.compare`.
+    passes of a ranking. The others are those of `parity.compare`. What is not judged is `unverified`, with the reason.
     """
 
     verdict: Verdict
@@ -156,6 +187,7 @@ class SchemeCost:
     top10_asked: Number | None
     top10_changed: Count | None
     kendall_tau: Number | None
+    positives: Positives | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +195,8 @@ class Parity:
     """The verdict, why, and the figures that it rests on: those of `parity.compare`, None where nothing was compared.
 
     `unsettled` has a line for each choice behind the outputs that only another machine could settle. Where a scheme
-    stores tables in fewer bits, the figures compare with torch with the same tables, `scheme` says what these change,
-    and the verdict is of both.
+    stores tables in fewer bits, the figures compare with torch with the same tables, whose verdict is `lowering`,
+    `scheme` says what these change, and the verdict is of both.
     """
 
     verdict: Verdict
@@ -182,6 +214,7 @@ class Parity:
     unsettled: tuple[str, ...] | None = ()
     ranking_reason: str | None = None
     tolerance: Tolerance | None = None
+    lowering: Verdict | None = None
     scheme: SchemeCost | None = None
 
 

@@ -92,14 +92,19 @@ class PassChoice:
 class StoredTable:
     """A table of embeddings that is stored in fewer bits: its shape, its bytes in fp32, and as they are stored.
 
-    `bytes` counts the scales; `relative_rmse` is the root of the sum of squared errors over that of squared values.
+    `lookups` says at how many places rows of it are looked up, for clicks and for candidates; `bytes` counts the
+    scales; `relative_rmse` is the root of the sum of squared errors over that of squared values.
+    Weights of a weights package have their `name`: of them it is one user's shape and bytes, and all golden users'
+    errors together.
     """
 
     rows: int
     width: int
+    lookups: int
     fp32_bytes: int
     bytes: int
     relative_rmse: float
+    name: str | None = None
 
 
 @dataclass(frozen=True)

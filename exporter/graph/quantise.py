@@ -19,6 +19,7 @@ from exporter.core.types import StoredTable
 from exporter.graph.editing import Editor
 from exporter.graph.rewriting import EVERY_FORM, Pass
 from exporter.graph.row_tables import LOOKUP
+from exporter.graph.rowwise import ELEMENTWISE, MOVES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 STORED = "stored_tables"
 """The key of a graph's `meta` with a StoredTable for each table that it stores in fewer bits."""
 
+_KEEP_IDS = {
+    *(ELEMENTWISE | MOVES),
+    *(LOOKUP, "aten.index.Tensor", "aten.index_select.default", "aten.gather.default", "aten.cat.default"),
+    *("aten.select.int", "aten.slice.Tensor", "aten.narrow.default", "aten.expand.default", "aten.transpose.int"),
+}
+"""Operations between an id that comes in and a lookup: they give one for one, or some of them."""
 _SHARE = 64
 """A table with less than one of so many bytes of constants stays: what it saves does not show, and it costs time."""
 _AT_ONCE = 1 << 16
@@ -36,7 +43,7 @@ _CLIPS = 26
 
 
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     """Rows [n, D] in their stored form: as they are looked up, their scales [n, 1] or None, and rows [n, D] again."""
 
     rows: "Tensor"
@@ -47,8 +54,9 @@ class _Stored:
 def quantise(editor: Editor, tables: Tables) -> int:
     """Store the tables of a graph in fewer bits; return how many. Raises ValueError for one that cannot be.
 
-    A table that something reads but a lookup stays as it is, as each call would compute all of it back. What each is
-    then stands in the graph's `meta[STORED]`.
+    A table that something reads but a lookup stays as it is, as each call would compute all of it back; and so does one
+    whose rows are looked up by what the graph counts, such as a number of clicks: its columns are no embedding, and may
+    be masks and angles side by side. What each is then stands in the graph's `meta[STORED]`.
     """
     import torch
 
@@ -57,7 +65,7 @@ def quantise(editor: Editor, tables: Tables) -> int:
         value = editor.value(table)
         parts, error, size = [], 0.0, 0.0
         for some in value.split(_AT_ONCE):
-            part = _FORMS[tables](some)
+            part = FORMS[tables](some)
             if not part.restored.isfinite().all():
                 raise ValueError(f"a table [{value.shape[0]}, {value.shape[1]}] has a value that {tables} cannot hold")
             error += float(((part.restored - some).double() ** 2).sum())
@@ -69,8 +77,10 @@ def quantise(editor: Editor, tables: Tables) -> int:
             with editor.graph.inserting_before(lookup):
                 lookup.replace_all_uses_with(_looked_up(editor, tables, lookup, constants))
         kept = sum(editor.value(node).nbytes for node in constants)
-        rows_count, width = value.shape
-        stored.append(StoredTable(rows_count, width, value.nbytes, kept, (error / size) ** 0.5 if size else 0.0))
+        count, width = value.shape
+        stored.append(
+            StoredTable(count, width, len(lookups), value.nbytes, kept, (error / size) ** 0.5 if size else 0.0)
+        )
         editor.remove_unused()
     editor.graph_module.meta[STORED] = tuple(stored)
     return len(stored)
@@ -86,7 +96,7 @@ def restored(tables: Tables, table: "Tensor") -> "Tensor":
     return (
         table.half().float()
         if tables == "fp16"
-        else torch.cat([_FORMS[tables](some).restored for some in table.split(_AT_ONCE)])
+        else torch.cat([FORMS[tables](some).restored for some in table.split(_AT_ONCE)])
     )
 
 
@@ -107,11 +117,31 @@ def _tables(editor: Editor) -> "list[tuple[Node, list[Node]]]":
     found = []
     for nodes in constants.values():
         readers = [reader for reader in editor.graph.nodes if any(node in reader.all_input_nodes for node in nodes)]
-        only_looked_up = all(str(reader.target) == LOOKUP and reader.args[0] in nodes for reader in readers)
+        only_looked_up = all(
+            str(reader.target) == LOOKUP and reader.args[0] in nodes and _come_in(editor, reader.args[1])
+            for reader in readers
+        )
         value = editor.value(nodes[0])
         if readers and only_looked_up and value.dtype == torch.float32 and value.ndim == 2 and value.nbytes >= least:
             found.append((nodes[0], readers))
     return found
+
+
+def _come_in(editor: Editor, ids: "Node") -> bool:
+    """Say whether ids are those of an input, moved or chosen, or what tables of whole numbers have for those."""
+    import torch
+
+    waiting, seen = [ids], {ids}
+    while waiting:
+        node = waiting.pop()
+        whole = editor.is_tensor(node) and not editor.dtype(node).is_floating_point and editor.dtype(node) != torch.bool
+        if node.op == "placeholder" and whole:
+            return True
+        if node.op == "call_function" and whole and str(node.target) in _KEEP_IDS:
+            read = set(node.all_input_nodes) - seen
+            waiting += read
+            seen |= read
+    return False
 
 
 def _looked_up(editor: Editor, tables: Tables, lookup: "Node", constants: "list[Node]") -> "Node":
@@ -134,20 +164,20 @@ def _looked_up(editor: Editor, tables: Tables, lookup: "Node", constants: "list[
     return editor.call(aten.mul.Tensor, numbers, *scales)
 
 
-def _in_half(rows: "Tensor") -> _Stored:
+def _in_half(rows: "Tensor") -> Stored:
     half = rows.half()
-    return _Stored(half, None, half.float())
+    return Stored(half, None, half.float())
 
 
-def _in_int8(rows: "Tensor") -> _Stored:
+def _in_int8(rows: "Tensor") -> Stored:
     import torch
 
     scales = _scales(rows, _INT8_MOST)
     numbers = _rounded(rows, scales, _INT8_MOST)
-    return _Stored(numbers.to(torch.int8), scales, numbers * scales)
+    return Stored(numbers.to(torch.int8), scales, numbers * scales)
 
 
-def _in_int4(rows: "Tensor") -> _Stored:
+def _in_int4(rows: "Tensor") -> Stored:
     import torch
 
     widest = _scales(rows, _INT4_MOST)
@@ -160,7 +190,7 @@ def _in_int4(rows: "Tensor") -> _Stored:
     numbers = _rounded(rows, scales, _INT4_MOST)
     padded = torch.nn.functional.pad(numbers, (0, numbers.shape[1] % 2))
     low, high = padded.chunk(2, -1)
-    return _Stored((16 * high + low + 8).to(torch.int8), scales, numbers * scales)
+    return Stored((16 * high + low + 8).to(torch.int8), scales, numbers * scales)
 
 
 def _scales(rows: "Tensor", most: int) -> "Tensor":
@@ -175,7 +205,10 @@ def _rounded(rows: "Tensor", scales: "Tensor", most: int) -> "Tensor":
     return (rows / scales).round().clamp(-most, most)
 
 
-_FORMS: "Mapping[Tables, Callable[[Tensor], _Stored]]" = {"fp16": _in_half, "int8": _in_int8, "int4": _in_int4}
+FORMS: "Mapping[Tables, Callable[[Tensor], Stored]]" = {"fp16": _in_half, "int8": _in_int8, "int4": _in_int4}
+
+
+"""How rows [n, D] are stored, by the name of the form."""
 
 
 def _pass(tables: Tables) -> Pass:
@@ -185,5 +218,5 @@ def _pass(tables: Tables) -> Pass:
     return Pass(f"{tables} tables", f"rows of tables are stored in {tables}", EVERY_FORM, rewrite)
 
 
-QUANTISE: Mapping[Tables, Pass] = {tables: _pass(tables) for tables in _FORMS}
+QUANTISE: Mapping[Tables, Pass] = {tables: _pass(tables) for tables in FORMS}
 """A pass for each way to store tables; a scheme asks for it, and it changes what comes out."""

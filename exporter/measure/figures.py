@@ -175,7 +175,7 @@ def network(up: Mapping[str, int], down: Mapping[str, int], links: Sequence[Link
     """Give the bytes of a program's exchange by tensor, and its time over each link beside the device's own time."""
     sent, received = sum(up.values()), sum(down.values())
     return Network(
-        method="tensors as they are, without framing; bytes over bandwidth plus the round trip",
+        method="tensors as they are stored, without framing; bytes over bandwidth plus the round trip",
         up=dict(up),
         down=dict(down),
         up_bytes=sent,

@@ -8,6 +8,7 @@ from exporter.core.precision import Precision
 from exporter.core.sections import Agreement, Parity, Scheme, SchemeCost
 from exporter.core.types import EQUAL_ELEMENTS, Arrays, RunResult
 from exporter.parity.compare import compare, ranking_figures, scheme_changes
+from exporter.parity.positives import positives
 from exporter.parity.selection import compare_lists, order_is_settled
 from exporter.parity.verdict import judge, judge_scheme
 
@@ -50,21 +51,36 @@ def judged(
 def with_scheme(parity: Parity, cost: SchemeCost) -> Parity:
     """Return a parity section whose verdict is of both: of the artifact beside torch with its tables, and of these.
 
-    What was not run stays `unverified` unless the tables themselves fail.
+    Where the tables do not fail, the verdict is that of the artifact: what was not run stays `unverified`.
     """
     reason = f"lowering: {parity.reason}; scheme: {cost.reason}"
     verdict = "fail" if "fail" in (parity.verdict, cost.verdict) else parity.verdict
-    return replace(parity, verdict=verdict, reason=reason, scheme=cost)
+    return replace(parity, verdict=verdict, reason=reason, lowering=parity.verdict, scheme=cost)
 
 
-def scheme_cost(fp32: Arrays, stored: Arrays, ranking: str | None, ranked: str | None, scheme: Scheme) -> SchemeCost:
-    """Judge what a scheme changes of the outputs, torch against torch; both are [cases, ...] by name."""
+def scheme_cost(
+    golden: tuple[Arrays, Arrays],
+    ranking: str | None,
+    ranked: str | None,
+    scheme: Scheme,
+    untrained: bool,
+    positive: np.ndarray | None = None,
+) -> SchemeCost:
+    """Judge what a scheme changes of golden outputs in fp32 and with stored tables, [cases, ...] by name.
+
+    What drawn weights make of it says nothing of a model, and is not judged. `positive` [cases] has the place of the
+    candidate that was clicked next.
+    """
+    fp32, stored = golden
     if ranking is None or ranked is None:
         report = compare(fp32, stored, ranking)
     else:
         report = compare_lists(fp32, stored, ranking, ranked)
-    errors = [table.relative_rmse for table in scheme.stored]
-    return judge_scheme(scheme.tables, errors, scheme_changes(fp32, stored, report, ranked))
+    cost = judge_scheme(scheme, scheme_changes(fp32, stored, report, ranked), untrained)
+    if positive is None or ranking is None or report.mismatch is not None:
+        return cost
+    before, after = (arrays[ranking].reshape(len(positive), -1) for arrays in golden)
+    return replace(cost, positives=positives(before, after, positive))
 
 
 def agreement(name: str, expected: np.ndarray, actual: np.ndarray) -> Agreement:

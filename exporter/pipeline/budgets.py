@@ -52,11 +52,15 @@ def over(rows: "Sequence[Budget]") -> bool:
 def milder_fold(manifest: "Manifest") -> "Fold | None":
     """Return how rows are to be folded where an artifact is too large with what it has in its tables, else None."""
     applied = any(effect.applied and effect.name == "fold_rows" for effect in manifest.passes or ())
-    sizes = (row for row in manifest.budgets or () if row.budget in ("size_bytes", "memory_bytes"))
-    if not applied or manifest.fold is None or not over(tuple(sizes)):
+    if not applied or manifest.fold is None or not is_too_large(manifest):
         return None
     milder: Mapping[Fold, Fold] = {"all": "double", "double": "same_size", "same_size": "none"}
     return milder.get(manifest.fold.used)
+
+
+def is_too_large(manifest: "Manifest") -> bool:
+    """Say whether an artifact is known to exceed its budget of size or of memory."""
+    return over([row for row in manifest.budgets or () if row.budget in ("size_bytes", "memory_bytes")])
 
 
 def explain(rows: "Sequence[Budget]") -> str:

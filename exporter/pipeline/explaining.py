@@ -31,7 +31,7 @@ def explain(folder: Path, manifest: "Manifest") -> "Manifest":
     from exporter.core.calling import EXAMPLE
     from safeio import files
 
-    inputs, outputs, _ = store.read_golden(folder)
+    inputs, outputs, *_ = store.read_golden(folder)
     items = store.read_items(folder, manifest)
     calling = _calling(manifest, items is not None)
     snippets = TARGETS[manifest.target].snippets(calling) if calling.is_plain else ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import LoweringError, UnknownNameError
+from exporter.core.precision import MILDEST_FIRST, weights_of
 from exporter.pipeline import budgets, lengths, places, promises
 from exporter.pipeline.explaining import about, explain, interface
 from exporter.pipeline.listing import require_model
@@ -52,9 +53,10 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
         for name, reason in reasons.items():
             if reason is not None:
                 report(f"{name}: left out, {reason}")
-    precision, without = request.precision or profile.precision, _known_passes(request.without_passes)
-    fold = request.fold or profile.fold
-    lowerings = [lengths.Lowering(name, precision, profile.options_for(name), without, fold) for name in chosen]
+    asked, without = request.precision or profile.precision, _known_passes(request.without_passes)
+    precision = MILDEST_FIRST[0] if asked == "auto" else asked
+    fold, options = request.fold or profile.fold, profile.options_for
+    lowerings = [lengths.Lowering(name, precision, options(name), without, fold, asked == "auto") for name in chosen]
     for lowering in lowerings:
         lowering.check()
         require_packages(TARGETS[lowering.target])
@@ -124,7 +126,8 @@ def _source(request: ExportRequest, profile: "DeviceProfile", report: Report) ->
         report("reading the program")
         return programs.load(choice, profile.name, (profile.history_length, profile.candidates))
     report("loading the checkpoint")
-    source = sources.load(choice, profile.history_length, profile.candidates, profile.top)
+    stored = weights_of(request.precision or profile.precision)
+    source = sources.load(choice, profile.history_length, profile.candidates, profile.top, stored)
     if choice.history is not None and (note := sources.items_of(source.checkpoint).note) is not None:
         report(note)
     with zoo.foreign(choice.model):
@@ -165,7 +168,7 @@ class _Job:
 
         source = self.source
         with store.staging(self.place) as folder:
-            manifest = self._less_folded(source, folder)
+            manifest = self._fitted(source, folder)
             left_out: list[int] = []
             while budgets.over(manifest.budgets or ()) and (smaller := source.smaller()) is not None:
                 block, source = smaller
@@ -173,11 +176,32 @@ class _Job:
                 self.report(f"{self.lowering.target}: {why}; leaving out block {block}")
                 left_out.append(block)
                 empty(folder)
-                manifest = self._less_folded(source, folder)
+                manifest = self._fitted(source, folder)
             manifest = explain(folder, replace(manifest, selection=source.selected(self.source, left_out)))
             store.write_manifest(folder, manifest)
             self.check_place()  # another command may have been quicker, with another artifact
         return Result(manifest, str(self.place))
+
+    def _fitted(self, source: "Exportable", folder: Path) -> "Manifest":
+        """Make the artifact of `source`, in the scheme that was asked for or the mildest that fits."""
+        from exporter.core.sections import PassedOver
+        from safeio.staging import empty
+
+        if not self.lowering.is_mildest:
+            return self._less_folded(source, folder)
+        passed_over: list[PassedOver] = []
+        for lowering in self.lowering.milder_first(source):
+            if passed_over:
+                last = passed_over[-1]
+                self.report(f"{lowering.target}: {last.precision} is {last.reason}; trying {lowering.precision}")
+                empty(folder)
+            manifest = replace(self, lowering=lowering)._less_folded(source, folder)
+            if not budgets.is_too_large(manifest):
+                break
+            passed_over.append(PassedOver(lowering.precision, budgets.explain(manifest.budgets or ())))
+        if budgets.is_too_large(manifest):
+            passed_over.pop()  # the last there is, which stays
+        return replace(manifest, passed_over=tuple(passed_over))
 
     def _less_folded(self, source: "Exportable", folder: Path) -> "Manifest":
         """Make the artifact of `source` in `folder`, with less folded while it is too large; return its manifest."""
@@ -197,20 +221,24 @@ class _Job:
     def _make(self, source: "Exportable", folder: Path) -> "Manifest":
         """Lower, judge and measure the program of `source` in `folder`; return its manifest."""
         from exporter.artifact import store
+        from exporter.core.sections import Parity
         from exporter.targets import reading
         from safeio import catalogue
         from safeio.files import write_new
 
         target = TARGETS[self.lowering.target]
+        self.lowering.twin(source)  # where nothing is to be stored otherwise, nothing is lowered
         captured, model_file = self._lowered(source, folder)
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data
         _write_weights(source, data, folder)
+        strange = _strange_weights(source, data, folder)
         golden, scheme = self._golden(source, captured)
         store.write_golden(folder, golden)
         if source.items_file is not None:
             write_new(folder / catalogue.FILE, source.items_file)
-        return self._judged(source, captured, lowered, model_file, data, golden, scheme)
+        manifest = self._judged(source, captured, lowered, model_file, data, golden, scheme)
+        return manifest if strange is None else replace(manifest, parity=Parity(verdict="fail", reason=strange))
 
     def _golden(self, source: "Exportable", captured: "Captured") -> "tuple[Golden, Scheme | None]":
         """Return the golden cases that what was lowered is held to, and how its tables are stored, if otherwise."""
@@ -223,7 +251,7 @@ class _Job:
             return Golden(source.inputs, source.outputs), None
         precision = self.lowering.precision
         scheme = Scheme(tables_of(precision), body_of(precision), twin.stored)
-        return Golden(source.inputs, twin.outputs, source.outputs), scheme
+        return Golden(source.inputs, twin.outputs, source.outputs, source.positive), scheme
 
     def _lowering_of(self, captured: "Captured") -> lengths.Lowering:
         """Return how a program was lowered: without passes where the target refused what they made of it."""
@@ -321,7 +349,7 @@ class _Job:
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),
             source=replace(source.origin, versions=versions(target)),
-            parity=parity_of(ran, golden, program.ranking, precision, program.ranked, scheme),
+            parity=parity_of(ran, golden, program.ranking, precision, program.ranked, scheme, source.origin.untrained),
             flops=self._flops(source, lowered),
             memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
             latency=figures.latency(ran.result, ran.reason, _WARMUP),
@@ -356,8 +384,26 @@ def _write_weights(source: "Exportable", data: "DataFile | None", folder: Path) 
     from exporter.artifact import weights
     from safeio.files import write_new
 
-    if source.external is not None and data is None:
-        write_new(folder / weights.FILE, weights.to_bytes(source.external))
+    if source.package is not None and data is None:
+        write_new(folder / weights.FILE, source.package.to_bytes())
+
+
+def _strange_weights(source: "Exportable", data: "DataFile | None", folder: Path) -> str | None:
+    """Say which weights that lie beside the program are not those with which torch computed; None where all are."""
+    import numpy as np
+
+    from exporter.artifact import weights
+
+    package = source.package
+    if package is None:
+        return None
+    shapes = {name: tensor.shape for name, tensor in package.tensors.items()}
+    beside = weights.beside(folder, data, shapes, package.metadata)
+    dtypes = {} if data is None else {name: dtype for name, (_, dtype) in data.tensors.items()}
+    for name, tensor in package.tensors.items():
+        if not np.array_equal(beside[name], tensor.astype(dtypes.get(name, "float32")).astype(np.float32)):
+            return f"the weights {name!r} that ship are not those with which torch computed"
+    return None
 
 
 def _tensor(spec: "TensorSpec") -> "Tensor":
@@ -376,6 +422,7 @@ def _external(source: "Exportable", data: "DataFile | None") -> "External | None
         metadata=dict(source.external.metadata),
         tensors=tuple(_tensor(spec) for spec in source.specs if spec.name in source.external.tensors),
         data_file=None if data is None else WeightsFile(data.name, dict(data.tensors)),  # type: ignore[arg-type]
+        stored=source.weights,
     )
 
 

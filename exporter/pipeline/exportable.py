@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
-from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, PassChoice, TensorSpec
+from exporter.core.types import Arrays, Captured, ExternalWeights, GraphForm, PassChoice, StoredTable, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from exporter.artifact.weights import Package
+    from exporter.core.precision import Weights
     from exporter.core.sections import Drawn
     from exporter.core.sections import Selection as SelectionSection
     from exporter.core.sections import Source as Origin
@@ -33,6 +35,8 @@ class Exportable(ABC):
     """What was drawn to give the golden cases their sizes, None where they are as they were."""
     batch: int = field(default=1, kw_only=True)
     """How many users a call takes, on the first axis of every input."""
+    weights: "Weights" = field(default="fp32", kw_only=True)
+    """What a package of external weights is stored in."""
 
     @property
     @abstractmethod
@@ -47,7 +51,15 @@ class Exportable(ABC):
     @property
     @abstractmethod
     def inputs(self) -> Arrays:
-        """Return the golden inputs by name, [cases, *shape], the external weights of each case last."""
+        """Return the golden inputs by name, [cases, *shape], the external weights of each case last.
+
+        Those are what a package as it is stored gives, and `exact_inputs` has them as they were.
+        """
+
+    @property
+    def exact_inputs(self) -> Arrays:
+        """Return the golden inputs with external weights as the model has them."""
+        return self.inputs
 
     @property
     @abstractmethod
@@ -75,6 +87,11 @@ class Exportable(ABC):
         return None
 
     @property
+    def positive(self) -> "np.ndarray | None":
+        """Return which candidate of each golden case was clicked next, [cases]; None where nobody knows."""
+        return None
+
+    @property
     def history_length(self) -> int | None:
         """Return the number of clicks in a history, None where nobody says which input is one."""
         return None
@@ -85,9 +102,25 @@ class Exportable(ABC):
         return None
 
     @property
-    def external(self) -> ExternalWeights | None:
-        """Return the weights that the program leaves outside, None for none."""
+    def package(self) -> "Package | None":
+        """Return the weights that the program leaves outside, as they cross the network; None for none."""
         return None
+
+    @property
+    def external(self) -> ExternalWeights | None:
+        """Return the weights that the program leaves outside, as its package gives them; None for none."""
+        package = self.package
+        return None if package is None else ExternalWeights(package.tensors, package.metadata)
+
+    @property
+    def stored_weights(self) -> tuple[StoredTable, ...]:
+        """Return what is stored in int8 of a package, and what that changes in the golden inputs."""
+        from exporter.artifact import weights
+
+        if self.package is None or self.weights == "fp32":
+            return ()
+        exact = {name: self.exact_inputs[name] for name in self.package.names}
+        return weights.costs(exact, self.inputs)
 
     @property
     def reads_history(self) -> bool:
@@ -104,8 +137,8 @@ class Exportable(ABC):
 
     @cached_property
     def outputs(self) -> Arrays:
-        """Return what torch computes for the golden inputs, case by case, as [cases, *shape] by name."""
-        return self._computed(self.inputs)
+        """Return what torch computes for the exact golden inputs, case by case, as [cases, *shape] by name."""
+        return self._computed(self.exact_inputs)
 
     def _computed(self, inputs: Arrays) -> Arrays:
         """Return what torch computes for cases [cases, *shape], one after the other."""

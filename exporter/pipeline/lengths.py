@@ -1,12 +1,12 @@
 """What one more click costs: the same program lowered for several lengths of the history, counted and run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
-from exporter.core.precision import body_of, has_own_tables, tables_of
+from exporter.core.precision import MILDEST_FIRST, body_of, has_own_tables, tables_of
 from exporter.targets import TARGETS
 from models import zoo
 
@@ -38,12 +38,14 @@ class Lowering:
     """The passes that are left out of those that the target has."""
     fold: "Fold" = "same_size"
     """By how much the artifact may grow for tables of computed rows."""
+    is_mildest: bool = False
+    """Whether the precision is the mildest that fits, and not one that was asked for."""
 
     @property
     def facts(self) -> "Facts":
         """Return what tells artifacts of the same program at one place apart."""
         return {
-            "precision": self.precision,
+            "precision": "auto" if self.is_mildest else self.precision,
             "options": dict(self.options),
             "passes left out": sorted(self.without),
             "fold": self.fold,
@@ -65,13 +67,16 @@ class Lowering:
         return source.captured(target.external_weights, self._form, self._passes, history)
 
     def twin(self, source: "Exportable") -> "Twin | None":
-        """Return the program of `source` in fp32 with its tables as they are stored; None where they are as all else.
+        """Return the program of `source` in fp32 with its tables and its weights package as they are stored.
+
+        None where they are as all else.
 
         Raises BadInputError where it has no table that could be.
         """
         if not has_own_tables(self.precision):
             return None
         twin = source.twin(self._form, self._passes)
+        twin = twin._replace(stored=(*twin.stored, *source.stored_weights))
         if not twin.stored:
             raise BadInputError(
                 f"{source.name}/{source.program.name} has no table that only lookups read, so that"
@@ -87,6 +92,16 @@ class Lowering:
         form: GraphForm = "within_half" if self._form == "half" else self._form
         passes = replace(self._passes, tables="fp32") if tables_too else self._passes
         return source.captured(TARGETS[self.target].external_weights, form, passes)
+
+    def milder_first(self, source: "Exportable") -> "Iterator[Lowering]":
+        """Yield this lowering in each scheme that the target has for the program of `source`, the mildest first."""
+        target = TARGETS[self.target]
+        for precision in MILDEST_FIRST:
+            other = replace(self, precision=precision)
+            if precision not in target.precisions or target.refusal(precision, self.options) is not None:
+                continue
+            if not has_own_tables(precision) or source.twin(other._form, other._passes).stored:
+                yield other
 
     @property
     def _form(self) -> "GraphForm":

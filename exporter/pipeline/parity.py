@@ -64,6 +64,7 @@ def judge_golden(
         precision=manifest.precision,
         ranked=manifest.ranked,
         scheme=manifest.scheme,
+        untrained=manifest.source.untrained,
     )
     subject, external = subject_of(folder, manifest, connection), manifest.external
     ordered = {spec.name: golden.inputs[spec.name] for spec in fed(manifest)}

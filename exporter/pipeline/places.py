@@ -35,7 +35,7 @@ def facts_of(manifest: "Manifest") -> dict[str, object]:
         "model": manifest.model,
         "program": manifest.program,
         "target": manifest.target,
-        "precision": manifest.precision,
+        "precision": manifest.precision if manifest.passed_over is None else "auto",
         "options": dict(manifest.options),
         "weights": "untrained" if source.untrained else "trained",
         "checkpoint": source.checkpoint_sha256,

@@ -190,15 +190,18 @@ def _growth(
 
 def _network(manifest: "Manifest", latency: "Latency") -> "Network | None":
     """Return the program's exchange with the other side, or None where it has none."""
+    from exporter.artifact import weights
     from exporter.measure import figures
 
     exchange = manifest.exchange
     if exchange is None or not (exchange.up or exchange.down):
         return None
-    outside = manifest.external.tensors if manifest.external else ()
-    tensors = (*manifest.inputs, *manifest.outputs, *outside)
     users = manifest.batch or 1  # a link carries what one of them sends and gets
-    # int32 and float32 alone cross the border
-    sizes = {tensor.name: 4 * math.prod(tensor.shape) // users for tensor in tensors}
+    # int32 and float32 alone cross the border, but for weights in a package
+    sizes = {tensor.name: 4 * math.prod(tensor.shape) // users for tensor in (*manifest.inputs, *manifest.outputs)}
+    if (external := manifest.external) is not None:
+        sizes |= {
+            tensor.name: weights.stored_bytes(tensor.shape, external.stored) // users for tensor in external.tensors
+        }
     up, down = ({name: sizes[name] for name in names} for names in (exchange.up, exchange.down))
     return figures.network(up, down, manifest.links or (), latency.p50_us)

@@ -19,7 +19,7 @@ def check_cases(where: str, source: "Source") -> None:
     """Raise BadInputError where the golden inputs of a program are not what its SPEC says: no artifact has those."""
     import numpy as np
 
-    program, inputs = source.program, source.inputs
+    program, inputs = source.program, source.exact_inputs
     whose = f"{where}: the cases of {program.name}"
     if not isinstance(inputs, Mapping) or not all(isinstance(array, np.ndarray) for array in inputs.values()):
         raise BadInputError(f"{whose} are no dict of numpy arrays; give one, with an array per input, cases first")

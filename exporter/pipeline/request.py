@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from exporter.core.precision import Fold, Precision
+    from exporter.core.precision import Asked, Fold
     from exporter.core.types import Arrays
 
 Embeddings = Literal["shipped", "cached"]
@@ -64,16 +64,17 @@ class GivenModule:
 class ExportRequest:
     """What shall be exported, for a target or `all`, under a device profile, and the folder for the artifacts.
 
-    `precision` None stands for the profile's. With `force`, an artifact that stands at the place is replaced even where
-    it is another one: of another precision, structure, checkpoint or device. `without_passes` are left out; `fold` says
-    by how much the artifact may grow for tables of computed rows, None as the profile says.
+    `precision` None stands for the profile's, "auto" for the mildest scheme whose size and memory fit the budgets.
+    With `force`, an artifact that stands at the place is replaced even where it is another one: of another
+    precision, structure, checkpoint or device. `without_passes` are left out; `fold` says by how much the artifact
+    may grow for tables of computed rows, None as the profile says.
     """
 
     choice: ProgramChoice | SavedProgram | GivenModule
     target: str
     output: Path
     profile: str = "generic"
-    precision: "Precision | None" = None
+    precision: "Asked | None" = None
     force: bool = False
     without_passes: frozenset[str] = frozenset()
     fold: "Fold | None" = None

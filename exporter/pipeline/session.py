@@ -5,7 +5,7 @@ ONNX in the cloud. What crosses the network is bytes.
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,14 @@ import numpy as np
 from exporter.artifact import store, weights
 from exporter.connections import running
 from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError
+from exporter.core.precision import Weights
+from exporter.core.sections import External
 from exporter.core.types import Arrays, RunResult
 from exporter.pipeline.subjects import subject_of
 
-# Puts the mapper's output [1, L, P] for a structure [1, L] into a package; the cloud's code, which knows the model.
-Pack = Callable[[np.ndarray, np.ndarray], bytes]
+# Puts the mapper's output [1, L, P] for a structure [1, L] into a package that is stored as is asked for; the cloud's
+# code, which knows the model.
+Pack = Callable[[np.ndarray, np.ndarray, Weights], bytes]
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,13 @@ def uploads(controller: Path, item_ids: np.ndarray) -> list[bytes]:
     return [Upload(tuple(structure.astype(int).tolist()), latent).to_bytes() for structure, latent in pairs]
 
 
-def packages(mapper: Path, received: list[bytes], pack: Pack) -> list[bytes]:
-    """Return what the cloud sends for each upload, computed by the mapper's artifact."""
+def packages(mapper: Path, received: list[bytes], pack: Pack, stored: Sequence[Weights]) -> list[bytes]:
+    """Return what the cloud sends for each upload, computed by the mapper's artifact and `stored` in so many bits."""
     read = [Upload.from_bytes(data) for data in received]
     structure = np.array([one.structure for one in read], np.float32)[:, None]
     latent = np.stack([one.latent for one in read])[:, None]
     own = run(mapper, {"structure": structure, "latent": latent}).outputs["weights"]
-    return [pack(*pair) for pair in zip(structure, own, strict=True)]
+    return [pack(*one) for one in zip(structure, own, stored, strict=True)]
 
 
 def play(
@@ -83,16 +86,18 @@ def play(
 ) -> list[Session]:
     """Play a session for each user with a history [U, N] and candidates [U, C], all in bytes and artifacts.
 
-    `subnets` has an artifact of `subnet_external` for each structure, as digits of 0 and 1. Raises ArtifactError where
-    one is missing or does not run.
+    `subnets` has an artifact of `subnet_external` for each structure, as digits of 0 and 1; packages are stored as its
+    scheme says. Raises ArtifactError where one is missing or does not run.
     """
     sent = uploads(controller, item_ids)
-    received = packages(mapper, sent, pack)
     structures = ["".join(map(str, Upload.from_bytes(data).structure)) for data in sent]
-    sessions: dict[int, Session] = {}
-    for structure in sorted(set(structures)):
+    for structure in structures:
         if structure not in subnets:
             raise ArtifactError(f"no program for the structure {structure}; export subnet_external for it")
+    stored = {structure: _external(subnets[structure]).stored for structure in set(structures)}
+    received = packages(mapper, sent, pack, [stored[structure] for structure in structures])
+    sessions: dict[int, Session] = {}
+    for structure in sorted(set(structures)):
         users = [user for user, own in enumerate(structures) if own == structure]
         own = [open_package(subnets[structure], received[user]) for user in users]
         inputs = {"item_ids": item_ids[users][:, None], "candidate_ids": candidates[users][:, None]}
@@ -106,10 +111,16 @@ def play(
 
 def open_package(subnet: Path, data: bytes) -> dict[str, np.ndarray]:
     """Return the weights of a package by name, as the artifact wants them; raises PackageError for a foreign one."""
+    external = _external(subnet)
+    package = weights.from_bytes(data, external.shapes, external.metadata, "the package")
+    return package.in_form(external.stored).tensors
+
+
+def _external(subnet: Path) -> External:
     external = store.read_manifest(subnet).external
     if external is None:
         raise ArtifactError(f"{subnet}: its weights are inside; export its form subnet_external")
-    return weights.from_bytes(data, external.shapes, external.metadata, "the package")
+    return external
 
 
 def run(folder: Path, inputs: Arrays) -> RunResult:

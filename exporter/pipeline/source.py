@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from exporter.artifact.weights import Package
+    from exporter.core.precision import Weights
     from exporter.core.sections import Selection as SelectionSection
     from exporter.core.sections import Source as Origin
     from models.checkpoint import Checkpoint
@@ -51,6 +53,14 @@ class Source(Exportable):
 
     @cached_property
     def inputs(self) -> Arrays:
+        """Return the golden inputs by name, [cases, *shape], each case's weights as a package gives them."""
+        exact, package, own = self.exact_inputs, self.package, self._own_weights
+        if package is None or own is None or self.weights == "fp32":
+            return exact
+        return {**exact, **_through(package, exact, own)}
+
+    @cached_property
+    def exact_inputs(self) -> Arrays:
         """Return the golden inputs by name, [cases, *shape], the external weights of each case last."""
         return self.program.cases(self.model, self.checkpoint.golden, self.selection)
 
@@ -92,25 +102,43 @@ class Source(Exportable):
         return self.checkpoint.history_length
 
     @property
+    def positive(self) -> "np.ndarray | None":
+        """Return the positives of the checkpoint's golden cases, where the program ranks just those candidates."""
+        from models.checkpoint import POSITIVE
+
+        columns, ranking = self.checkpoint.golden.get(POSITIVE), self.program.ranking
+        if columns is None or ranking is None or self.program.ranked is not None or self.drawn is not None:
+            return None
+        one_ranking = self.checkpoint.golden["scores"].shape
+        return columns[:, 0] if self.outputs[ranking].reshape(len(columns), -1).shape == one_ranking else None
+
+    @property
     def candidates(self) -> int:
         """Return the number of candidates in a golden case."""
         count: int = self.checkpoint.golden["candidate_ids"].shape[1]
         return count
 
     @cached_property
-    def external(self) -> ExternalWeights | None:
-        """Return the selection's own weights where the program leaves them outside."""
-        if self.program.external is None or self.selection is None:
+    def package(self) -> "Package | None":
+        """Return a package of the selection's own weights where the program leaves them outside."""
+        if self._own_weights is None or self.selection is None:
             return None
-        from exporter.artifact.weights import FORMAT
+        from exporter.artifact.weights import FORMAT, pack
 
-        tensors = self.program.external.weights(self.model, self.selection)
         metadata = {
             "format": FORMAT,
             "backbone": str(self.checkpoint.architecture["backbone"]),
             "structure": "".join(map(str, self.selection.structure)),
         }
-        return ExternalWeights({name: tensor.numpy() for name, tensor in tensors.items()}, metadata)
+        return pack(ExternalWeights(self._own_weights, metadata), self.weights)
+
+    @cached_property
+    def _own_weights(self) -> Arrays | None:
+        """Return the selection's own weights as the model has them, where the program leaves them outside."""
+        if self.program.external is None or self.selection is None:
+            return None
+        tensors = self.program.external.weights(self.model, self.selection)
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     @property
     def reads_history(self) -> bool:
@@ -191,22 +219,52 @@ class Source(Exportable):
         )
 
 
+def _through(package: "Package", exact: Arrays, own: Arrays) -> "dict[str, np.ndarray]":
+    """Return the weights of all cases as packages give them, by name.
+
+    Those of a case that has the selection's `own` weights are those of its package to the bit: computed for several
+    users at once, a number may be off by a rounding, and that decides between two of int8.
+    """
+    from exporter.artifact import weights
+    from exporter.parity.verdict import are_same_weights
+
+    in_bytes = [name for name in package.names if weights.is_in_int8(package.tensors[name].shape)]
+    restored = {name: weights.through_int8(exact[name]) for name in in_bytes}
+    cases = range(len(exact[in_bytes[0]]) if in_bytes else 0)
+    for case in cases:
+        if all(are_same_weights(exact[name][case], tensor, in_half=False) for name, tensor in own.items()):
+            for name in in_bytes:
+                restored[name][case] = package.tensors[name]
+    return restored
+
+
 def load(
-    choice: ProgramChoice, history_length: int | None = None, candidates: int | None = None, top: int | None = None
+    choice: ProgramChoice,
+    history_length: int | None = None,
+    candidates: int | None = None,
+    top: int | None = None,
+    weights: "Weights" = "fp32",
 ) -> Source:
     """Read the checkpoint and resolve program and selection, with golden cases of these sizes; raises BadInputError.
 
     `top` is how many of the best items a program gives that finds them itself; None stands for its own number.
+    `weights` is what a package of external weights is stored in.
     """
     torch = require("torch", LOWER)
     # These models are too small to share: more threads wait for each other, and others for them.
     torch.set_num_threads(1)
     spec = load_spec(choice.model)
     with foreign(choice.model):
-        return _loaded(choice, spec, (history_length, candidates), top)
+        return _loaded(choice, spec, (history_length, candidates), top, weights)
 
 
-def _loaded(choice: ProgramChoice, spec: "ModelSpec", sizes: tuple[int | None, int | None], top: int | None) -> Source:
+def _loaded(
+    choice: ProgramChoice,
+    spec: "ModelSpec",
+    sizes: tuple[int | None, int | None],
+    top: int | None,
+    weights: "Weights",
+) -> Source:
     """Return the program of a checkpoint; raises BadInputError, and what a model from elsewhere raises."""
     program = _program(choice, spec)
     if choice.batch > 1:
@@ -224,7 +282,7 @@ def _loaded(choice: ProgramChoice, spec: "ModelSpec", sizes: tuple[int | None, i
         selection = _selection(choice, spec, program, model, checkpoint, history)
         # An untrained model's cases have been drawn in these sizes.
         resized, drawn = cases.sized(checkpoint, *sizes)
-        source = Source(program, model, spec, resized, selection, drawn=drawn, batch=choice.batch)
+        source = Source(program, model, spec, resized, selection, drawn=drawn, batch=choice.batch, weights=weights)
         _ = source.module  # a program may want what this checkpoint has not
         promises.check_cases(choice.model, source)
         promises.check_outputs(choice.model, source)

@@ -44,6 +44,12 @@ def golden_problem(manifest: Manifest, golden: Golden) -> str | None:
             array = arrays.get(spec.name)
             if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
                 return f"golden.npz has no {spec.name!r} of {spec.dtype} {list(spec.shape)} per case"
+    scores = golden.outputs[manifest.ranking] if manifest.ranking is not None else None
+    positive = golden.positive
+    if positive is not None and (
+        scores is None or positive.min() < 0 or positive.max() >= scores[0].size or manifest.ranked is not None
+    ):
+        return "golden.npz has positives that are no candidates"
     return None
 
 
@@ -54,10 +60,11 @@ def parity_of(
     precision: Precision,
     ranked: str | None = None,
     scheme: Scheme | None = None,
+    untrained: bool = False,
 ) -> Parity:
     """Return the parity section of a run: judged where there are outputs, else the verdict of having none.
 
-    What a `scheme` changes is part of it.
+    What a `scheme` changes is part of it, and judged unless the weights are `untrained`.
     """
     if ran.result is None:
         parity = Parity(verdict=ran.verdict, reason=ran.reason or "")
@@ -65,4 +72,7 @@ def parity_of(
         parity = section.judged(ran.result, golden.outputs, ranking, precision, ranked)
     if scheme is None:
         return parity
-    return section.with_scheme(parity, section.scheme_cost(golden.fp32, golden.outputs, ranking, ranked, scheme))
+    outputs = golden.fp32, golden.outputs
+    return section.with_scheme(
+        parity, section.scheme_cost(outputs, ranking, ranked, scheme, untrained, golden.positive)
+    )

@@ -13,20 +13,19 @@ from exporter.pipeline.parity import judge_golden
 
 if TYPE_CHECKING:
     from exporter.artifact.results import Result
+    from exporter.artifact.weights import Package
     from exporter.core.sections import External
-    from exporter.core.types import ExternalWeights
 
 
 def swap(folder: Path, package_file: Path, output: Path, report: Report, force: bool = False) -> "Result":
     """Write at `output` the artifact in `folder` with a weights package in place of its own weights, and judge it.
 
-    Nothing is lowered again. Raises BadInputError where the artifact takes no weights from outside, where it is not as
-    it was exported, and where the package is damaged or for another sub-network; OutputError where another artifact
-    stands at `output`, unless `force` is given.
+    Nothing is lowered again; a package in fp32 or int8 is stored as the artifact's scheme says. Raises BadInputError
+    where the artifact takes no weights from outside, where it is not as it was exported, and where the package is
+    damaged or for another sub-network; OutputError where another artifact stands at `output`, unless `force` is given.
     """
     from exporter.artifact import store, weights
     from exporter.artifact.results import Result
-    from exporter.core.types import ExternalWeights
 
     opened = open_known(folder)
     external = opened.manifest.external
@@ -40,7 +39,7 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report, force: 
     places.check(output, places.facts_of(manifest), force)
     report("comparing the files with the manifest")
     added = require_unchanged(opened)
-    package = ExternalWeights(weights.read(package_file, external.shapes, external.metadata), external.metadata)
+    package = weights.read(package_file, external.shapes, external.metadata).in_form(external.stored)
     with store.staging(output) as new:
         report("writing the weights")
         store.copy_listed(opened, new)
@@ -51,16 +50,13 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report, force: 
     return Result(manifest, str(output), added=added)
 
 
-def _replace_weights(folder: Path, external: "External", package: "ExternalWeights") -> None:
+def _replace_weights(folder: Path, external: "External", package: "Package") -> None:
     """Write a user's weights where an artifact's own lie: as a weights package, or into the file that it reads."""
     from exporter.artifact import weights
     from safeio import files
 
     data = external.data_file
     own = folder / (weights.FILE if data is None else data.name)
-    if data is None:
-        content = weights.to_bytes(package)
-    else:
-        content = weights.patch(own.read_bytes(), data.layout, package.tensors)
+    content = package.to_bytes() if data is None else weights.patch(own.read_bytes(), data.layout, package.tensors)
     own.unlink(missing_ok=True)
     files.write_new(own, content)

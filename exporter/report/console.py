@@ -131,7 +131,9 @@ _ROWS: tuple[tuple[str, Callable[[Manifest], str | Text]], ...] = (
     ("max abs error", _cell(lambda m: m.parity, lambda section: section.max_abs_error, "{:.2e}".format)),
     ("max rel error", _cell(lambda m: m.parity, lambda section: section.max_rel_error, "{:.2e}".format)),
     ("top-10 overlap", _cell(lambda m: m.parity, lambda section: section.top10_overlap, "{:.4f}".format)),
+    ("  beside tables in fp32", _cell(lambda m: m.parity.scheme, lambda part: part.top10_overlap, "{:.4f}".format)),
     ("Kendall tau", _cell(lambda m: m.parity, lambda section: section.kendall_tau, "{:.6f}".format)),
+    ("  beside tables in fp32", _cell(lambda m: m.parity.scheme, lambda part: part.kendall_tau, "{:.6f}".format)),
     ("smallest gap at rank 10", _cell(lambda m: m.parity, lambda section: section.flip_margin, "{:.2e}".format)),
     ("cases that could flip", _cell(lambda m: m.parity, lambda section: section.could_flip, "{:.0f}".format)),
     ("FLOPs per call", _cell(lambda m: m.flops, lambda section: section.total, count)),
@@ -161,6 +163,9 @@ def _notes(manifest: Manifest) -> list[str]:
         )
     if parity.reason:
         notes.append(f"{parity.verdict}: {parity.reason}")
+    if manifest.passed_over is not None:
+        tried = "; ".join(f"{row.precision} is {row.reason}" for row in manifest.passed_over)
+        notes.append(f"precision auto: {manifest.precision}{f', as {tried}' if tried else ', the mildest'}")
     if parity.ranking_reason and parity.ranking_reason != parity.reason:
         notes.append(f"ranking: not judged, {parity.ranking_reason}")
     if manifest.flops is not None and manifest.flops.uncounted:

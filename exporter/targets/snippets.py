@@ -39,11 +39,18 @@ const rows = (rawIds) => rawIds.map((raw) => rowOf.get(raw) ?? -1);
 _JAVASCRIPT_IDS = "const idsOf = (rows) => rows.map((row) => ids[row - 1]);"
 
 _JAVASCRIPT_WEIGHTS = """
-// A weights package is a safetensors file: the length of a JSON header, the header, and the numbers.
+// A weights package is a safetensors file: the length of a JSON header, the header, and the numbers. Those in int8 are
+// in steps of the scale of their row.
 const packed = (await bytes("{package}")).buffer;
 const start = 8 + Number(new DataView(packed).getBigUint64(0, true));
 const header = JSON.parse(new TextDecoder().decode(packed.slice(8, start)));
-const weights = (name) => new Float32Array(packed.slice(...header[name].data_offsets.map((at) => start + at)));
+const part = (name) => packed.slice(...header[name].data_offsets.map((at) => start + at));
+const weights = (name) => {
+  if (header[name].dtype === "F32") return new Float32Array(part(name));
+  const [steps, scales] = [new Int8Array(part(name)), new Float32Array(part(`${name}.scale`))];
+  const width = steps.length / scales.length;
+  return Float32Array.from(steps, (step, at) => step * scales[Math.floor(at / width)]);
+};
 """
 
 _KOTLIN_ROWS = {
@@ -80,14 +87,29 @@ fun idsOf(rows: IntArray, items: Map<String, Int>): List<String> {
 """
 
 KOTLIN_WEIGHTS = """
-/** Reads a weights package: a safetensors file. */
+/** Reads a weights package: a safetensors file. Numbers in int8 are in steps of the scale of their row. */
 fun readWeights(file: File): Map<String, FloatArray> {
     val bytes = ByteBuffer.wrap(file.readBytes()).order(ByteOrder.LITTLE_ENDIAN)
     val start = 8 + bytes.getLong(0).toInt()
     val header = JSONObject(String(bytes.array(), 8, start - 8, Charsets.UTF_8))
-    return header.keys().asSequence().filter { it != "__metadata__" }.associateWith { name ->
+    fun range(name: String): Pair<Int, Int> {
         val range = header.getJSONObject(name).getJSONArray("data_offsets")
-        FloatArray((range.getInt(1) - range.getInt(0)) / 4) { bytes.getFloat(start + range.getInt(0) + 4 * it) }
+        return start + range.getInt(0) to start + range.getInt(1)
+    }
+    fun floats(name: String): FloatArray {
+        val (from, to) = range(name)
+        return FloatArray((to - from) / 4) { bytes.getFloat(from + 4 * it) }
+    }
+    val names = header.keys().asSequence().filter { it != "__metadata__" && !it.endsWith(".scale") }
+    return names.associateWith { name ->
+        if (header.getJSONObject(name).getString("dtype") == "F32") {
+            floats(name)
+        } else {
+            val (from, to) = range(name)
+            val scales = floats("$name.scale")
+            val width = (to - from) / scales.size
+            FloatArray(to - from) { bytes.get(from + it) * scales[it / width] }
+        }
     }
 }
 """
@@ -141,16 +163,28 @@ func idsOf(_ rows: [Int32], _ items: [String: Int32]) -> [String] {
 """
 
 SWIFT_WEIGHTS = """
-/// Reads a weights package: a safetensors file.
+/// Reads a weights package: a safetensors file. Numbers in int8 are in steps of the scale of their row.
 func readWeights(_ file: URL) throws -> [String: [Float]] {
     let data = try Data(contentsOf: file)
     let start = 8 + data.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
     let header = try JSONSerialization.jsonObject(with: data.subdata(in: 8..<start)) as! [String: [String: Any]]
+    func part(_ name: String) -> Data {
+        let range = header[name]!["data_offsets"] as! [Int]
+        return data.subdata(in: (start + range[0])..<(start + range[1]))
+    }
+    func floats(_ name: String) -> [Float] {
+        return part(name).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+    }
     var weights: [String: [Float]] = [:]
-    for (name, entry) in header where name != "__metadata__" {
-        let range = entry["data_offsets"] as! [Int]
-        let part = data.subdata(in: (start + range[0])..<(start + range[1]))
-        weights[name] = part.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+    for (name, entry) in header where name != "__metadata__" && !name.hasSuffix(".scale") {
+        if entry["dtype"] as! String == "F32" {
+            weights[name] = floats(name)
+        } else {
+            let steps = part(name).map { Int8(bitPattern: $0) }
+            let scales = floats("\\(name).scale")
+            let width = steps.count / scales.count
+            weights[name] = steps.indices.map { Float(steps[$0]) * scales[$0 / width] }
+        }
     }
     return weights
 }
@@ -173,7 +207,11 @@ def python(call: Calling, imports: Iterable[str], load: str) -> str:
     if giving:
         lines += [*_PYTHON_IDS.strip("\n").split("\n"), "", ""]
     if call.weights:
-        lines += [f'weights = load_file(folder / "{call.package}")  # for another user, read another package']
+        lines += [
+            f'packed = load_file(folder / "{call.package}")  # for another user, read another package',
+            'names = [name for name in packed if not name.endswith(".scale")]  # int8 is in steps of a row\'s scale',
+            'weights = {name: packed[name] * packed.get(f"{name}.scale", np.float32(1)) for name in names}',
+        ]
     lines += [f'for case in json.loads((folder / "{EXAMPLE}").read_text())["cases"]:', "    inputs = {"]
     for argument in call.inputs:
         given = f'case["inputs"]["{argument.name}"]'

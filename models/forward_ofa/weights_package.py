@@ -2,10 +2,14 @@
 
 This is the sender's side. What a device receives is read, as untrusted, by `exporter.artifact.weights`: the format is
 the contract of two sides that share no code.
+
+A package is in fp32 or in int8. In int8 each weight W [..., D] is q = round(W / s) as NAME and s [..., 1] as
+NAME.scale, with s = max |W| / 127 of a row, 1 for a row of zeros; biases and what is small stay in fp32.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import safetensors.torch
 import torch
@@ -17,6 +21,9 @@ from safeio import files
 from safeio.errors import BadInputError
 
 FORMAT = "cocorr-ofa-package-1"
+Stored = Literal["fp32", "int8"]
+_MOST = 127
+_LEAST_NUMBERS, _LEAST_WIDTH = 256, 8
 
 
 class WeightsPackageError(BadInputError, ValueError):
@@ -28,17 +35,37 @@ def write_structure(structure: Sequence[int]) -> str:
     return "".join(str(int(runs)) for runs in structure)
 
 
-def to_bytes(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> bytes:
+def to_bytes(
+    backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor], stored: Stored = "fp32"
+) -> bytes:
     """Return the bytes that go over the network; raises WeightsPackageError where tensors do not fit the structure."""
     _check(backbone, structure, tensors)
     metadata = {"format": FORMAT, "backbone": backbone.name, "structure": write_structure(structure)}
     plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    if stored == "int8":
+        metadata["stored"] = stored
+        for name, tensor in tuple(plain.items()):
+            if tensor.dim() > 1 and tensor.shape[-1] >= _LEAST_WIDTH and tensor.numel() >= _LEAST_NUMBERS:
+                plain[name], plain[f"{name}.scale"] = _in_int8(tensor)
     return bytes(safetensors.torch.save(plain, metadata))
 
 
-def write(path: Path, backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+def write(
+    path: Path,
+    backbone: Backbone,
+    structure: Sequence[int],
+    tensors: Mapping[str, Tensor],
+    stored: Stored = "fp32",
+) -> None:
     """Write a whole weights package or nothing; raises WeightsPackageError as `to_bytes` does, and OutputError."""
-    files.replace_file(path, to_bytes(backbone, structure, tensors), "choose another file")
+    files.replace_file(path, to_bytes(backbone, structure, tensors, stored), "choose another file")
+
+
+def _in_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return numbers [..., D] as int8 [..., D] and scales [..., 1]."""
+    largest = tensor.abs().amax(-1, keepdim=True)
+    scales = torch.where(largest > 0, (largest / _MOST).clamp_min(torch.finfo(torch.float32).tiny), 1.0)
+    return (tensor / scales).round().clamp(-_MOST, _MOST).to(torch.int8), scales
 
 
 def _check(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:

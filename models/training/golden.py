@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.checkpoint import POSITIVE
 from models.training.evaluation import Cases
 
 CASES = 256
@@ -12,10 +13,11 @@ CANDIDATES = 100
 
 
 def golden_cases(model: nn.Module, test: Cases, seed: int) -> dict[str, np.ndarray]:
-    """Return item_ids [256, N], candidate_ids and scores [256, 100]; fewer where fewer users or items are.
+    """Return item_ids [256, N], candidate_ids and scores [256, 100], positive [256, 1]; fewer where fewer users are.
 
     The first quarter is cut to its latest 1, 2, ... N clicks in turn, so that all lengths occur; the rest is as it was.
-    Candidates are the positive and 99 negatives, or as many as the test has, shuffled. The model is on the CPU.
+    Candidates are the positive and 99 negatives, or as many as the test has, shuffled; `positive` is the column of the
+    positive. The model is on the CPU.
     """
     rng = np.random.default_rng([seed, 5])
     chosen = rng.permutation(len(test.item_ids))[:CASES]
@@ -28,4 +30,10 @@ def golden_cases(model: nn.Module, test: Cases, seed: int) -> dict[str, np.ndarr
     with torch.no_grad():  # one by one, as the exported programs will run them
         pairs = zip(torch.from_numpy(item_ids).split(1), torch.from_numpy(candidate_ids).split(1), strict=True)
         scores = torch.cat([model(*pair) for pair in pairs]).numpy()
-    return {"item_ids": item_ids, "candidate_ids": candidate_ids, "scores": scores}
+    positive = (candidate_ids == test.candidate_ids[chosen, :1]).argmax(axis=1, keepdims=True)
+    return {
+        "item_ids": item_ids,
+        "candidate_ids": candidate_ids,
+        "scores": scores,
+        POSITIVE: positive.astype(np.int32),
+    }

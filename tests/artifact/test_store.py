@@ -255,7 +255,7 @@ def test_golden_cases_come_back(tmp_path: Path) -> None:
     outputs = {"y": np.ones((2, 1, 4), np.float32)}
     store.write_golden(tmp_path, store.Golden(inputs, outputs))
     read = store.read_golden(tmp_path)
-    np.testing.assert_equal(read, (inputs, outputs, {}))
+    np.testing.assert_equal(read, (inputs, outputs, {}, None))
 
 
 def test_golden_cases_are_never_unpickled(tmp_path: Path) -> None:

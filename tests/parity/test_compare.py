@@ -175,7 +175,7 @@ def test_the_fp32_bound_is_where_it_says():
         assert judgement.tolerance.top10_overlap == 1.0
 
 
-def test_a_large_fp32_state_is_judged_by_the_size_of_its_own_case_and_scores_are_not():
+def test_a_large_fp32_output_is_judged_by_the_size_of_its_own_case():
     expected = np.array([[8.0, -8192.0], [8.0, -8.0]])  # ulps of 2^-10 and 2^-20
     limit = 384**0.5 * 2**-24 * 8192
     assert limit == pytest.approx(0.00957, abs=1e-5)
@@ -193,10 +193,24 @@ def test_a_large_fp32_state_is_judged_by_the_size_of_its_own_case_and_scores_are
             "within the fp32 tolerance on all 2 cases; output 's', whose values reach 8.19e+03, may be off by 0.00957"
         )
         assert (judgement.verdict, judgement.reason) == (("fail", words) if words else ("pass", allowed))
-        scores_alike = judge(compare({"s": expected}, {"s": actual}, "s"), "fp32")
-        assert scores_alike.verdict == ("fail" if error > 1e-4 else "pass")
-        assert scores_alike.tolerance.max_abs_error == {"s": 1e-4}
     assert np.finfo(np.float32).eps / 2 == FP32_UNIT_ROUNDOFF
+
+
+def test_fp32_scores_are_held_to_1e_4_until_they_are_large_and_then_to_their_own_roundings():
+    for scale, limit in ((11.3, 1e-4), (50.0, 1e-4), (232.0, 1_092**0.5 * 2**-24 * 232)):
+        expected = np.array([[scale, 0.0], [1.0, -1.0]])
+        for case, error, verdict in (
+            (0, 0.99 * limit, "pass"),
+            (0, 1.01 * limit, "fail"),
+            (1, 0.99e-4, "pass"),
+            (1, 1.01e-4, "fail"),
+        ):
+            actual = expected.copy()
+            actual[case, 1] += error
+            judgement = judge(compare({"s": expected}, {"s": actual}, "s"), "fp32")
+            assert judgement.verdict == verdict, (scale, case)
+            assert judgement.tolerance.max_abs_error == {"s": pytest.approx(limit)}
+    assert 3.4e-4 < limit < 232 * 2e-4 / 50
 
 
 def test_one_changed_place_in_the_top_ten_fails_fp32_whatever_the_error():

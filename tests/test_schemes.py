@@ -1,0 +1,146 @@
+"""Schemes of precision end to end: files, verdicts of two parts, damaged tables, and the mildest that fits."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tiny_models
+from commands import run_here
+from onnx import numpy_helper
+
+from exporter import pipeline
+from exporter.artifact import store
+from exporter.pipeline.parity import judge_golden
+from exporter.targets import TARGETS
+
+Capfd = pytest.CaptureFixture[str]
+MOST_BYTES = {"int8": 985_000, "int4": 600_000}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write("scn", tmp_path_factory.mktemp("schemes") / "scn")
+
+
+def profile(folder: Path, **keys: object) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(json.dumps({"name": "mine", "extends": "generic", **keys}))
+    return path
+
+
+@pytest.mark.parametrize(("scheme", "targets"), [("int8", ["tflite"]), ("int4", [*TARGETS])])
+def test_the_shipped_catalogue(scheme: str, targets: list[str], tmp_path: Path, capfd: Capfd) -> None:
+    chosen = "all" if len(targets) > 1 else targets[0]
+    ended = run_here(capfd, "scn", "--target", chosen, "--precision", scheme, "--output", tmp_path, "--json")
+    documents = ended.document["artifacts"] if len(targets) > 1 else [ended.document]
+    artifacts = {document["target"]: document for document in documents}
+    assert (ended.code, set(artifacts)) == (0, set(targets))
+    for target, document in artifacts.items():
+        parity, cost = document["parity"], document["parity"]["scheme"]
+        assert (parity["verdict"], parity["lowering"], cost["verdict"]) == ("pass", "pass", "pass"), target
+        assert document["size_bytes"] <= MOST_BYTES[scheme]
+        assert parity["top10_overlap"] == 1.0 > cost["top10_overlap"] >= cost["top10_asked"]
+        (table,) = document["scheme"]["stored"]
+        assert (table["rows"], table["width"], table["lookups"]) == (12_103, 64, 2)
+        assert cost["allowed"] == pytest.approx(2**0.5 * table["relative_rmse"])
+        assert 0.3 < cost["error_to_spread"]["scores"] / cost["allowed"] < 0.7
+        memory = document["memory"]
+        assert table["bytes"] <= memory["embedding_bytes"] < table["bytes"] + 10_000
+        assert (memory["expanded"], document["flops"]["uncounted"]) == ([], [])
+        golden = store.read_golden(Path(document["artifact"]))
+        spread = golden.fp32["scores"].std(-1, keepdims=True)
+        moved = np.sqrt(((golden.fp32["scores"] - golden.outputs["scores"]) ** 2).mean() / (spread**2).mean())
+        assert cost["error_to_spread"]["scores"] == pytest.approx(float(moved), rel=1e-4)
+
+
+def test_tables_and_body_by_their_own_names(checkpoint: Path, tmp_path: Path, capfd: Capfd) -> None:
+    words = ["scn", "--checkpoint", checkpoint, "--output", tmp_path]
+    mixed = profile(tmp_path, precision={"tables": "int8", "body": "fp16"})
+    for target in ("onnx", "coreml", "executorch"):
+        document = run_here(capfd, *words, "--target", target, "--profile", mixed, "--json").document
+        assert (document["precision"], document["parity"]["lowering"]) == ("int8+fp16", "pass"), target
+        assert document["parity"]["max_abs_error"] > 1e-5  # its body is fp16 indeed
+    refused = run_here(capfd, *words, "--target", "tflite", "--profile", mixed)
+    assert (refused.code, "tflite has no int8+fp16, it has fp32, fp16, int8, int4" in refused.error_line()) == (2, True)
+    none = run_here(
+        capfd, *words, "--target", "onnx", "--profile", profile(tmp_path, precision={"tables": "fp32", "body": "fp16"})
+    )
+    assert (none.code, "tables in fp32 beside a body in fp16 are no scheme" in none.error_line()) == (2, True)
+
+
+def test_what_cannot_be_stored_so_is_refused_before_anything_is_written(
+    checkpoint: Path, tmp_path: Path, capfd: Capfd
+) -> None:
+    words = ["scn", "--checkpoint", checkpoint, "--output", tmp_path / "out", "--precision", "int8"]
+    without = run_here(capfd, *words, "--target", "onnx", "--program", "correct")
+    assert (without.code, "no table that only lookups read" in without.error_line()) == (2, True)
+    old = run_here(
+        capfd,
+        *words,
+        "--target",
+        "coreml",
+        "--profile",
+        profile(tmp_path, targets={"coreml": {"deployment_target": "iOS16"}}),
+    )
+    assert (old.code, "coreml has no int8 here: it needs deployment_target iOS17" in old.error_line()) == (2, True)
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def scaled(scales: np.ndarray, rows: np.ndarray) -> None:
+    scales *= 1.01
+
+
+def swapped(scales: np.ndarray, rows: np.ndarray) -> None:
+    high, low = np.divmod(rows.astype(int), 16)
+    rows[:] = 16 * (low - 8) + high + 8
+
+
+def zeroed(scales: np.ndarray, rows: np.ndarray) -> None:
+    rows[7] = 8  # 0 in both halves
+
+
+@pytest.mark.parametrize("damage", [scaled, swapped, zeroed])
+def test_a_damaged_table_fails(
+    damage: Callable[[np.ndarray, np.ndarray], None], checkpoint: Path, tmp_path: Path
+) -> None:
+    choice = pipeline.ProgramChoice("scn", checkpoint=checkpoint)
+    (result,) = pipeline.export(pipeline.ExportRequest(choice, "onnx", tmp_path, precision="int4"), lambda _: None)
+    folder = Path(result.place)
+    assert judge_golden(folder, result.manifest, lambda _: None).lowering == "pass"
+    model = onnx.load(folder / "model.onnx")
+    stored = {entry.name: numpy_helper.to_array(entry).copy() for entry in model.graph.initializer}
+    (rows,) = (name for name, array in stored.items() if array.dtype == np.int8)
+    (scales,) = (name for name, array in stored.items() if array.shape == (len(stored[rows]), 1))
+    damage(stored[scales], stored[rows])
+    for entry in model.graph.initializer:
+        if entry.name in (rows, scales):
+            entry.CopyFrom(numpy_helper.from_array(stored[entry.name], entry.name))
+    onnx.save(model, folder / "model.onnx")
+    judged = judge_golden(folder, result.manifest, lambda _: None)
+    assert (judged.verdict, judged.lowering) == ("fail", "fail")
+    assert judged.reason is not None
+    assert judged.reason.startswith("lowering: output 'scores' is off by")
+
+
+def test_the_mildest_scheme_that_fits(checkpoint: Path, tmp_path: Path, capfd: Capfd) -> None:
+    words = ["scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path]
+    plain = run_here(capfd, *words, "--json").document
+    words += ["--precision", "auto"]
+    fits = run_here(
+        capfd, *words, "--profile", profile(tmp_path, budgets={"size_bytes": plain["size_bytes"]}), "--json"
+    )
+    assert (fits.document["precision"], fits.document["passed_over"]) == ("fp32", [])
+    limit = plain["size_bytes"] - 1
+    tight = profile(tmp_path, budgets={"size_bytes": limit})
+    refused = run_here(capfd, *words[:-2], "--profile", tight)
+    assert (refused.code, "precision auto and not fp32" in refused.error_line()) == (2, True)
+    document = run_here(capfd, *words, "--profile", tight, "--json").document
+    assert (document["precision"], document["size_bytes"] <= limit) == ("fp16+fp32", True)
+    assert document["passed_over"] == [
+        {"precision": "fp32", "reason": f"over budget: size_bytes {plain['size_bytes']:,.6g} of {limit:,.6g}"}
+    ]
+    shown = run_here(capfd, "parity", document["artifact"])
+    assert f"precision auto: fp16+fp32, as fp32 is over budget: size_bytes {plain['size_bytes']:,.6g}" in shown.out
