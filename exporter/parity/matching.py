@@ -54,8 +54,8 @@ def match(known: Sequence[GraphValue], traced: Sequence[TracedValue], outputs: M
         for i, j in _common([_key(traced[at]) for at in left], [_key(known[to]) for to in right]):
             pair(left[i], right[j], "order")
     found = [Match(at, *pairs[at]) for at in sorted(pairs)]
-    while (left := _without_contradictions(found, known, traced)) != found:
-        found = left
+    while (kept := _without_contradictions(found, known, traced)) != found:
+        found = kept
     return found
 
 
