@@ -90,7 +90,8 @@ def test_what_leaves_16_bits_is_named(target: str, folder: Path, capfd: Capfd) -
     document = explain(artifact, capfd, spec, "--json").document
     located, losses = document["located"], document["losses"]
     first = located["values"][located["first_beyond"]]
-    assert first["module"] == ("loud.louder" if stored_only else "loud"), first
+    named = first["module"], first["operation"]
+    assert named == (("loud.louder", "linear") if stored_only else ("loud", "square")), first
     assert first["not_finite"] or stored_only  # LiteRT reads what is infinite in 16 bits as 65,536
     worst = losses["constants"][0]
     assert (worst["name"], worst["overflows"]) == ("loud.louder.weight", 16) if stored_only else not worst["overflows"]

@@ -247,7 +247,7 @@ def _located(subject: _Subject, own: "tuple[Arrays | None, str]", report: Callab
         traced = tracing.trace(target, opened or subject.model_file, subject.cases)
         foreign = () if opened is None else _foreign(subject, opened, report)
     watch = _watch(subject)
-    known, outputs = watch.values(subject.cases, aten.KINDS.get), watch.output_nodes()
+    known, outputs = watch.values(subject.cases, aten.CAPTURED.get), watch.output_nodes()
     matches = match(known, traced, outputs)
     values = locate.off_values(known, traced, matches, manifest.precision)
     unmatched, not_seen = locate.alone(known, traced, matches)

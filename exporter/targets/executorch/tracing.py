@@ -31,7 +31,7 @@ class ExecuTorchTracing:
 
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path | None:
         """Write model.pte with all values of floats as outputs, in their order, and their names beside it."""
-        from exporter.targets.aten import KINDS
+        from exporter.targets.aten import CAPTURED
         from exporter.targets.executorch import TARGET
 
         with converting(
@@ -39,7 +39,7 @@ class ExecuTorchTracing:
         ):
             opened, names = _opened(captured)
         path = TARGET.lower(opened, precision, options, folder)
-        rows = [[name, operation, KINDS.get(operation)] for name, operation in names]
+        rows = [[name, operation, CAPTURED.get(operation)] for name, operation in names]
         files.write_new(folder / _NAMES, json.dumps(rows).encode())
         return path
 
