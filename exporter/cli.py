@@ -106,6 +106,7 @@ _OWN_COMMANDS = (
     "program",
     "parity",
     "profile",
+    "explain",
     "swap",
     "run",
     "rank",
@@ -273,6 +274,28 @@ def profile(
         print_profile(result)
     uncounted = result.manifest.flops.uncounted if result.manifest.flops else ()
     sys.exit(1 if strict and uncounted else result.exit_code)
+
+
+@app.command("explain")
+def explain(
+    artifact: Annotated[Path, _argument("ARTIFACT", "The folder of an exported artifact.")],
+    checkpoint: Annotated[
+        Path | None, _option("Where the artifact comes from; the default is the shipped checkpoint.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="FILE.py:SPEC of an artifact whose model is there.")] = None,
+    operations: Annotated[
+        int, typer.Option("--ops", min=0, help="How many of the costliest operations to show beside it.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Say where the error of an artifact against torch comes from: its constants, and the values inside it."""
+    explained = pipeline.explain(pipeline.ExplainRequest(artifact, checkpoint, model, operations), _progress)
+    if as_json:
+        typer.echo(json.dumps(explained.to_json(), indent=2, allow_nan=False))
+    else:
+        from exporter.report.explanation import print_explanation
+
+        print_explanation(explained)
 
 
 @app.command("swap")

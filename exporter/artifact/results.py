@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from exporter.artifact.manifest import Manifest, as_json
-from exporter.core.sections import Comparison
+from exporter.core.explanation import Located, Losses
+from exporter.core.sections import Comparison, OperationCost
 
 _VERDICT_CODES = {"pass": 0, "fail": 1, "unverified": 3}
 _BUDGET_CODES = {True: 0, False: 1, None: 3}
@@ -104,3 +105,34 @@ class Ranking:
             "candidates": self.candidates,
             "ranking": [asdict(item) for item in self.ranked],
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """Where the error of an artifact comes from, on its first golden cases; `operations` are the costliest of its file.
+
+    `place` is its folder as the user named it, `added` the names of files there that are no part of it.
+    """
+
+    place: str
+    manifest: Manifest
+    cases: int
+    losses: Losses
+    located: Located
+    operations: tuple[OperationCost, ...]
+    added: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints."""
+        made = {name: getattr(self.manifest, name) for name in ("model", "program", "target", "precision")}
+        document = {
+            "schema_version": 1,
+            "artifact": self.place,
+            **made,
+            "verdict": self.manifest.parity.verdict,
+            "cases": self.cases,
+            "losses": as_json(self.losses),
+            "located": as_json(self.located),
+            "operations": as_json(self.operations),
+        }
+        return {**document, "added_files": list(self.added)} if self.added else document

@@ -1,15 +1,45 @@
 """What a target and a connection must offer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from exporter.core.calling import Calling, Snippet
 from exporter.core.precision import Precision
-from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Options, PairedTimes, RunRequest, RunResult
+from exporter.core.types import (
+    Arrays,
+    Captured,
+    DeviceRuntime,
+    GraphForm,
+    Lowered,
+    Options,
+    PairedTimes,
+    RunRequest,
+    RunResult,
+)
 
 if TYPE_CHECKING:  # the command line imports this module when it starts
     from pydantic import BaseModel
+
+    from exporter.core.explanation import TracedValue
+
+
+class Tracing(Protocol):
+    """How the values inside a target's files are seen; `method` says it to people in a phrase."""
+
+    method: str
+
+    def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path | None:
+        """Write a form of the program into `folder` that gives every value, and return its path; raises LoweringError.
+
+        None where the artifact's own file can be looked into.
+        """
+
+    def load(self, model_file: Path) -> "Callable[[Arrays], Sequence[TracedValue]]":
+        """Load what `lower` wrote, or an artifact's file; return what computes all values of floats for one case.
+
+        Values that depend on no input are left out. Called by `targets.tracing` alone, in a process of its own.
+        """
 
 
 class Target(Protocol):
@@ -56,6 +86,9 @@ class Target(Protocol):
 
         Called by `targets.reading` alone, in a process of its own.
         """
+
+    def tracing(self) -> Tracing | None:
+        """Return how the values inside its files are seen, or None where nothing sees them."""
 
 
 class Connection(Protocol):

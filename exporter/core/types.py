@@ -138,7 +138,8 @@ class Captured:
 
     Where weights stay outside, `external` has them; they are inputs of the graph, or parameters of it with these names,
     as the target asked for. `plain` is the program before any pass, None where none ran: its operations know the lines
-    of the source that they come from. `passes` says what passes did to it.
+    of the source that they come from. `passes` says what passes did to it, and `modules` has for operations of the
+    graph after passes, by the names of their nodes, the paths of the user's modules that they come from.
     """
 
     model: str
@@ -151,6 +152,7 @@ class Captured:
     about: About = field(default_factory=About)
     plain: Any = None
     passes: tuple[PassEffect, ...] = ()
+    modules: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from exporter.graph import origins
+
 if TYPE_CHECKING:
     import torch
     from torch.fx import Graph, GraphModule, Node
@@ -92,8 +94,9 @@ class Editor:
         return torch.Tag.nondeterministic_seeded not in node.target.tags and not node.target._schema.is_mutable
 
     def call(self, operation: Any, *args: Any, **kwargs: Any) -> "Node":
-        """Add an operation at the place of insertion and return its node."""
+        """Add an operation at the place of insertion and return its node; it is of the module of what is there."""
         node = self.graph.call_function(operation, args, kwargs)
+        origins.inherit(node)
         self._describe(node)
         return node
 

@@ -86,6 +86,25 @@ def quantise(editor: Editor, tables: Tables) -> int:
     return len(stored)
 
 
+def restored(tables: Tables, table: "Tensor") -> "Tensor":
+    """Return the rows of a table [V, D] as they are computed back after they were stored in fewer bits.
+
+    In fp16 it may be any constant.
+    """
+    import torch
+
+    return (
+        table.half().float()
+        if tables == "fp16"
+        else torch.cat([FORMS[tables](some).restored for some in table.split(_AT_ONCE)])
+    )
+
+
+def table_names(editor: Editor) -> set[str]:
+    """Return the names of the constants that `quantise` would store in fewer bits."""
+    return {str(node.target) for node, _ in _tables(editor)}
+
+
 def _tables(editor: Editor) -> "list[tuple[Node, list[Node]]]":
     """Return the constants that are quantised, each once, with the lookups that read them."""
     import torch

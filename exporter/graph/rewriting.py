@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.core.extras import converting, without_noise
 from exporter.core.precision import Fold
 from exporter.core.types import Arrays, Captured, GraphForm
+from exporter.graph import origins
 from exporter.graph.editing import Editor
 
 if TYPE_CHECKING:
@@ -105,4 +106,5 @@ def closed(captured: Captured, module: "GraphModule", names: Sequence[str]) -> C
     after = f"torch.export cannot capture {captured.model}/{captured.program} after the passes {', '.join(names)}"
     with converting(after), torch.no_grad():
         exported = torch.export.export(module, args=(), kwargs=captured.exported.example_inputs[1])
-    return replace(captured, exported=exported, plain=captured.plain or captured.exported)
+    modules = origins.carried(module.graph, exported.graph)
+    return replace(captured, exported=exported, plain=captured.plain or captured.exported, modules=modules)

@@ -86,6 +86,10 @@ PASS_ERROR = FP32_MAX_ABS_ERROR / 10
 # blocks.
 SCHEME_TOP10_OVERLAP: Mapping[Tables, float] = {"fp16": 0.99, "int8": 0.99, "int4": 0.93}
 
+# Where an artifact's values have no names, one whose numbers differ from a value of torch's by less than this, RMS of
+# the difference by that of the value, is taken for it: as much as fp16 may be off by. Nothing is judged by it.
+SAME_VALUE = math.sqrt(ROUNDINGS) * FP16_UNIT_ROUNDOFF
+
 _LINES_SHOWN = 3
 
 

@@ -7,6 +7,7 @@ from exporter.pipeline.compute import compute
 from exporter.pipeline.export import export
 from exporter.pipeline.importing import ImportRequest, import_weights, origin_names
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
+from exporter.pipeline.locating import ExplainRequest, explain
 from exporter.pipeline.opening import read_manifest
 from exporter.pipeline.parity import parity
 from exporter.pipeline.passes import passes
@@ -20,6 +21,7 @@ from exporter.pipeline.swap import swap
 __all__ = [
     "MOST_ITERATIONS",
     "Embeddings",
+    "ExplainRequest",
     "ExportRequest",
     "GivenModule",
     "ImportRequest",
@@ -31,6 +33,7 @@ __all__ = [
     "clean_device",
     "compute",
     "doctor",
+    "explain",
     "export",
     "import_weights",
     "install_emulator",

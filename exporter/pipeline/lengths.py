@@ -84,6 +84,15 @@ class Lowering:
             )
         return twin
 
+    def exact(self, source: "Exportable", tables_too: bool) -> "Captured":
+        """Return what `captured` gives before its numbers are rounded to 16 bits: the same operations, in fp32.
+
+        With `tables_too`, its tables are as they were before the scheme stored them in fewer bits.
+        """
+        form: GraphForm = "within_half" if self._form == "half" else self._form
+        passes = replace(self._passes, tables="fp32") if tables_too else self._passes
+        return source.captured(TARGETS[self.target].external_weights, form, passes)
+
     def milder_first(self, source: "Exportable") -> "Iterator[Lowering]":
         """Yield this lowering in each scheme that the target has for the program of `source`, the mildest first."""
         target = TARGETS[self.target]

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import ArtifactError, BadInputError, CocorrError
-from exporter.pipeline import budgets, lengths, places
+from exporter.pipeline import budgets, lengths, origin
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
-from exporter.pipeline.request import ProgramChoice
-from exporter.targets import TARGETS
 from models import zoo
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from exporter.core.sections import Comparison, Growth, Latency, Memory, Network, Parity
     from exporter.core.types import Arrays, Verdict
     from exporter.measure.flops import FlopCount
-    from exporter.pipeline.source import Source
 
     Case = tuple[Subject, Arrays]
 
@@ -67,7 +64,7 @@ def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
     way = reach(request.connection)
     opened, added = _open(request.artifact)
     store.check_writable(opened)
-    _check_checkpoint(request, opened.manifest)
+    origin.check_checkpoint(request.artifact, opened.manifest, request.checkpoint)
     rival = None if request.against is None else (request.against, _open(request.against)[0].manifest)
     case = _one_case(opened.folder, opened.manifest, way)
     manifest, ran = _measured(request, opened, case, report)
@@ -118,14 +115,6 @@ def _open(folder: Path) -> "tuple[Opened, tuple[str, ...]]":
     """Open an artifact whose files are as it lists them; return it with the names of what a user added."""
     opened = open_known(folder)
     return opened, require_unchanged(opened)
-
-
-def _check_checkpoint(request: ProfileRequest, manifest: "Manifest") -> None:
-    """Raise BadInputError where a checkpoint is given for an artifact that comes from none."""
-    if request.checkpoint is None or manifest.source.checkpoint_sha256 is not None:
-        return
-    weights = "drawn weights" if manifest.source.untrained else "the weights of a program that was handed over"
-    raise BadInputError(f"{request.artifact}: this artifact has {weights}; leave --checkpoint out")
 
 
 def _shown(parity: "Parity", ran: "Ran") -> "Parity":
@@ -180,7 +169,7 @@ def _growth(
     if manifest.source.program_sha256 is not None:
         return Growth(reason=lengths.ONE_LENGTH)
     try:
-        source = _source(request, manifest)
+        source = origin.source_of(manifest, request.model, request.checkpoint)
         with zoo.foreign(request.model or manifest.model):
             hooks = source.module_hook_macs()
     except CocorrError as error:
@@ -191,42 +180,12 @@ def _growth(
     if not source.reads_history:
         return Growth(module_hook_macs_per_token=hooks, reason=lengths.NO_HISTORY)
     length = source.history_length
-    kept = {effect.name for effect in manifest.passes or () if effect.reason is None}
-    without = frozenset(TARGETS[manifest.target].passes) - kept
-    fold = "same_size" if manifest.fold is None else manifest.fold.used
-    lowering = lengths.Lowering(manifest.target, manifest.precision, manifest.options, without, fold)
+    lowering = origin.lowering_of(manifest)
     others = [other for other in LENGTHS if other != length]
     longer = lengths.lengthened(source, max(others))
     timed = _WARMUP, request.iterations
     points = lengths.points(longer, lowering, others, timed, manifest.threads, report, connection)
     return replace(figures.growth([figures.point(length, *own), *points]), module_hook_macs_per_token=hooks)
-
-
-def _source(request: ProfileRequest, manifest: "Manifest") -> "Source":
-    """Return the program as it was lowered, from the checkpoint that the manifest names by its hash."""
-    from exporter.core.extras import LOWER, require
-    from exporter.pipeline import source as sources
-
-    require("torch", LOWER)  # the models themselves are imported next
-    model, program = request.model or manifest.model, manifest.program
-    if not zoo.is_known(model):
-        raise ArtifactError(f"{model}/{program} is not known here; give its model: --model FILE.py:SPEC")
-    spec = zoo.load_spec(model)
-    if spec.name != manifest.model or program not in spec.programs:
-        raise ArtifactError(f"{manifest.model}/{program} is not a program of {model}")
-    structure = manifest.selection.structure if manifest.selection else None
-    choice = ProgramChoice(
-        model,
-        program,
-        request.checkpoint,
-        structure=structure,
-        untrained=manifest.source.untrained,
-        batch=manifest.batch or 1,
-    )
-    source = sources.load(choice, manifest.history_length, manifest.candidates, places.top_of(manifest))
-    if source.checkpoint.sha256 != manifest.source.checkpoint_sha256:
-        raise BadInputError(f"{source.checkpoint.folder} is not the checkpoint of this artifact; give it: --checkpoint")
-    return source
 
 
 def _network(manifest: "Manifest", latency: "Latency") -> "Network | None":

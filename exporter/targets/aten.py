@@ -78,6 +78,25 @@ KINDS = {
     ),
 }
 
+CAPTURED = {
+    **KINDS,
+    "square": kinds.SQUARE,
+    "silu": kinds.SILU,
+    "softplus": kinds.SOFTPLUS,
+    "floor_divide": kinds.FLOOR_DIVIDE,
+    "scaled_dot_product_attention": kinds.ATTENTION,
+    "gru": kinds.GRU,
+    "lstm": kinds.LSTM,
+    **dict.fromkeys(
+        (
+            *("expand", "permute", "reshape", "select", "slice", "split", "split_with_sizes", "squeeze", "t", "to"),
+            *("transpose", "unbind", "unsqueeze"),
+        ),
+        kinds.MOVE,
+    ),
+}
+"""The kinds of operators of a captured graph, before ExecuTorch writes them in fewer."""
+
 
 def in_order(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
     """Return an operator's input shapes as its kind wants them: `addmm` has (bias, x, weight [K, N])."""

@@ -10,7 +10,7 @@ from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.liveness import Lifetime, memory_plan, planned_bytes
 from exporter.core.precision import Precision, body_of, tables_of
-from exporter.core.protocols import Target
+from exporter.core.protocols import Target, Tracing
 from exporter.core.types import (
     About,
     Captured,
@@ -179,6 +179,12 @@ class CoreMLTarget:
     def read(self, model_file: Path) -> Lowered:
         """Read the default function, and plan an arena over the lifetimes of its values; raises ProgramError."""
         return lowered(model_file)
+
+    def tracing(self) -> Tracing:
+        """Return CoreMLTracing."""
+        from exporter.targets.coreml.tracing import CoreMLTracing
+
+        return CoreMLTracing()
 
 
 def _pipeline(ct: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.precision import Precision, body_of, tables_of
-from exporter.core.protocols import Target
+from exporter.core.protocols import Target, Tracing
 from exporter.core.types import Captured, DataFile, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets import noise
 from exporter.targets.executorch import needed_traces
@@ -120,6 +120,12 @@ class ExecuTorchTarget:
         layout = model_file.with_name(LAYOUT_FILE)
         data = _layout(layout) if layout.exists() else None
         return replace(read(model_file, READERS, _PLAN), data=data)
+
+    def tracing(self) -> Tracing:
+        """Return ExecuTorchTracing."""
+        from exporter.targets.executorch.tracing import ExecuTorchTracing
+
+        return ExecuTorchTracing()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.precision import Precision, body_of
-from exporter.core.protocols import Target
+from exporter.core.protocols import Target, Tracing
 from exporter.core.types import About, Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets.onnx import file as onnx_file
 from exporter.targets.onnx import writing
@@ -126,6 +126,12 @@ class OnnxTarget:
     def read(self, model_file: Path) -> Lowered:
         """Read the main graph, with shapes from ONNX's own shape inference, and plan an arena over its values."""
         return onnx_file.read(model_file)
+
+    def tracing(self) -> Tracing:
+        """Return OnnxTracing."""
+        from exporter.targets.onnx.tracing import OnnxTracing
+
+        return OnnxTracing()
 
 
 def _translations(opset: int) -> dict[Any, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.precision import Precision, body_of
-from exporter.core.protocols import Target
+from exporter.core.protocols import Target, Tracing
 from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Options
 from exporter.targets import noise
 from exporter.targets.tflite import writing
@@ -100,6 +100,12 @@ class TFLiteTarget:
         from exporter.targets.tflite import file
 
         return file.read(model_file)
+
+    def tracing(self) -> Tracing:
+        """Return TFLiteTracing."""
+        from exporter.targets.tflite.tracing import TFLiteTracing
+
+        return TFLiteTracing()
 
 
 def _cast_weights(content: bytes) -> bytes:

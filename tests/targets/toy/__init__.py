@@ -82,5 +82,8 @@ class ToyTarget:
             memory_plan=MemoryPlan(None, None, "", "a toy has no plan"),
         )
 
+    def tracing(self) -> None:
+        """Return None: nobody looks into a toy."""
+
 
 TARGET: Target = ToyTarget()
