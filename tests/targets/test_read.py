@@ -142,6 +142,31 @@ def test_a_table_that_every_run_expands_is_seen(tmp_path: Path) -> None:
     assert found.embedding_bytes == TABLE_BYTES // 2 * len(found.expanded)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_linear_layers_that_a_user_has_quantised_are_read(tmp_path: Path) -> None:
+    """The casts at their ends are no convolutions, whatever XNNPACK calls them."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
+    from executorch.exir import to_edge_transform_and_lower
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    inputs = (torch.ones(2, 16),)
+    module = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    quantizer = xnnpack_quantizer.XNNPACKQuantizer()
+    quantizer.set_global(xnnpack_quantizer.get_symmetric_quantization_config())
+    prepared = prepare_pt2e(torch.export.export(module, inputs).module(), quantizer)
+    prepared(*inputs)
+    converted = torch.export.export(convert_pt2e(prepared), inputs)
+    program = to_edge_transform_and_lower(converted, partitioner=[XnnpackPartitioner()]).to_executorch()
+    (tmp_path / "model.pte").write_bytes(program.buffer)
+    lowered = TARGETS["executorch"].read(tmp_path / "model.pte")
+    assert [operation.native for operation in lowered.operations] == [
+        *("XNNConvert", "XNNFullyConnected", "XNNFullyConnected", "XNNConvert")
+    ]
+    assert count(lowered.operations).macs == 2 * (16 * 8 + 8 * 4)
+    assert stored_bytes(lowered.constants) == 16 * 8 + 8 * 4 + 4 * (8 + 4)  # biases have 32 bits
+
+
 @pytest.mark.parametrize("target", sorted(TARGETS))
 @pytest.mark.parametrize("content", [b"", b"not a model", bytes(range(256)) * 64], ids=["empty", "text", "noise"])
 def test_foreign_files_are_refused_in_one_line(target: str, content: bytes, tmp_path: Path) -> None:

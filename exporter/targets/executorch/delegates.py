@@ -63,6 +63,7 @@ _XNN_KINDS = {
         kinds.MOVE,
     ),
 }
+_CONVOLUTIONS = {"XNNConv2d", "XNNDepthwiseConv2d", "XNNConvTranspose2d"}
 _INPUT_KEYS = (
     *("input_id", "input1_id", "input2_id", "input3_id", "input4_id", "input5_id", "query_id", "key_id", "value_id"),
     *("scale_id", "mask_id", "filter_id", "bias_id"),
@@ -98,7 +99,9 @@ def xnnpack(prefix: str, payload: memoryview, arguments: list[str], named: Named
                 native=native,
                 kind=_XNN_KINDS.get(native),
                 inputs=_xnn_shapes(native, fields, shapes),
-                outputs=(_channels_first(_dims(tensors[output])) if "Conv" in native else _dims(tensors[output]),),
+                outputs=(
+                    _channels_first(_dims(tensors[output])) if native in _CONVOLUTIONS else _dims(tensors[output]),
+                ),
                 attributes=_xnn_attributes(native, node, fields, tensors[output]),
                 delegate="XnnpackBackend",
                 reads=tuple(names[key] for key in inputs),
@@ -145,7 +148,7 @@ def _xnn_shapes(native: str, fields: Mapping[str, Any], shapes: list[tuple[int, 
     """Return input shapes as the normal kind wants them: XNNPACK has channels last, filters [C_out, kh, kw, C_in]."""
     if native == "XNNFullyConnected" and fields["flags"] & _TRANSPOSED:
         shapes[1] = shapes[1][::-1]
-    elif "Conv" in native:
+    elif native in _CONVOLUTIONS:
         shapes[0] = _channels_first(shapes[0])
         if native == "XNNDepthwiseConv2d":  # [1, kh, kw, C_out]
             shapes[1] = shapes[1][3], fields["group_input_channels"], shapes[1][1], shapes[1][2]
@@ -160,7 +163,7 @@ def _xnn_attributes(
     native: str, node: Mapping[str, Any], fields: Mapping[str, Any], output: Mapping[str, Any]
 ) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
-    if "Conv" in native:
+    if native in _CONVOLUTIONS:
         attributes["groups"] = fields["groups"]
     if native == "XNNBatchMatrixMultiply" and fields["flags"] & _TRANSPOSED:
         attributes["transpose_y"] = True
