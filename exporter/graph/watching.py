@@ -65,6 +65,12 @@ class Watch:
         names = [spec.name for spec in self._captured.outputs]
         return {name: node.name for name, node in zip(names, nodes, strict=True)}
 
+    def bytes_per_case(self) -> int:
+        """Return the bytes that all values of floats of one case take in fp32."""
+        values = (node.meta.get("val") for node in self._module.graph.nodes if node.op == "call_function")
+        sizes = (value.numel() for value in values if hasattr(value, "dtype") and value.dtype.is_floating_point)
+        return 4 * sum(map(int, sizes))
+
     def outputs(self, cases: Arrays, replaced: "Mapping[str, Tensor]") -> "dict[str, np.ndarray]":
         """Return the outputs [cases, *shape] by name, with some constants replaced."""
         import numpy as np

@@ -4,6 +4,7 @@ Arrays go in and figures come out: whoever calls computes the values, in torch a
 """
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +32,8 @@ def share(part: Arrays, together: Arrays) -> float | None:
     """Return sum(part * together) / sum(together^2) over outputs by name; None where `together` is 0 or not finite."""
     whole = sum(float((together[name].astype(np.float64) ** 2).sum()) for name in together)
     along = sum(float((part[name].astype(np.float64) * together[name]).sum()) for name in together)
-    return along / whole if whole > 0 and np.isfinite([whole, along]).all() else None
+    part_of_all = along / whole if whole > 0 else math.nan
+    return part_of_all if math.isfinite(part_of_all) else None
 
 
 def differences(outputs: Arrays, expected: Arrays, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -95,11 +97,10 @@ def _grown(
     grown = []
     for row in rows:
         before = [relative[name] for name in nearest(row.node, reads, relative)]
-        least = [figure for figure in before if figure is not None]
-        if row.relative_rms is None or len(least) < len(before) or not max(least, default=0.0):
-            grown.append(row)
-        else:
-            grown.append(replace(row, growth=row.relative_rms / max(least)))
+        figures = [figure for figure in (row.relative_rms, *before) if figure is not None]
+        worst = max(figures[1:], default=0.0)
+        growth = figures[0] / worst if worst and len(figures) == len(before) + 1 else math.inf
+        grown.append(replace(row, growth=growth if math.isfinite(growth) else None))
     return grown
 
 

@@ -4,6 +4,7 @@ A converter splits, joins and renames operations, so that some values of either 
 """
 
 import itertools
+import math
 from collections.abc import Container, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -136,7 +137,8 @@ def relative_rms(expected: np.ndarray, actual: np.ndarray) -> float | None:
     scale, error = float(np.sqrt(np.mean(exact**2))), float(np.sqrt(np.mean((other - exact) ** 2)))
     if scale == 0:
         return 0.0 if error == 0 else None
-    return error / scale
+    ratio = error / scale
+    return ratio if math.isfinite(ratio) else None
 
 
 def _gaps(pairs: Mapping[int, tuple[int, Matching]], traced: int, known: int) -> list[tuple[range, range]]:

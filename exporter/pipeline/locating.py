@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from exporter.pipeline.source import Source
 
 CASES = 8
-"""Golden cases that are computed; where an error comes from shows on few."""
+"""Golden cases that are computed, at the most; where an error comes from shows on few."""
+_VALUE_BYTES = 256 << 20  # of all values of all cases, in fp32; one case is computed whatever it takes
 
 _LOSSES = "torch in fp32, one constant at a time as it is stored"
 
@@ -107,6 +108,7 @@ def _check(artifact: Path, manifest: "Manifest") -> None:
 def _subject(folder: Path, manifest: "Manifest", source: "Source") -> _Subject:
     """Return the artifact with its program; raises BadInputError where that does not give its golden outputs."""
     from exporter.artifact import store
+    from exporter.graph.watching import Watch
     from exporter.pipeline.subjects import fed, golden_problem
 
     golden = store.read_golden(folder)
@@ -114,9 +116,11 @@ def _subject(folder: Path, manifest: "Manifest", source: "Source") -> _Subject:
     if wrong is not None:
         raise ArtifactError(f"{folder}: {wrong}; export the artifact again")
     lowering = origin.lowering_of(manifest)
-    cases = {spec.name: golden.inputs[spec.name][:CASES] for spec in fed(manifest)}
-    subject = _Subject(folder, manifest, source, lowering, lowering.captured(source), cases)
-    _require_same(subject, {name: array[:CASES] for name, array in golden.outputs.items()})
+    captured = lowering.captured(source)
+    count = min(CASES, max(_VALUE_BYTES // max(Watch(captured).bytes_per_case(), 1), 1))
+    cases = {spec.name: golden.inputs[spec.name][:count] for spec in fed(manifest)}
+    subject = _Subject(folder, manifest, source, lowering, captured, cases)
+    _require_same(subject, {name: array[:count] for name, array in golden.outputs.items()})
     return subject
 
 
