@@ -95,7 +95,7 @@ CAPTURED = {
         kinds.MOVE,
     ),
 }
-"""The kinds of operators of a captured graph, before ExecuTorch writes them in fewer."""
+"""The kinds of operators of a captured graph, which has more of them."""
 
 
 def in_order(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
