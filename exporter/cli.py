@@ -106,6 +106,7 @@ _OWN_COMMANDS = (
     "program",
     "parity",
     "profile",
+    "compare",
     "explain",
     "swap",
     "run",
@@ -274,6 +275,21 @@ def profile(
         print_profile(result)
     uncounted = result.manifest.flops.uncounted if result.manifest.flops else ()
     sys.exit(1 if strict and uncounted else result.exit_code)
+
+
+@app.command("compare")
+def compare(
+    artifacts: Annotated[list[Path], _argument("ARTIFACT...", "Folders of exported artifacts of one program.")],
+    as_json: Json = False,
+) -> None:
+    """Put artifacts of one program side by side, of any targets and schemes, and say which to take."""
+    compared = pipeline.compare(artifacts)
+    if as_json:
+        typer.echo(json.dumps(compared.to_json(), indent=2, allow_nan=False))
+    else:
+        from exporter.report.console import print_comparison
+
+        print_comparison(compared)
 
 
 @app.command("explain")

@@ -144,3 +144,29 @@ def test_the_mildest_scheme_that_fits(checkpoint: Path, tmp_path: Path, capfd: C
     ]
     shown = run_here(capfd, "parity", document["artifact"])
     assert f"precision auto: fp16+fp32, as fp32 is over budget: size_bytes {plain['size_bytes']:,.6g}" in shown.out
+
+
+def test_artifacts_of_one_program_side_by_side(checkpoint: Path, tmp_path: Path, capfd: Capfd) -> None:
+    places = {}
+    for scheme in ("fp32", "int8"):
+        words = ("scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path / scheme, "--json")
+        places[scheme] = run_here(capfd, *words, "--precision", scheme).document["artifact"]
+    compared = run_here(capfd, "compare", *places.values(), "--json")
+    assert (compared.code, [row["precision"] for row in compared.document["artifacts"]]) == (0, ["fp32", "int8"])
+    verdicts = [row["parity"]["verdict"] for row in compared.document["artifacts"]]
+    # A network of random weights makes its table's error larger, which its verdict says.
+    assert (verdicts, compared.document["recommended"]) == (["pass", "fail"], places["fp32"])
+    manifest = Path(places["int8"]) / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["parity"]["verdict"] = "pass"
+    for overlap, best in ((0.99, "int8"), (0.98, "fp32")):
+        document["parity"]["scheme"]["top10_overlap"] = overlap
+        manifest.write_text(json.dumps(document))
+        shown = run_here(capfd, "compare", *places.values())
+        assert f"recommended: {places[best]}: the smallest of those that pass" in shown.out
+    alone = run_here(capfd, "compare", places["fp32"])
+    assert (alone.code, alone.error_line()) == (2, "error: compare takes two artifacts or more")
+    words = ("scn", "--checkpoint", checkpoint, "--target", "onnx", "--program", "hidden_state", "--output", tmp_path)
+    other = run_here(capfd, *words, "--json").document["artifact"]
+    refused = run_here(capfd, "compare", places["fp32"], other)
+    assert (refused.code, "is of another program or checkpoint than" in refused.error_line()) == (2, True)

@@ -107,6 +107,25 @@ class Ranking:
         }
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Artifacts of one program side by side, by their places; `best` is the index of the one that `rule` names."""
+
+    places: tuple[str, ...]
+    manifests: tuple[Manifest, ...]
+    best: int | None
+    rule: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints."""
+        documents = [
+            {**manifest.to_json(), "artifact": place}
+            for place, manifest in zip(self.places, self.manifests, strict=True)
+        ]
+        best = None if self.best is None else self.places[self.best]
+        return {"schema_version": 1, "artifacts": documents, "recommended": best, "rule": self.rule}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Explained:
     """Where the error of an artifact comes from, on its first golden cases; `operations` are the costliest of its file.

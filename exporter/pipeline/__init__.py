@@ -3,6 +3,7 @@
 The command line imports it when it starts, so what is slow to import is imported where it is used.
 """
 
+from exporter.pipeline.compare import compare
 from exporter.pipeline.compute import compute
 from exporter.pipeline.export import export
 from exporter.pipeline.importing import ImportRequest, import_weights, origin_names
@@ -31,6 +32,7 @@ __all__ = [
     "RankRequest",
     "SavedProgram",
     "clean_device",
+    "compare",
     "compute",
     "doctor",
     "explain",

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.artifact.manifest import Manifest
-from exporter.artifact.results import Ranking, Refusal, Result
+from exporter.artifact.results import Compared, Ranking, Refusal, Result
 from exporter.core.types import Row
 from exporter.report import terminal
 from exporter.report.units import MISSING, added, batch, bytes_, count
@@ -24,7 +24,10 @@ def print_artifacts(results: Sequence[Result | Refusal]) -> None:
     console = terminal.console()
     done = [result for result in results if isinstance(result, Result)]
     if done:
-        _print_table(console, [result.manifest for result in done])
+        first = done[0].manifest
+        title = f"{first.model}/{first.program}  profile {first.profile}  {first.precision}{batch(first.batch)}"
+        manifests = [result.manifest for result in done]
+        _print_table(console, manifests, title, [manifest.target for manifest in manifests])
     for shown in done:
         console.print(Text(f"{shown.manifest.target}: {shown.place}"), soft_wrap=True)
         for note in _notes(shown.manifest):
@@ -36,14 +39,24 @@ def print_artifacts(results: Sequence[Result | Refusal]) -> None:
             console.print(Text(f"{result.target}: {result.error}", style="red"), soft_wrap=True)
 
 
-def _print_table(console: Console, manifests: Sequence[Manifest]) -> None:
-    first = manifests[0]
-    title = f"{first.model}/{first.program}  profile {first.profile}  {first.precision}{batch(first.batch)}"
+def print_comparison(compared: Compared) -> None:
+    """Print artifacts of one program side by side, a column each, and which of them to take."""
+    console = terminal.console()
+    first = compared.manifests[0]
+    headings = [f"{m.target}\n{m.profile}\n{m.precision}" for m in compared.manifests]
+    _print_table(console, compared.manifests, f"{first.model}/{first.program}{batch(first.batch)}", headings)
+    for place, manifest in zip(compared.places, compared.manifests, strict=True):
+        console.print(Text(f"{manifest.target} {manifest.precision}: {place}"), soft_wrap=True)
+    taken = "none" if compared.best is None else compared.places[compared.best]
+    console.print(Text(f"recommended: {taken}: {compared.rule}"), soft_wrap=True)
+
+
+def _print_table(console: Console, manifests: Sequence[Manifest], title: str, headings: Sequence[str]) -> None:
     console.print(Text(title, style="bold"), soft_wrap=True)  # a table's own title is folded to its width
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for manifest in manifests:
-        table.add_column(manifest.target, justify="right")
+    for heading in headings:
+        table.add_column(heading, justify="right")
     for label, cell in _ROWS:
         cells = [cell(manifest) for manifest in manifests]
         if any(str(value) != MISSING for value in cells):
