@@ -13,7 +13,7 @@ from exporter.core.precision import Precision, body_of, tables_of
 from exporter.core.protocols import Target, Tracing
 from exporter.core.types import Captured, DataFile, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
 from exporter.targets import noise
-from exporter.targets.executorch import needed_traces
+from exporter.targets.executorch import needed_traces, stored_rows
 from exporter.targets.executorch.needed_passes import needed_passes
 from safeio.files import create, write_new
 from safeio.staging import scratch
@@ -96,7 +96,12 @@ class ExecuTorchTarget:
             exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
             partitioners = _partitioners(str(options["delegate"]), precision)
             with _needed() if options["delegate"] == "xnnpack" else nullcontext():
-                edge = exir.to_edge_transform_and_lower(exported, partitioner=partitioners)
+                edge = None
+                if options["delegate"] == "xnnpack" and tables_of(precision) in ("int8", "int4"):
+                    rewrites = [stored_rows.dequantised]
+                    edge = exir.to_edge_transform_and_lower(exported, rewrites, partitioner=partitioners)
+                if edge is None or stored_rows.is_outside(edge):
+                    edge = exir.to_edge_transform_and_lower(exported, partitioner=partitioners)
             program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
             written = {} if external is None else _data(program, stand_ins, external)
         path = folder / self.model_file
