@@ -70,6 +70,10 @@ def test_what_a_target_refuses_of_a_rewritten_graph_is_lowered_as_it_was(
     assert told == [(False, True)] * len(NAMES)
     assert ended.document["fold"] == {"asked": "same_size", "used": "same_size"}
     assert not [file for file in ended.document["files"] if file["path"] == "half-written"]
+    words = ("--checkpoint", checkpoint, "--iterations", "5", "--json")
+    profiled = run_here(capfd, "profile", ended.document["artifact"], *words)
+    assert profiled.code == 0, profiled.err
+    assert len(profiled.document["growth"]["points"]) > 2  # other lengths, which are lowered as they were, too
 
 
 def test_rows_are_folded_as_far_as_asked_for_and_budgets_allow(

@@ -172,6 +172,14 @@ FAULTS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"top": "name: top\nextends: generic\nlinks:\n- name: a\n  up: 1"},
         ["top.yaml:5: links.0.up: unknown key", "up_bytes_per_s"],
     ),
+    "a key in a scheme": (
+        {"top": "name: top\nextends: generic\nprecision:\n  tables: int8\n  body: fp32\n  x: 1"},
+        ["top.yaml:6: precision.x: unknown key", "body", "tables"],
+    ),
+    "half a scheme": (
+        {"top": "name: top\nextends: generic\nprecision: {tables: int8}"},
+        ["top.yaml:3: precision.body", "missing"],
+    ),
     "two links of a name": (
         {"top": "name: t\nextends: generic\nlinks:\n" + "- {name: a, up_bytes_per_s: 1, down_bytes_per_s: 1}\n" * 2},
         ["top.yaml:3: links", "two links share a name"],

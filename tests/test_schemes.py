@@ -170,6 +170,56 @@ def test_the_mildest_scheme_that_fits(checkpoint: Path, tmp_path: Path, capfd: C
     assert f"precision auto: fp16+fp32, as fp32 is over budget: size_bytes {plain['size_bytes']:,.6g}" in shown.out
 
 
+def test_a_manifest_whose_scheme_is_not_that_of_its_precision_is_not_read(
+    checkpoint: Path, tmp_path: Path, capfd: Capfd
+) -> None:
+    words = ("scn", "--checkpoint", checkpoint, "--target", "onnx", "--output", tmp_path, "--precision", "int8")
+    place = Path(run_here(capfd, *words, "--json").document["artifact"])
+    document = json.loads((place / "manifest.json").read_text())
+    scheme = document["scheme"]
+    (table,) = scheme["stored"]
+    for wrong, words_told in (
+        ({"precision": "fp32"}, "'scheme' is there at the precision fp32"),
+        ({"precision": "int8+fp16"}, "'scheme' has tables in int8 and a body in fp32"),
+        ({"scheme": {**scheme, "tables": "fp32"}}, "scheme.tables"),
+        ({"scheme": {**scheme, "stored": []}}, "scheme.stored"),
+        ({"scheme": {**scheme, "stored": [{**table, "relative_rmse": 1e200}]}}, "impossible"),
+        ({"scheme": {**scheme, "stored": [{**table, "relative_rmse": -1.0}]}}, "impossible"),
+        ({"scheme": {**scheme, "stored": [{**table, "lookups": 10**400}]}}, "impossible"),
+        ({"scheme": {**scheme, "stored": [{**table, "lookups": 0}]}}, "impossible"),
+        ({"source": {**document["source"], "untrained": True}}, "'source' has a checkpoint and drawn weights"),
+    ):
+        (place / "manifest.json").write_text(json.dumps({**document, **wrong}))
+        refused = run_here(capfd, "parity", place)
+        assert (refused.code, words_told in refused.error_line()) == (2, True), (wrong, refused.err)
+    without = {key: value for key, value in document.items() if key != "scheme"}
+    (place / "manifest.json").write_text(json.dumps(without))
+    refused = run_here(capfd, "parity", place)
+    assert (refused.code, "'scheme' is missing at the precision int8" in refused.error_line()) == (2, True)
+
+
+class Large(Rows):
+    """A ranking by rows with numbers that 16 bits cannot hold."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(ids).sum(-1)
+
+
+def test_a_scheme_that_cannot_hold_a_table_is_passed_over_by_auto(tmp_path: Path) -> None:
+    module = Large()
+    with torch.no_grad():
+        module.items.weight *= 1e6
+    choice = pipeline.GivenModule("large", module, {"ids": np.arange(40, dtype=np.int32).reshape(10, 1, 4)})
+    tight = str(profile(tmp_path, fold="none", budgets={"size_bytes": 1_500}))
+    request = pipeline.ExportRequest(choice, "onnx", tmp_path, tight, "auto")
+    (result,) = pipeline.export(request, lambda _: None)
+    tried = {row.precision: row.reason for row in result.manifest.passed_over}
+    assert "over budget" in tried["fp32"]
+    assert tried["fp16"] == "failing its parity"  # its numbers are infinite, and it would fit
+    assert "fp16+fp32" not in tried
+    assert (result.manifest.precision, result.manifest.parity.verdict) == ("int8", "pass")
+
+
 def test_artifacts_of_one_program_side_by_side(checkpoint: Path, tmp_path: Path, capfd: Capfd) -> None:
     places = {}
     for scheme in ("fp32", "int8"):

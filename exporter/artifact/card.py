@@ -76,6 +76,10 @@ def _figures(manifest: Manifest) -> str:
         ("golden cases", _shown(parity.cases, "{:,}")),
         ("largest absolute error", _shown(parity.max_abs_error, "{:.2e}")),
         ("top-10 overlap", _shown(parity.top10_overlap, "{:.4f}")),
+        (
+            "top-10 overlap with tables in fp32",
+            _shown(parity.scheme.top10_overlap if parity.scheme else None, "{:.4f}"),
+        ),
         ("parameters", f"{manifest.parameters:,}"),
         ("bytes on the server" if manifest.runs_in_cloud else "bytes on the device", f"{manifest.size_bytes:,}"),
         ("FLOPs per call", _shown(flops.total if flops else None, "{:,}")),

@@ -29,7 +29,8 @@ def example(
     document: dict[str, object] = {"schema_version": 1}
     if holding or giving:
         document["ids"] = _ROWS if items is None else _RAW
-    document["outputs"] = "what torch computes; the artifact may differ within the tolerance of manifest.json"
+    tables = "" if manifest.scheme is None else f" with tables in {manifest.scheme.tables}"
+    document["outputs"] = f"what torch computes{tables}; the artifact may differ within the tolerance of manifest.json"
     if not cases:
         document["note"] = (
             "no golden case is of the user whose weights lie here; golden.npz has cases, each with its own"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
 
-from exporter.core.precision import Precision
+from exporter.core.precision import Precision, has_own_tables, named
 from exporter.core.sections import (
     Budget,
     Count,
@@ -33,7 +33,7 @@ from exporter.core.sections import (
     Source,
     Tensor,
 )
-from exporter.core.types import Folding, Options, PassEffect
+from exporter.core.types import MOST_BYTES, Folding, Options, PassEffect
 from safeio import strict_json
 from safeio.errors import has_controls
 from safeio.locks import is_unfinished
@@ -195,7 +195,11 @@ def from_json(content: bytes) -> Manifest:
             f"{place!r} is wrong: {first['msg'].lower()}, not {str(first['input'])[:_WORDS_SHOWN]!r}"
         ) from error
     problem = (
-        _null_problem(document) or _text_problem(document) or _places_problem(manifest) or _names_problem(manifest)
+        _null_problem(document)
+        or _text_problem(document)
+        or _places_problem(manifest)
+        or _names_problem(manifest)
+        or _scheme_problem(manifest)
     )
     if problem is not None:
         raise ManifestError(problem)
@@ -275,6 +279,27 @@ def _names_problem(manifest: Manifest) -> str | None:
         return "'exchange' names a tensor twice"
     stray = next((name for name in crossing if name not in names), None)
     return None if stray is None else f"'exchange' names {stray!r}, which is no tensor of the program"
+
+
+def _scheme_problem(manifest: Manifest) -> str | None:
+    """Say what of a manifest's scheme is not that of its precision, or no figure of a table."""
+    scheme = manifest.scheme
+    if (scheme is not None) != has_own_tables(manifest.precision):
+        return f"'scheme' is {'there' if scheme else 'missing'} at the precision {manifest.precision}"
+    if scheme is None:
+        return None
+    if named(scheme.tables, scheme.body) != manifest.precision:
+        return (
+            f"'scheme' has tables in {scheme.tables} and a body in {scheme.body} at the precision {manifest.precision}"
+        )
+    for table in scheme.stored:
+        sizes = (table.rows, table.width, table.lookups, table.fp32_bytes, table.bytes)
+        # The error of what is stored in place of a number is never much larger than the number itself.
+        if not all(1 <= size <= MOST_BYTES for size in sizes) or not 0 <= table.relative_rmse <= 2:
+            return "'scheme.stored' has a table of impossible size, look-ups or error"
+    if manifest.source.untrained and manifest.source.checkpoint_sha256 is not None:
+        return "'source' has a checkpoint and drawn weights"
+    return None
 
 
 def is_inside(name: str) -> bool:

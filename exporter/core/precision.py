@@ -11,6 +11,8 @@ Asked = Literal[Precision, "auto"]
 MILDEST_FIRST: tuple[Precision, ...] = ("fp32", "fp16+fp32", "fp16", "int8", "int8+fp16", "int4", "int4+fp16")
 """Schemes by what they change of scores, least first, as docs/precision.md has it measured."""
 Tables = Literal["fp32", "fp16", "int8", "int4"]
+FewerBits = Literal["fp16", "int8", "int4"]
+"""What tables may be stored in beside a body that is not."""
 Body = Literal["fp32", "fp16"]
 Weights = Literal["fp32", "int8"]
 """What a weights package is stored in: weights that lie outside a program, as they cross the network."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exporter.core.precision import Body, Precision, Tables, Weights
+from exporter.core.precision import Body, FewerBits, Precision, Weights
 from exporter.core.types import BudgetName, DataFile, StoredTable, TensorSpec, Verdict
 
 MAX_NUMBER = 2**63 - 1
@@ -138,9 +138,9 @@ class Tolerance:
 class Scheme:
     """What tables are stored in and what all else is, and each table that is stored so, then a package's weights."""
 
-    tables: Tables
+    tables: FewerBits
     body: Body
-    stored: tuple[StoredTable, ...]
+    stored: Annotated[tuple[StoredTable, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)

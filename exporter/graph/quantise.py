@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exporter.core.errors import BadInputError
 from exporter.core.precision import Tables
 from exporter.core.types import StoredTable
 from exporter.graph.editing import Editor
@@ -52,7 +53,8 @@ class Stored:
 
 
 def quantise(editor: Editor, tables: Tables) -> int:
-    """Store the tables of a graph in fewer bits; return how many. Raises ValueError for one that cannot be.
+    """Store the tables of a graph in fewer bits; return how many. Raises BadInputError for one that
+    cannot be.
 
     A table that something reads but a lookup stays as it is, as each call would compute all of it back; and so does one
     whose rows are looked up by what the graph counts, such as a number of clicks: its columns are no embedding, and may
@@ -64,10 +66,11 @@ def quantise(editor: Editor, tables: Tables) -> int:
     for table, lookups in _tables(editor):
         value = editor.value(table)
         parts, error, size = [], 0.0, 0.0
-        for some in value.split(_AT_ONCE):
+        for at, some in enumerate(value.split(_AT_ONCE)):
             part = FORMS[tables](some)
             if not part.restored.isfinite().all():
-                raise ValueError(f"a table [{value.shape[0]}, {value.shape[1]}] has a value that {tables} cannot hold")
+                row = at * _AT_ONCE + int((~part.restored.isfinite()).any(-1).nonzero()[0])
+                raise BadInputError(_unfit(editor, table, row, tables))
             error += float(((part.restored - some).double() ** 2).sum())
             size += float((some.double() ** 2).sum())
             parts.append((part.rows,) if part.scales is None else (part.rows, part.scales))
@@ -103,6 +106,15 @@ def restored(tables: Tables, table: "Tensor") -> "Tensor":
 def table_names(editor: Editor) -> set[str]:
     """Return the names of the constants that `quantise` would store in fewer bits."""
     return {str(node.target) for node, _ in _tables(editor)}
+
+
+def _unfit(editor: Editor, table: "Node", row: int, tables: Tables) -> str:
+    """Say what is wrong with a row of a table that is not stored in fewer bits, and what to do."""
+    value = editor.value(table)
+    words = f"the table {table.target} {list(value.shape)}"
+    if not value[row].isfinite().all():
+        return f"{words} has NaN or infinite values in row {row}, which nothing can be stored for; mend the weights"
+    return f"{words} has a value in row {row} that {tables} cannot hold; choose another --precision"
 
 
 def _tables(editor: Editor) -> "list[tuple[Node, list[Node]]]":

@@ -98,10 +98,17 @@ def compare(expected: Arrays, actual: Arrays, ranking: str | None) -> ParityRepo
 
 @dataclass(frozen=True)
 class SchemeChanges:
-    """What stored tables change: for each output of floats its error in its own spread, and how rankings agree."""
+    """What stored tables change: for each output of floats its error in its own spread, and how rankings agree.
+
+    `scale_to_spread` is the largest number of the ranking in its own spread. `mismatch` says why nothing could be
+    compared, `no_ranking` why there is none to judge.
+    """
 
     error_to_spread: dict[str, float]
     ranking: RankingFigures | None
+    scale_to_spread: float = 0.0
+    mismatch: str | None = None
+    no_ranking: str | None = None
 
 
 def scheme_changes(fp32: Arrays, stored: Arrays, report: ParityReport, ranked: str | None) -> SchemeChanges:
@@ -110,12 +117,18 @@ def scheme_changes(fp32: Arrays, stored: Arrays, report: ParityReport, ranked: s
     A program that names the best itself, in `ranked`, shows no score of the others, so that theirs have no spread.
     """
     names = [output.name for output in report.outputs if output.dtype.startswith("float")]
+    figures = report.ranking
     ratios = {
-        name: error_to_spread(fp32[name], stored[name], report.ranking is not None and name == report.ranking.output)
+        name: error_to_spread(fp32[name], stored[name], figures is not None and name == figures.output)
         for name in names
-        if ranked is None or report.ranking is None or name != report.ranking.output
+        if ranked is None or figures is None or name != figures.output
     }
-    return SchemeChanges(ratios, report.ranking)
+    scale = 0.0
+    if figures is not None and figures.output in ratios:
+        exact = fp32[figures.output].astype(np.float64)
+        spread = _spread(exact, True)
+        scale = float(np.abs(exact).max()) / spread if spread > 0.0 else 0.0
+    return SchemeChanges(ratios, figures, scale, report.mismatch, report.ranking_reason)
 
 
 def error_to_spread(exact: np.ndarray, changed: np.ndarray, is_ranking: bool) -> float:
@@ -126,11 +139,15 @@ def error_to_spread(exact: np.ndarray, changed: np.ndarray, is_ranking: bool) ->
     """
     exact, changed = exact.astype(np.float64), changed.astype(np.float64)
     error = float(np.sqrt(((changed - exact) ** 2).mean()))
-    mean = exact.mean(axis=-1, keepdims=True) if is_ranking else exact.mean()
-    spread = float(np.sqrt(((exact - mean) ** 2).mean()))
+    spread = _spread(exact, is_ranking)
     if spread == 0.0:
         return 0.0 if error == 0.0 else float("inf")
     return error / spread
+
+
+def _spread(exact: np.ndarray, is_ranking: bool) -> float:
+    mean = exact.mean(axis=-1, keepdims=True) if is_ranking else exact.mean()
+    return float(np.sqrt(((exact - mean) ** 2).mean()))
 
 
 def find_mismatch(expected: Arrays, actual: Arrays) -> str | None:

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from exporter.core.errors import LoweringError
 from exporter.core.precision import weights_of
 from exporter.pipeline import budgets, lengths, places
-from exporter.pipeline.explaining import about, explain, interface
+from exporter.pipeline.explaining import explain, interface
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.results import Result
     from exporter.artifact.store import Golden
+    from exporter.core.precision import FewerBits
     from exporter.core.sections import Exchange, External, Flops, Scheme, Tensor
     from exporter.core.types import Captured, DataFile, Lowered, TensorSpec
     from exporter.pipeline.exportable import Exportable
@@ -91,10 +91,12 @@ class Job:
                 empty(folder)
             source = source.storing(weights_of(lowering.precision))
             manifest = replace(self, lowering=lowering)._less_folded(source, folder)
-            if not budgets.is_too_large(manifest):
+            too_large, failed = budgets.is_too_large(manifest), manifest.parity.verdict == "fail"
+            if not too_large and not (failed and passed_over):  # what fails in fp32 is not the scheme's fault
                 break
-            passed_over.append(PassedOver(lowering.precision, budgets.explain(manifest.budgets or ())))
-        if budgets.is_too_large(manifest):
+            why = budgets.explain(manifest.budgets or ()) if too_large else "failing its parity"
+            passed_over.append(PassedOver(lowering.precision, why))
+        else:
             passed_over.pop()  # the last there is, which stays
         return replace(manifest, passed_over=tuple(passed_over))
 
@@ -123,7 +125,8 @@ class Job:
 
         target = TARGETS[self.lowering.target]
         self.lowering.twin(source)  # where nothing is to be stored otherwise, nothing is lowered
-        captured, model_file = self._lowered(source, folder)
+        self.report(f"{target.name}: lowering")
+        captured, model_file = lengths.lower(source, self.lowering, folder, self.report)
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data
         _write_weights(source, data, folder)
@@ -145,40 +148,13 @@ class Job:
         if twin is None:
             return Golden(source.inputs, source.outputs), None
         precision = self.lowering.precision
-        scheme = Scheme(tables_of(precision), body_of(precision), twin.stored)
+        scheme = Scheme(cast("FewerBits", tables_of(precision)), body_of(precision), twin.stored)
         return Golden(source.inputs, twin.outputs, source.outputs, source.positive), scheme
 
     def _lowering_of(self, captured: "Captured") -> lengths.Lowering:
         """Return how a program was lowered: without passes where the target refused what they made of it."""
         refused = bool(captured.passes) and not any(effect.applied for effect in captured.passes)
-        return self._plain if refused else self.lowering
-
-    @property
-    def _plain(self) -> lengths.Lowering:
-        return replace(self.lowering, without=frozenset(TARGETS[self.lowering.target].passes))
-
-    def _lowered(self, source: "Exportable", folder: Path) -> "tuple[Captured, Path]":
-        """Lower the program of `source`; as it was captured where the target refuses what passes made of it."""
-        from safeio.staging import empty
-
-        target, lowering = TARGETS[self.lowering.target], self.lowering
-        captured = replace(lowering.captured(source), about=about(source))
-        self.report(f"{target.name}: lowering")
-        try:
-            return captured, target.lower(captured, lowering.precision, lowering.options, folder)
-        except LoweringError as error:
-            if not any(effect.applied for effect in captured.passes):
-                raise
-            refusal = f"{target.name} refuses the graph that passes made: {error}"
-        self.report(f"{target.name}: lowering the graph without passes, which it refuses")
-        empty(folder)
-        plain = self._plain.captured(source)
-        effects = tuple(
-            replace(effect, applied=False, nodes_after=effect.nodes_before, reason=effect.reason or refusal)
-            for effect in captured.passes
-        )
-        captured = replace(plain, about=about(source), passes=effects)
-        return captured, target.lower(captured, lowering.precision, lowering.options, folder)
+        return self.lowering.plain if refused else self.lowering
 
     def _judged(
         self,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import BadInputError
+from exporter.core.errors import BadInputError, LoweringError
 from exporter.core.precision import MILDEST_FIRST, body_of, has_own_tables, tables_of
 from exporter.targets import TARGETS
 from models import zoo
@@ -100,8 +100,16 @@ class Lowering:
             other = replace(self, precision=precision)
             if precision not in target.precisions or target.refusal(precision, self.options) is not None:
                 continue
-            if not has_own_tables(precision) or source.twin(other._form, other._passes).stored:
-                yield other
+            try:
+                other.twin(source)
+            except BadInputError:  # it has no table, or one with numbers that the scheme cannot hold
+                continue
+            yield other
+
+    @property
+    def plain(self) -> "Lowering":
+        """Return the same without passes."""
+        return replace(self, without=frozenset(TARGETS[self.target].passes))
 
     @property
     def _form(self) -> "GraphForm":
@@ -113,6 +121,34 @@ class Lowering:
 
         tables = tables_of(self.precision) if has_own_tables(self.precision) else "fp32"
         return PassChoice(TARGETS[self.target].passes, self.without, self.fold, tables)
+
+
+def lower(
+    source: "Exportable", lowering: Lowering, folder: Path, report: Report, history: int | None = None
+) -> "tuple[Captured, Path]":
+    """Lower a program into an empty folder; as it was captured where the target refuses what passes made of it.
+
+    `history` is another length than its own.
+    """
+    from exporter.pipeline.explaining import about
+    from safeio.staging import empty
+
+    target = TARGETS[lowering.target]
+    captured = replace(lowering.captured(source, history), about=about(source))
+    try:
+        return captured, target.lower(captured, lowering.precision, lowering.options, folder)
+    except LoweringError as error:
+        if not any(effect.applied for effect in captured.passes):
+            raise
+        refusal = f"{target.name} refuses the graph that passes made: {error}"
+    report(f"{target.name}: lowering the graph without passes, which it refuses")
+    empty(folder)
+    effects = tuple(
+        replace(effect, applied=False, nodes_after=effect.nodes_before, reason=effect.reason or refusal)
+        for effect in captured.passes
+    )
+    captured = replace(lowering.plain.captured(source, history), about=about(source), passes=effects)
+    return captured, target.lower(captured, lowering.precision, lowering.options, folder)
 
 
 def points(
@@ -138,10 +174,9 @@ def points(
     measured = []
     for length in lengths:
         report(f"{lowering.target}: lowering for {length} tokens")
-        captured = lowering.captured(source, length)
         with scratch("growth") as folder:
             with writing(folder, ROOM):
-                model_file = target.lower(captured, lowering.precision, lowering.options, folder)
+                captured, model_file = lower(source, lowering, folder, report, length)
             lowered = reading.read(target, model_file)
             ran = Ran(None, "unverified", "not run")
             if timed is not None:

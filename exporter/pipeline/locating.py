@@ -117,6 +117,10 @@ def _subject(folder: Path, manifest: "Manifest", source: "Source") -> _Subject:
         raise ArtifactError(f"{folder}: {wrong}; export the artifact again")
     lowering = origin.lowering_of(manifest)
     captured = lowering.captured(source)
+    if captured.inputs != fed(manifest):
+        raise BadInputError(
+            f"{folder}: the checkpoint's program has other inputs than manifest.json says; export the artifact again"
+        )
     count = min(CASES, max(_VALUE_BYTES // max(Watch(captured).bytes_per_case(), 1), 1))
     cases = {spec.name: golden.inputs[spec.name][:count] for spec in fed(manifest)}
     subject = _Subject(folder, manifest, source, lowering, captured, cases)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from exporter.core.errors import ProfileError, UnknownNameError
 from exporter.profiles import yaml12
-from exporter.profiles.schema import DeviceProfile
+from exporter.profiles.schema import DeviceProfile, Mixed
 from safeio import files
 
 _MAX_PROFILE_BYTES = 1 << 16
@@ -122,4 +122,4 @@ def _fields(keys: tuple[str, ...]) -> list[str]:
 
 def _model_in(annotation: Any) -> type[BaseModel]:
     options = (annotation, *getattr(annotation, "__args__", ()))
-    return next(part for part in options if isinstance(part, type) and issubclass(part, BaseModel))
+    return next((part for part in options if isinstance(part, type) and issubclass(part, BaseModel)), Mixed)

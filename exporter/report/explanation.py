@@ -21,7 +21,7 @@ def print_explanation(explained: Explained) -> None:
     console = terminal.console(soft_wrap=True)
     manifest = explained.manifest
     names = f"{manifest.model}/{manifest.program}  {manifest.target} {manifest.profile} {manifest.precision}"
-    verdict = f"parity {manifest.parity.verdict}; {explained.cases} golden cases"
+    verdict = f"{manifest.parity.verdict} when it was judged; here the first {explained.cases} golden cases"
     console.print(Text(f"{names}  {verdict}", style="bold"))
     _print_losses(console, explained.losses)
     _print_located(console, explained.located)
