@@ -10,6 +10,7 @@ from commands import run_here
 from torch.utils.flop_counter import FlopCounterMode
 
 from exporter import pipeline
+from exporter.core.errors import BadInputError
 from exporter.core.types import PassChoice
 from exporter.pipeline import session
 from exporter.pipeline import source as sources
@@ -25,6 +26,7 @@ PAIRS = [
     if program != "topk" or model == "scn"
 ]
 LARGER = {"scn": {"length": 10, "dimension": 64, "heads": 4, "mini_batch": 10}}
+WITHOUT_TABLES = {("scn", "correct"), ("scn", "rerank_cached")}
 TAKE_FLOATS = [
     (model, program)
     for model, program in PAIRS
@@ -90,6 +92,24 @@ def test_every_program_passes_on_every_target(
         assert [row["count"] for row in document["flops"]["uncounted"]] == ([] if spec.ranked is None else [1])
         assert document["flops"]["macs"] == counted_by_torch[target] + known_difference(model, program, target)
         assert document["state"] == dict(spec.state)
+
+
+@pytest.mark.parametrize(("place", "model", "program"), [(place, *pair) for place, pair in enumerate(PAIRS)])
+def test_every_program_has_its_tables_in_fewer_bits(
+    place: int, model: str, program: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Each in int8 on one target and in int4 on another, in turn; benchmarks/all_programs.py has all of them on all."""
+    if (model, program) in WITHOUT_TABLES:
+        with pytest.raises(BadInputError, match="has no table that only lookups read"):
+            export(model, program, folders[model], tmp_path, "onnx", "int8")
+        return
+    names = [*TARGETS]
+    for scheme, at in (("int8", place), ("int4", place + 2)):
+        target = names[at % len(names)]
+        document = export(model, program, folders[model], tmp_path, target, scheme)[target]
+        # Random networks make their tables' errors larger, so that the scheme itself may fail.
+        assert (target, document["parity"]["lowering"]) == (target, "pass"), document["parity"]["reason"]
+        assert document["scheme"]["stored"]
 
 
 @pytest.mark.parametrize(("model", "program"), TAKE_FLOATS)
