@@ -52,8 +52,8 @@ def test_the_shipped_catalogue(scheme: str, targets: list[str], tmp_path: Path, 
         memory = document["memory"]
         assert table["bytes"] <= memory["embedding_bytes"] < table["bytes"] + 10_000
         assert (memory["expanded"], document["flops"]["uncounted"]) == ([], [])
-        casts = [row for row in document["flops"]["by_operation"] if "to_dim_order_copy" in row["operation"]]
-        assert not casts  # XNNPACK does that
+        casts = [row for row in document["flops"]["by_operation"] if row["operation"] == "XNNConvert"]
+        assert len(casts) == (2 if target == "executorch" else 0)  # rows of clicks and candidates, in XNNPACK
         golden = store.read_golden(Path(document["artifact"]))
         spread = golden.fp32["scores"].std(-1, keepdims=True)
         moved = np.sqrt(((golden.fp32["scores"] - golden.outputs["scores"]) ** 2).mean() / (spread**2).mean())
@@ -162,12 +162,13 @@ def test_the_mildest_scheme_that_fits(checkpoint: Path, tmp_path: Path, capfd: C
     refused = run_here(capfd, *words[:-2], "--profile", tight)
     assert (refused.code, "precision auto and not fp32" in refused.error_line()) == (2, True)
     document = run_here(capfd, *words, "--profile", tight, "--json").document
-    assert (document["precision"], document["size_bytes"] <= limit) == ("fp16+fp32", True)
+    assert (document["precision"], document["size_bytes"] <= limit) == ("fp16", True)
     assert document["passed_over"] == [
-        {"precision": "fp32", "reason": f"over budget: size_bytes {plain['size_bytes']:,.6g} of {limit:,.6g}"}
+        {"precision": "fp32", "reason": f"over budget: size_bytes {plain['size_bytes']:,.6g} of {limit:,.6g}"},
+        {"precision": "fp16+fp32", "reason": "failing its parity"},  # random weights make its tables' errors larger
     ]
     shown = run_here(capfd, "parity", document["artifact"])
-    assert f"precision auto: fp16+fp32, as fp32 is over budget: size_bytes {plain['size_bytes']:,.6g}" in shown.out
+    assert f"precision auto: fp16, as fp32 is over budget: size_bytes {plain['size_bytes']:,.6g}" in shown.out
 
 
 def test_a_manifest_whose_scheme_is_not_that_of_its_precision_is_not_read(
