@@ -27,6 +27,7 @@ from pathlib import Path
 import measuring
 import numpy as np
 import torch
+from weights import write_drawn
 
 from exporter.artifact import store
 from exporter.artifact.manifest import Manifest
@@ -36,7 +37,6 @@ from exporter.core.sections import Comparison
 from exporter.measure import figures
 from exporter.pipeline import ExportRequest, subjects
 from exporter.pipeline import source as sources
-from models import checkpoint
 from models.layers import ItemEmbedding
 from models.scn.carried import MOST_MINI_BATCHES
 from models.zoo import load_spec
@@ -282,14 +282,7 @@ def write(folder: Path, architecture: Mapping[str, int], length: int) -> None:
     rng, vocabulary = np.random.default_rng(0), architecture["vocabulary"]
     item_ids = rng.integers(1, vocabulary, (CASES, length), dtype=np.int32)
     item_ids[np.arange(length) >= np.linspace(length / CASES, length, CASES)[:, None]] = 0
-    candidates = min(CANDIDATES, vocabulary - 1)
-    drawn = [rng.choice(vocabulary - 1, candidates, replace=False) + 1 for _ in item_ids]
-    golden = {"item_ids": item_ids, "candidate_ids": np.array(drawn, np.int32)}
-    with torch.no_grad():
-        scores = model(*map(torch.from_numpy, golden.values())).numpy()
-    config = {"schema_version": checkpoint.SCHEMA_VERSION, "model": "scn", "architecture": architecture}
-    config |= {"history_length": length, "training": {}, "metrics": {}}
-    checkpoint.write(folder, config, model.state_dict(), {**golden, "scores": scores})
+    write_drawn(folder, model, architecture, item_ids, min(CANDIDATES, vocabulary - 1), rng)
 
 
 if __name__ == "__main__":

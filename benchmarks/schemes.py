@@ -32,6 +32,7 @@ import numpy as np
 import scheme_accuracy
 import torch
 from lengths import CANDIDATES, CASES
+from weights import write_drawn
 
 from exporter import pipeline
 from exporter.artifact import store
@@ -239,14 +240,7 @@ def write_copy(source: sources.Source, vocabulary: int, folder: Path) -> None:
     model.load_state_dict({**source.model.state_dict(), "items.weight": rows})
     rng, length = np.random.default_rng(0), source.history_length
     item_ids = rng.integers(1, vocabulary, (CASES, length), dtype=np.int32)
-    candidates = min(CANDIDATES, vocabulary - 1)
-    drawn = [rng.choice(vocabulary - 1, candidates, replace=False) + 1 for _ in item_ids]
-    golden = {"item_ids": item_ids, "candidate_ids": np.array(drawn, np.int32)}
-    with torch.no_grad():
-        scores = model(*map(torch.from_numpy, golden.values())).numpy()
-    config = {"schema_version": checkpoint.SCHEMA_VERSION, "model": "scn", "architecture": architecture}
-    config |= {"history_length": length, "training": {}, "metrics": {}}
-    checkpoint.write(folder, config, model.state_dict(), {**golden, "scores": scores})
+    write_drawn(folder, model, architecture, item_ids, min(CANDIDATES, vocabulary - 1), rng)
 
 
 if __name__ == "__main__":

@@ -44,38 +44,12 @@ SCHEMA_FILE = "manifest.schema.json"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 _WORDS_SHOWN = 60
-# absent until they are known
-_LATER = (
-    "ranked",
-    "batch",
-    "drawn",
-    "passes",
-    "fold",
-    "scheme",
-    "passed_over",
-    "interface",
-    "flops",
-    "memory",
-    "latency",
-    "budgets",
-    "selection",
-    "growth",
-    "network",
-)
 _NEVER_NULL = (
-    "ranked",
-    "batch",
-    "drawn",
-    "passes",
-    "fold",
-    "scheme",
-    "passed_over",
-    "interface",
-    "flops",
-    "memory",
-    "latency",
-    "budgets",
+    *("ranked", "batch", "drawn", "passes", "fold", "scheme", "passed_over", "interface", "flops", "memory"),
+    *("latency", "budgets"),
 )
+# absent until they are known
+_LATER = (*_NEVER_NULL, "selection", "growth", "network")
 
 Sizes = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -100,9 +74,8 @@ class Manifest:
     `options` are those of its target; `ranking` names the output whose order parity keeps, and `ranked` the one with
     the ids of the items that it is of, where the program itself chooses the best; `state` names for an output the input
     that takes it with the next call; `batch` says how many users a call takes where it is more than one, on the first
-    axis of all inputs. `scheme` is there where tables are stored otherwise than all else; `passed_over` where
-    the precision was to be the mildest that fits. `others` are the keys of
-    later versions.
+    axis of all inputs. `scheme` is there where tables are stored otherwise than all else, `passed_over` where the
+    precision was to be the mildest that fits. `others` are the keys of later versions.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

@@ -12,6 +12,7 @@ numbers in int8, s [V, 1] a scale for each row. Nothing computes more rows than 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
@@ -53,8 +54,7 @@ class Stored:
 
 
 def quantise(editor: Editor, tables: Tables) -> int:
-    """Store the tables of a graph in fewer bits; return how many. Raises BadInputError for one that
-    cannot be.
+    """Store the tables of a graph in fewer bits; return how many. Raises BadInputError for one that cannot be.
 
     A table that something reads but a lookup stays as it is, as each call would compute all of it back; and so does one
     whose rows are looked up by what the graph counts, such as a number of clicks: its columns are no embedding, and may
@@ -96,11 +96,9 @@ def restored(tables: Tables, table: "Tensor") -> "Tensor":
     """
     import torch
 
-    return (
-        table.half().float()
-        if tables == "fp16"
-        else torch.cat([FORMS[tables](some).restored for some in table.split(_AT_ONCE)])
-    )
+    if tables == "fp16":
+        return _in_half(table).restored
+    return torch.cat([FORMS[tables](some).restored for some in table.split(_AT_ONCE)])
 
 
 def table_names(editor: Editor) -> set[str]:
@@ -218,17 +216,13 @@ def _rounded(rows: "Tensor", scales: "Tensor", most: int) -> "Tensor":
 
 
 FORMS: "Mapping[Tables, Callable[[Tensor], Stored]]" = {"fp16": _in_half, "int8": _in_int8, "int4": _in_int4}
-
-
 """How rows [n, D] are stored, by the name of the form."""
 
 
-def _pass(tables: Tables) -> Pass:
-    def rewrite(editor: Editor) -> int:
-        return quantise(editor, tables)
-
-    return Pass(f"{tables} tables", f"rows of tables are stored in {tables}", EVERY_FORM, rewrite)
-
-
-QUANTISE: Mapping[Tables, Pass] = {tables: _pass(tables) for tables in FORMS}
+QUANTISE: Mapping[Tables, Pass] = {
+    tables: Pass(
+        f"{tables} tables", f"rows of tables are stored in {tables}", EVERY_FORM, partial(quantise, tables=tables)
+    )
+    for tables in FORMS
+}
 """A pass for each way to store tables; a scheme asks for it, and it changes what comes out."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 LEAST_OVERLAP = 0.99
 RULE = (
-    "the smallest of those that pass, are within their budgets, and have at least 0.99 of torch's top 10 in fp32, where"
-    " they rank"
+    f"the smallest of those that pass, are within their budgets, and have at least {LEAST_OVERLAP} of torch's top 10 in"
+    " fp32, where they rank"
 )
 
 

@@ -126,35 +126,17 @@ class Job:
         target = TARGETS[self.lowering.target]
         self.lowering.twin(source)  # where nothing is to be stored otherwise, nothing is lowered
         self.report(f"{target.name}: lowering")
-        captured, model_file = lengths.lower(source, self.lowering, folder, self.report)
+        captured, model_file, lowering = lengths.lower(source, self.lowering, folder, self.report)
         lowered = reading.read(target, model_file)
         data = None if source.external is None else lowered.data
         _write_weights(source, data, folder)
         strange = _strange_weights(source, data, folder)
-        golden, scheme = self._golden(source, captured)
+        golden, scheme = _golden(source, lowering)
         store.write_golden(folder, golden)
         if source.items_file is not None:
             write_new(folder / catalogue.FILE, source.items_file)
         manifest = self._judged(source, captured, lowered, model_file, data, golden, scheme)
         return manifest if strange is None else replace(manifest, parity=Parity(verdict="fail", reason=strange))
-
-    def _golden(self, source: "Exportable", captured: "Captured") -> "tuple[Golden, Scheme | None]":
-        """Return the golden cases that what was lowered is held to, and how its tables are stored, if otherwise."""
-        from exporter.artifact.store import Golden
-        from exporter.core.precision import body_of, tables_of
-        from exporter.core.sections import Scheme
-
-        twin = self._lowering_of(captured).twin(source)
-        if twin is None:
-            return Golden(source.inputs, source.outputs), None
-        precision = self.lowering.precision
-        scheme = Scheme(cast("FewerBits", tables_of(precision)), body_of(precision), twin.stored)
-        return Golden(source.inputs, twin.outputs, source.outputs, source.positive), scheme
-
-    def _lowering_of(self, captured: "Captured") -> lengths.Lowering:
-        """Return how a program was lowered: without passes where the target refused what they made of it."""
-        refused = bool(captured.passes) and not any(effect.applied for effect in captured.passes)
-        return self.lowering.plain if refused else self.lowering
 
     def _judged(
         self,
@@ -248,6 +230,20 @@ class Job:
             per_click = figures.growth([*half, figures.point(length, counted, Memory(), Latency())])
         clicks = clicks_per_call(source.program.state, source.specs)
         return figures.flops(lowered, counted, figures.per_token(clicks, counted, per_click))
+
+
+def _golden(source: "Exportable", lowering: lengths.Lowering) -> "tuple[Golden, Scheme | None]":
+    """Return the golden cases that what was lowered is held to, and how its tables are stored, if otherwise."""
+    from exporter.artifact.store import Golden
+    from exporter.core.precision import body_of, tables_of
+    from exporter.core.sections import Scheme
+
+    twin = lowering.twin(source)
+    if twin is None:
+        return Golden(source.inputs, source.outputs), None
+    precision = lowering.precision
+    scheme = Scheme(cast("FewerBits", tables_of(precision)), body_of(precision), twin.stored)
+    return Golden(source.inputs, twin.outputs, source.outputs, source.positive), scheme
 
 
 def _write_weights(source: "Exportable", data: "DataFile | None", folder: Path) -> None:

@@ -69,9 +69,7 @@ class Lowering:
     def twin(self, source: "Exportable") -> "Twin | None":
         """Return the program of `source` in fp32 with its tables and its weights package as they are stored.
 
-        None where they are as all else.
-
-        Raises BadInputError where it has no table that could be.
+        None where they are as all else. Raises BadInputError where it has no table that could be.
         """
         if not has_own_tables(self.precision):
             return None
@@ -107,11 +105,6 @@ class Lowering:
             yield other
 
     @property
-    def plain(self) -> "Lowering":
-        """Return the same without passes."""
-        return replace(self, without=frozenset(TARGETS[self.target].passes))
-
-    @property
     def _form(self) -> "GraphForm":
         return TARGETS[self.target].fp16_form(self.options) if body_of(self.precision) == "fp16" else "captured"
 
@@ -125,10 +118,10 @@ class Lowering:
 
 def lower(
     source: "Exportable", lowering: Lowering, folder: Path, report: Report, history: int | None = None
-) -> "tuple[Captured, Path]":
+) -> "tuple[Captured, Path, Lowering]":
     """Lower a program into an empty folder; as it was captured where the target refuses what passes made of it.
 
-    `history` is another length than its own.
+    The third that is returned is how it was lowered at last. `history` is another length than its own.
     """
     from exporter.pipeline.explaining import about
     from safeio.staging import empty
@@ -136,7 +129,7 @@ def lower(
     target = TARGETS[lowering.target]
     captured = replace(lowering.captured(source, history), about=about(source))
     try:
-        return captured, target.lower(captured, lowering.precision, lowering.options, folder)
+        return captured, target.lower(captured, lowering.precision, lowering.options, folder), lowering
     except LoweringError as error:
         if not any(effect.applied for effect in captured.passes):
             raise
@@ -147,8 +140,9 @@ def lower(
         replace(effect, applied=False, nodes_after=effect.nodes_before, reason=effect.reason or refusal)
         for effect in captured.passes
     )
-    captured = replace(lowering.plain.captured(source, history), about=about(source), passes=effects)
-    return captured, target.lower(captured, lowering.precision, lowering.options, folder)
+    plain = replace(lowering, without=frozenset(target.passes))
+    captured = replace(plain.captured(source, history), about=about(source), passes=effects)
+    return captured, target.lower(captured, plain.precision, plain.options, folder), plain
 
 
 def points(
@@ -176,7 +170,7 @@ def points(
         report(f"{lowering.target}: lowering for {length} tokens")
         with scratch("growth") as folder:
             with writing(folder, ROOM):
-                captured, model_file = lower(source, lowering, folder, report, length)
+                captured, model_file, _ = lower(source, lowering, folder, report, length)
             lowered = reading.read(target, model_file)
             ran = Ran(None, "unverified", "not run")
             if timed is not None:

@@ -4,7 +4,6 @@ Model files come from strangers, and vendors' readers do what a file says: they 
 raise what they like. All of that ends here as one line that names the file.
 """
 
-import os
 import signal
 from pathlib import Path
 
@@ -68,17 +67,13 @@ def _end(status: int) -> str:
 
 def main(target: str, model_file: str) -> None:
     """Read a model file in this process, which has no other task, and write the answer to standard output."""
-    stream = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # vendors print
     size = apart.size_of(Path(model_file))
-    apart.limit(
+    apart.answer(
+        lambda: answer_to(target, Path(model_file)),
         _MEMORY_BYTES + _MEMORY_PER_BYTE * size,
         _WRITTEN_BYTES + _WRITTEN_PER_BYTE * size,
         int(_CPU_S + _CPU_S_PER_BYTE * size),
     )
-    data = answer_to(target, Path(model_file))
-    with os.fdopen(stream, "wb") as file:
-        file.write(data)
 
 
 def answer_to(target: str, model_file: Path) -> bytes:

@@ -5,7 +5,6 @@ Files come from strangers, as in `reading`; what comes back is held to what it s
 
 import json
 import math
-import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,14 +121,14 @@ def _end(status: int) -> str:
 
 def main(target: str, model_file: str) -> None:
     """Run a file in this process, which has no other task; write the values beside the inputs, and what they are."""
-    stream = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # vendors print
     path = Path(model_file)
     size = apart.size_of(path)
-    apart.limit(_MEMORY_BYTES + _MEMORY_PER_BYTE * size, 2 * _MOST_VALUE_BYTES + size, _CPU_S)
-    data = json.dumps(_answer_to(target, path), default=vars).encode("ascii")
-    with os.fdopen(stream, "wb") as file:
-        file.write(data)
+    apart.answer(
+        lambda: json.dumps(_answer_to(target, path), default=vars).encode("ascii"),
+        _MEMORY_BYTES + _MEMORY_PER_BYTE * size,
+        2 * _MOST_VALUE_BYTES + size,
+        _CPU_S,
+    )
 
 
 def _answer_to(target: str, model_file: Path) -> _Answer:

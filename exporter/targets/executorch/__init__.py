@@ -95,12 +95,12 @@ class ExecuTorchTarget:
                 exir = require("executorch.exir", LOWER)
             exported, stand_ins = (captured.exported, {}) if external is None else _stand_ins(captured, external)
             partitioners = _partitioners(str(options["delegate"]), precision)
-            with _needed() if options["delegate"] == "xnnpack" else nullcontext():
-                edge = None
-                if options["delegate"] == "xnnpack" and tables_of(precision) in ("int8", "int4"):
-                    rewrites = [stored_rows.dequantised]
-                    edge = exir.to_edge_transform_and_lower(exported, rewrites, partitioner=partitioners)
-                if edge is None or stored_rows.is_outside(edge):
+            for_xnnpack = options["delegate"] == "xnnpack"
+            in_bytes = for_xnnpack and tables_of(precision) in ("int8", "int4")
+            with _needed() if for_xnnpack else nullcontext():
+                rewrites = [stored_rows.dequantised] if in_bytes else None
+                edge = exir.to_edge_transform_and_lower(exported, rewrites, partitioner=partitioners)
+                if in_bytes and stored_rows.is_outside(edge):
                     edge = exir.to_edge_transform_and_lower(exported, partitioner=partitioners)
             program = edge.to_executorch(_backend_config(edge, tuple(stand_ins)))
             written = {} if external is None else _data(program, stand_ins, external)
