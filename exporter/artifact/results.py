@@ -1,9 +1,11 @@
 """What a command says of an artifact: its manifest and where it lies, with what only this command knows."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from exporter.artifact.manifest import Manifest, as_json
+from exporter.core.checks import Evidence, LimitCheck
 from exporter.core.explanation import Located, Losses
 from exporter.core.sections import Comparison, OperationCost
 
@@ -155,3 +157,77 @@ class Explained:
             "operations": as_json(self.operations),
         }
         return {**document, "added_files": list(self.added)} if self.added else document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """One artifact in front of the gate, or in a report: `name` says which, as in `scn/rerank onnx generic fp32`.
+
+    `place` is its folder and `manifest` what it says, None where none could be made, for which `error` has the words.
+    `line` is that of its entry in the configuration. `is_cached` says that it was not made in this run, but judged and
+    counted again. `evidence` is there where a report was asked for that shows it.
+    """
+
+    name: str
+    place: str | None
+    manifest: Manifest | None
+    limits: tuple[LimitCheck, ...] = ()
+    error: str | None = None
+    line: int | None = None
+    is_cached: bool = False
+    comparison: Comparison | None = None
+    evidence: Evidence | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Return 1 where there is no artifact, it fails, or it breaks a limit; 3 where it is unverified; else 0."""
+        if self.manifest is None or any(limit.outcome == "broken" for limit in self.limits):
+            return 1
+        return Result(self.manifest, str(self.place)).exit_code
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints of it: its figures are those of its manifest."""
+        verdict = None if self.manifest is None else self.manifest.parity.verdict
+        return {
+            "name": self.name,
+            "artifact": self.place,
+            "verdict": verdict,
+            "error": self.error,
+            "cached": self.is_cached,
+            "limits": as_json(self.limits),
+            "comparison": None if self.comparison is None else as_json(self.comparison),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that a report shows: artifacts, and where a gate judged them its files and what moved beside the figures.
+
+    `config` and `lock` are paths as the user named them, None where artifacts alone are reported. `versions` has
+    packages whose version is not the baseline's, as (then, now); `gone` are names in the baseline that are not checked
+    any more.
+    """
+
+    artifacts: tuple[Checked, ...]
+    config: str | None = None
+    lock: str | None = None
+    versions: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Return 1 where anything failed, else the largest exit code of the artifacts."""
+        codes = {checked.exit_code for checked in self.artifacts}
+        return 1 if 1 in codes else max(codes, default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `check --json` prints."""
+        return {
+            "schema_version": 1,
+            "config": self.config,
+            "lock": self.lock,
+            "exit_code": self.exit_code,
+            "artifacts": [checked.to_json() for checked in self.artifacts],
+            "versions": as_json(self.versions),
+            "gone": list(self.gone),
+        }
