@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,19 @@ def test_every_input_is_documented() -> None:
         assert f"`{name}`" in page, name
     for about in ACTION["inputs"].values():
         assert about["description"] and isinstance(about["default"], str)
+
+
+def test_what_the_page_shows_uses_what_there_is() -> None:
+    page = (ROOT / "docs" / "ci.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```$|END'\n(.*?) +END", page, re.S | re.M)
+    workflow, written_out, template = (yaml.safe_load(textwrap.dedent(one or other)) for one, other in blocks)
+    assert workflow["permissions"] == {"contents": "read"} and "pull_request" in workflow[True]
+    for document in (workflow, written_out):
+        (step,) = [step for step in document["jobs"]["recommenders"]["steps"] if step["uses"].startswith("OWNER/")]
+        assert step.get("with", {}).keys() <= ACTION["inputs"].keys()
+    assert template["include"][0]["file"] == "ci/gitlab.yml"
+    assert template["recommenders"]["extends"] == ".cocorr-check"
+    assert template["recommenders"]["variables"].keys() <= TEMPLATE["variables"].keys()
 
 
 def gitlab(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
