@@ -37,6 +37,11 @@ class Standing:
     tone: Tone
     reasons: tuple[str, ...]
 
+    @property
+    def rank(self) -> int:
+        """Return its place in a list that begins with what a reader has to see to."""
+        return ("bad", "unsure", "good").index(self.tone)
+
 
 def standing(checked: Checked) -> Standing:
     """Return how an artifact stands, and why: all that keeps it from passing."""
@@ -50,9 +55,13 @@ def standing(checked: Checked) -> Standing:
     words += ["limit broken"] if "broken" in outcomes else []
     words += ["over budget"] if "broken" in budgets else []
     words += ["budget not known"] if "unknown" in budgets else []
-    against = {"broken", "unknown"} if "budget not known" in words else {"broken"}
-    reasons += [limit_sentence(limit) for limit in limits_of(checked) if limit.outcome in against]
+    reasons += [limit_sentence(limit) for limit in limits_of(checked) if _weighs(limit, checked)]
     return Standing(", ".join(words) or "pass", TONES[checked.exit_code], tuple(reasons))
+
+
+def _weighs(limit: LimitCheck, checked: Checked) -> bool:
+    """Say whether a limit keeps an artifact from passing; an unknown budget of its profile does."""
+    return limit.outcome == "broken" or (limit.outcome == "unknown" and limit not in checked.limits)
 
 
 def headline(report: Report) -> tuple[str, str]:

@@ -28,6 +28,8 @@ def exact(value: float | str | None, unit: str) -> str:
     """Return a figure with all its digits: beside a baseline, the last of them may be what moved."""
     if value is None or isinstance(value, str):
         return MISSING if value is None else value
+    if unit == "us":  # of which no more digits are known
+        return microseconds(value)
     number = f"{value:,.0f}" if float(value).is_integer() and abs(value) < _WHOLE else f"{value:,.6g}"
     return f"{number} {unit}".rstrip()
 
