@@ -14,6 +14,7 @@ __all__ = [
     "BadInputError",
     "CheckpointError",
     "CocorrError",
+    "ConfigError",
     "DeviceError",
     "LoweringError",
     "MissingExtraError",
@@ -28,6 +29,7 @@ __all__ = [
     "SetupError",
     "UnknownNameError",
     "UnsupportedOperationError",
+    "close_to",
 ]
 
 
@@ -35,11 +37,24 @@ class UnknownNameError(BadInputError):
     """A name that nobody registered; the message lists the known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+        names = sorted(known)
+        super().__init__(f"unknown {kind} {name!r}{close_to(name, names)}; known: {', '.join(names)}")
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """Return a question for the known name that is nearest to a wrong one, "" where none is near."""
+    import difflib
+
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {nearest[0]!r}?" if nearest else ""
 
 
 class ProfileError(BadInputError):
     """A device profile that does not fit the schema; the message names file, line and key."""
+
+
+class ConfigError(BadInputError):
+    """A configuration of the gate, or its lock, that cannot be used; the message names file, line and key."""
 
 
 class CheckpointError(BadInputError):
