@@ -93,7 +93,12 @@ def latency(result: RunResult | None, reason: str | None, warmup: int) -> Latenc
     """Give percentiles of the timed calls, load and first call apart; None and a reason where nothing was timed."""
     if result is None:
         return Latency(reason=reason)
-    untimed = Latency(instructions=result.instructions, conditions=dict(result.conditions), reason=result.reason)
+    untimed = Latency(
+        instructions=result.instructions,
+        counted_on=result.counted_on,
+        conditions=dict(result.conditions),
+        reason=result.reason,
+    )
     if not result.samples_us:
         return untimed
     percentiles = statistics.summarize(result.samples_us)
