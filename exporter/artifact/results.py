@@ -216,9 +216,9 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Return 1 where anything failed, else the largest exit code of the artifacts."""
+        """Return 1 where anything failed or is gone, else the largest exit code of the artifacts."""
         codes = {checked.exit_code for checked in self.artifacts}
-        return 1 if 1 in codes else max(codes, default=0)
+        return 1 if 1 in codes or self.gone else max(codes, default=0)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `check --json` prints."""

@@ -51,8 +51,9 @@ def write_request(
     """Write request.json and inputs.npz; `model_file` is the path there, absolute or relative to the folder.
 
     A `rival` is the other artifact of a comparison and its path there; counts, threads and limits are `request`'s.
-    `mark` asks for one more call of case 0, between markers that whoever counts instructions stops at, `instrument` that
-    callgrind counts from there on; `pin` for the fastest cores only; `lock` names a file there that only one run may hold.
+    `mark` asks for one more call of case 0, between markers that whoever counts instructions stops at, `instrument`
+    that callgrind counts from there on; `pin` for the fastest cores only; `lock` names a file there that only one
+    run may hold.
     Raises BadInputError for a request that no runtime could serve.
     """
     document = {

@@ -54,10 +54,11 @@ class _Config(Strict):
 class Entry:
     """One program to export for each of its targets, profiles and precisions; None stands for the usual choice.
 
-    Paths are those of the file that names them, made relative to where the command runs. `line` is that of the entry.
+    Paths are those of the file that names them, made relative to where the command runs. `title` is what the entry is
+    called, by its name or by the model as it is written there, and `line` that of the entry.
     """
 
-    name: str | None
+    title: str
     model: str | None
     program: str | None
     checkpoint: Path | None
@@ -107,7 +108,7 @@ def _entry(document: documents.Document, at: int, entry: _Entry, common: Mapping
         if len(set(values)) < len(values):
             raise ConfigError(f"{document.place((*keys, name))}: one of them stands twice")
     return Entry(
-        name=entry.name,
+        title=entry.name or str(entry.model or entry.file),
         model=_model(entry.model, here),
         program=entry.program,
         checkpoint=None if entry.checkpoint is None else here / entry.checkpoint,

@@ -1,7 +1,7 @@
 """What holds of an artifact's limits: its figures now, beside those of the baseline."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from exporter.artifact.manifest import Manifest
@@ -14,7 +14,9 @@ from exporter.gate.lock import Locked
 BASELINE = "baseline"
 _UPDATE = "look at it, then: cocorr-export check --update"
 _SHORT = 16
+_ACCEPTED = "it is the baseline from now on"
 _RELATIVE = ("change", "share of the baseline")
+_ABSOLUTE = ("at most", "at least")
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,18 @@ def judged(
     baseline: Locked | None,
     counted: Counted,
     timed: Timed,
+    accept: bool = False,
 ) -> tuple[LimitCheck, ...]:
-    """Return what holds of each limit; those of the baseline alone are left out where there is none."""
+    """Return what holds of each limit; those of the baseline alone are left out where there is none.
+
+    With `accept` nothing is held to the baseline, since it is written anew; what moved from it is still told.
+    """
     checks: list[LimitCheck] = []
     for name, several in limits.items():
         for limit in several:
             check = _one(limit, name, manifest, baseline, counted, timed)
+            if check is not None and accept and check.outcome == "broken" and limit.sort not in _ABSOLUTE:
+                check = replace(check, outcome="kept", reason=_ACCEPTED)
             if check is not None:
                 checks.append(check)
     return (*checks, *_budgets(manifest))
@@ -145,11 +153,13 @@ def _instructions(limit: Limit, baseline: Locked | None, counted: Counted) -> Li
     if counted.number is None or counted.by is None:
         if not known and limit.line is None:
             return None
-        return _check(limit, figure, None, None, "unknown", counted.reason)
+        # A counter without a count: the artifact of the baseline itself, which that has counted.
+        outcome: Outcome = "unknown" if counted.by is None else "kept"
+        return _check(limit, figure, None, None, outcome, counted.reason)
     before = known.get(counted.by)
     if limit.sort not in _RELATIVE or before is not None:
-        outcome = _outcome(limit, figure, before, counted.number)
-        return _check(limit, figure, before, counted.number, outcome, f"counted by {counted.by}")
+        held = _outcome(limit, figure, before, counted.number)
+        return _check(limit, figure, before, counted.number, held, f"counted by {counted.by}")
     if baseline is None:
         return None
     others = ", ".join(sorted(known)) or "nothing"

@@ -18,7 +18,7 @@ LEAST_PAIRS = 20
 
 
 def first_case(folder: Path, manifest: "Manifest", connection: "Connection | None" = None) -> "Case":
-    """Return the artifact to run over `connection`, or on this host, and its first golden case; raises ArtifactError."""
+    """Return an artifact, to run over `connection` or on this host, and its first golden case; raises ArtifactError."""
     from exporter.artifact import store
     from exporter.pipeline.subjects import golden_problem, subject_of
 
