@@ -62,7 +62,7 @@ PROFILE = "name: mine\nprecision: fp32\ntargets:\n  onnx:\n    opset: 20\n"
 @pytest.mark.parametrize(
     ("arguments", "profile", "parts"),
     [
-        (["bert", "--target", "onnx"], None, ["unknown model 'bert'", "scn"]),
+        (["bert", "--target", "onnx"], None, ["unknown command or model 'bert'", "parity", "scn"]),
         (["scn"], None, ["--target"]),
         (["scn", "--target", "ncnn"], None, ["unknown target 'ncnn'", "coreml"]),
         (["scn", "--target", "onnx", "--precision", "int3"], None, ["int3", "fp16"]),
