@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from safeio.errors import one_line
+
 if TYPE_CHECKING:
-    from exporter.artifact.results import Refusal, Result
+    from exporter.artifact.results import Refusal, Result, Unread
 
 
 def progress(message: str) -> None:
@@ -21,13 +23,21 @@ def print_document(document: Mapping[str, object]) -> None:
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
-def finish(results: "Sequence[Result | Refusal]", document: Mapping[str, object], as_json: bool) -> NoReturn:
-    """Show the results, or the document that has them, and exit."""
+def finish(results: "Sequence[Result | Refusal | Unread]", document: Mapping[str, object], as_json: bool) -> NoReturn:
+    """Show the results, or the document that has them, and exit.
+
+    What could not be read outweighs a failure: nobody knows what it would have been.
+    """
+    from exporter.artifact.results import Unread
+
     if as_json:
         print_document(document)
     else:
         from exporter.report.console import print_artifacts
 
-        print_artifacts(results)
+        print_artifacts([result for result in results if not isinstance(result, Unread)])
+    for result in results:
+        if isinstance(result, Unread):
+            typer.echo(one_line(f"error: {result.error}"), err=True)
     codes = {result.exit_code for result in results}
-    sys.exit(1 if 1 in codes else max(codes))
+    sys.exit(next(code for code in (2, 1, 3, 0) if code in codes))

@@ -12,13 +12,15 @@ from exporter.commands.options import path_argument, path_option
 
 
 def parity(
-    artifact: options.Artifact,
+    artifacts: options.Artifacts,
     connection: options.Connection = "host",
     as_json: options.Json = False,
 ) -> None:
-    """Run an artifact's golden cases again and judge it, from its folder alone."""
-    result = pipeline.parity(artifact, ending.progress, connection)
-    ending.finish([result], result.to_json(), as_json)
+    """Run the golden cases of artifacts again and judge them, from their folders alone."""
+    results = pipeline.parity_of_all(artifacts, ending.progress, connection)
+    documents = [result.to_json() for result in results]
+    several = {"schema_version": 1, "artifacts": documents}
+    ending.finish(results, documents[0] if len(documents) == 1 else several, as_json)
 
 
 def profile(
@@ -38,23 +40,28 @@ def profile(
         str | None, typer.Option(help="FILE.py:SPEC of an artifact whose model is there, for other lengths.")
     ] = None,
     connection: options.Connection = "host",
+    no_write: Annotated[
+        bool, typer.Option("--no-write", help="Only show the figures; the artifact's folder stays as it is.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Count, measure and time an artifact; the figures go into its manifest.json."""
-    request = pipeline.ProfileRequest(artifact, iterations, samples, against, checkpoint, connection, model)
+    request = pipeline.ProfileRequest(
+        artifact, iterations, samples, against, checkpoint, connection, model, not no_write
+    )
     result = pipeline.profile(request, ending.progress)
     if as_json:
         ending.print_document(result.to_json())
     else:
         from exporter.report.profile import print_profile
 
-        print_profile(result)
+        print_profile(result, request.write)
     uncounted = result.manifest.flops.uncounted if result.manifest.flops else ()
     sys.exit(1 if strict and uncounted else result.exit_code)
 
 
 def compare(
-    artifacts: Annotated[list[Path], path_argument("ARTIFACT...", "Folders of exported artifacts of one program.")],
+    artifacts: options.Artifacts,
     as_json: options.Json = False,
 ) -> None:
     """Put artifacts of one program side by side, of any targets and schemes, and say which to take."""

@@ -21,6 +21,9 @@ def path_argument(name: str, text: str) -> Any:
 
 
 Artifact = Annotated[Path, path_argument("ARTIFACT", "The folder of an exported artifact.")]
+Artifacts = Annotated[
+    list[Path], path_argument("ARTIFACT...", "Folders of exported artifacts, or folders that hold some.")
+]
 Connection = Annotated[
     str, typer.Option("--connection", help="host, emulator, or the device profile (name or file) whose device runs it.")
 ]
