@@ -1,4 +1,4 @@
-"""Commands that take several artifacts, or folders that hold some: parity and compare; and a profile that writes nothing."""
+"""Commands on artifacts that lie in a repository: several at once, and a profile that leaves them as they are."""
 
 import json
 import os
@@ -84,10 +84,8 @@ def test_compare_takes_folders_that_hold_artifacts_and_counts_each_once(
 
 
 def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
-    rows = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in [*rows]} | {
-        str(path): (path.stat().st_mtime_ns, b"") for path in (folder, *folder.rglob("*")) if path.is_dir()
-    }
+    paths = sorted([folder, *folder.rglob("*")])
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in paths}
 
 
 def test_a_profile_without_writing(
