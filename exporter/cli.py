@@ -1,15 +1,14 @@
 """The command line: thin, and quick to start; torch and the vendors' packages are imported by the work itself."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from exporter import pipeline
 from exporter.__main__ import main
 from exporter.commands import exporting, judging, listing, machines
-from exporter.core.errors import UnknownNameError
+from exporter.commands.groups import Group
 
 __all__ = ["app", "main"]
 
@@ -30,18 +29,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
 GROUPS = {"emulator": machines.emulator, "device": machines.device}
 
 
-class _Commands(TyperGroup):
-    """Says which commands and models there are where somebody asks for one that is not."""
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = super().get_command(ctx, cmd_name)
-        if command is None and not cmd_name.startswith("-"):
-            raise UnknownNameError("command or model", cmd_name, self.commands)
-        return command
-
-
 app = typer.Typer(
-    cls=_Commands,
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

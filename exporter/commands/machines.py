@@ -6,8 +6,9 @@ import typer
 
 from exporter import pipeline
 from exporter.commands import ending
+from exporter.commands.groups import Group
 
-emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_args_is_help=True)
+emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_args_is_help=True, cls=Group)
 
 
 @emulator.command("install")
@@ -22,7 +23,7 @@ def emulator_remove() -> None:
     typer.echo("removed" if pipeline.remove_emulator() else "nothing was installed")
 
 
-device = typer.Typer(help="What this tool keeps on a device.", no_args_is_help=True)
+device = typer.Typer(help="What this tool keeps on a device.", no_args_is_help=True, cls=Group)
 
 
 @device.command("clean")

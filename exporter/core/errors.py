@@ -6,7 +6,7 @@ disk as it was, and 1 for an artifact that was tried and does not work. The root
 
 from collections.abc import Iterable
 
-from safeio.errors import BadInputError, CocorrError, OutputError
+from safeio.errors import BadInputError, CocorrError, OutputError, nearest
 from safeio.packages import MissingExtraError
 
 __all__ = [
@@ -32,10 +32,11 @@ __all__ = [
 
 
 class UnknownNameError(BadInputError):
-    """A name that nobody registered; the message lists the known ones."""
+    """A name that nobody registered; the message lists the known ones, and says which was probably meant."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+        names = sorted(known)
+        super().__init__(f"unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names)}")
 
 
 class ProfileError(BadInputError):
