@@ -65,6 +65,19 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """An artifact that could not be judged beside others, with the words why and the exit code that it has alone."""
+
+    place: str
+    error: str
+    exit_code: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints in an artifact's place."""
+        return {"artifact": self.place, "error": self.error}
+
+
+@dataclass(frozen=True)
 class Ranked:
     """A candidate: its id as users know it, its row of the item table, and its score."""
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from exporter.core.errors import BadInputError, close_to
+from exporter.core.errors import BadInputError
 from safeio import files, yaml12
+from safeio.errors import nearest
 
 _MAX_SHOWN = 120
 _MAX_BYTES = 1 << 16
@@ -52,7 +53,7 @@ def explain(document: Document, problem: Any, allowed: Callable[[tuple[str, ...]
     match problem["type"]:
         case "extra_forbidden":
             known = allowed(keys[:-1])
-            return f"{where}: unknown key{close_to(keys[-1], known)}; known here: {', '.join(known)}"
+            return f"{where}: unknown key{nearest(keys[-1], known)}; known here: {', '.join(known)}"
         case "missing":
             return f"{where}: this key is missing"
         case "literal_error":

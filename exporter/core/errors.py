@@ -6,7 +6,7 @@ disk as it was, and 1 for an artifact that was tried and does not work. The root
 
 from collections.abc import Iterable
 
-from safeio.errors import BadInputError, CocorrError, OutputError
+from safeio.errors import BadInputError, CocorrError, OutputError, nearest
 from safeio.packages import MissingExtraError
 
 __all__ = [
@@ -29,24 +29,15 @@ __all__ = [
     "SetupError",
     "UnknownNameError",
     "UnsupportedOperationError",
-    "close_to",
 ]
 
 
 class UnknownNameError(BadInputError):
-    """A name that nobody registered; the message lists the known ones."""
+    """A name that nobody registered; the message lists the known ones, and says which was probably meant."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        super().__init__(f"unknown {kind} {name!r}{close_to(name, names)}; known: {', '.join(names)}")
-
-
-def close_to(name: str, known: Iterable[str]) -> str:
-    """Return a question for the known name that is nearest to a wrong one, "" where none is near."""
-    import difflib
-
-    nearest = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {nearest[0]!r}?" if nearest else ""
+        super().__init__(f"unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names)}")
 
 
 class ProfileError(BadInputError):

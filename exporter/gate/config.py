@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from exporter.core import documents
-from exporter.core.errors import ConfigError, close_to
+from exporter.core.errors import ConfigError
 from exporter.core.precision import Fold, Precision
 from exporter.core.strict import Strict
 from exporter.gate import limits
 from exporter.gate.limits import Limit, LimitError
+from safeio.errors import nearest
 
 FILE = "cocorr.yaml"
 MOST_ARTIFACTS = 256
@@ -151,7 +152,7 @@ def _limits(document: documents.Document, keys: tuple[str, ...], written: Mappin
         if name not in limits.names():
             known = limits.names()
             raise ConfigError(
-                f"{document.place(path)}: no such figure{close_to(name, known)}; known here: {', '.join(known)}"
+                f"{document.place(path)}: no such figure{nearest(name, known)}; known here: {', '.join(known)}"
             )
         try:
             stated[name] = limits.parse(name, value, document.line(path))

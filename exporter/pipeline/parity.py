@@ -1,17 +1,20 @@
-"""`cocorr-export parity`: an artifact judged again from its folder alone, without the checkpoint."""
+"""`cocorr-export parity`: artifacts judged again from their folders alone, without the checkpoint."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.core.errors import CocorrError
+from exporter.pipeline.finding import artifact_folders
 from exporter.pipeline.lengths import Report
 from exporter.pipeline.opening import changed_file, open_known
 from exporter.pipeline.reach import reach
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
-    from exporter.artifact.results import Result
+    from exporter.artifact.results import Result, Unread
     from exporter.connections.running import Ran
     from exporter.core.protocols import Connection
     from exporter.core.sections import Parity
@@ -36,6 +39,31 @@ def parity(folder: Path, report: Report, connection: str = "host") -> "Result":
     store.require_same(opened)
     added = store.added_files(opened.folder, opened.manifest)
     return Result(replace(opened.manifest, parity=judged), str(folder), added=added)
+
+
+def parity_of_all(folders: Sequence[Path], report: Report, connection: str = "host") -> "list[Result | Unread]":
+    """Judge artifacts in turn, each as `parity` does; a folder that holds artifacts stands for all of them.
+
+    One that cannot be read keeps the others from nothing. Raises what `parity` does where there is only one artifact.
+    """
+    from exporter.artifact.results import Unread
+
+    found = artifact_folders(folders)
+    if len(found) == 1:
+        return [parity(found[0], report, connection)]
+    reach(connection)  # what is wrong with it is wrong for all
+    judged: list[Result | Unread] = []
+    for folder in found:
+        try:
+            judged.append(parity(folder, partial(_report_of, report, folder), connection))
+        except CocorrError as error:
+            words = str(error) if str(folder) in str(error) else f"{folder}: {error}"
+            judged.append(Unread(str(folder), words, error.exit_code))
+    return judged
+
+
+def _report_of(report: Report, folder: Path, step: str) -> None:
+    report(f"{folder}: {step}")
 
 
 def judge_golden(folder: Path, manifest: "Manifest", report: Report) -> "Parity":

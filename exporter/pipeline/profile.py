@@ -35,7 +35,7 @@ class ProfileRequest:
 
     `checkpoint` is where the artifact comes from, None for the one that ships; other lengths are lowered from it. One
     that cannot be used leaves these out, and is told of.
-    `model` is FILE.py:SPEC for one that has its model there.
+    `model` is FILE.py:SPEC for one that has its model there. Without `write` nothing in the artifact's folder changes.
     """
 
     artifact: Path
@@ -45,10 +45,11 @@ class ProfileRequest:
     checkpoint: Path | None = None
     connection: str = "host"
     model: str | None = None
+    write: bool = True
 
 
 def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
-    """Measure an artifact, write the figures into its manifest and return it.
+    """Measure an artifact, write the figures into its manifest where asked to, and return it.
 
     The result has the raw samples and the comparison where they were asked for. Its verdict is the manifest's, or that
     of this run where that is worse: what does not run has not passed. Raises ArtifactError for a folder that is not as
@@ -61,12 +62,16 @@ def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
         raise BadInputError(f"a comparison needs --iterations {timing.LEAST_PAIRS} or more")
     way = reach(request.connection)
     opened, added = _open(request.artifact)
-    store.check_writable(opened)
+    if request.write:
+        store.check_writable(opened)
     origin.check_checkpoint(request.artifact, opened.manifest, request.checkpoint)
     rival = None if request.against is None else (request.against, _open(request.against)[0].manifest)
     case = timing.first_case(opened.folder, opened.manifest, way)
     manifest, ran = _measured(request, opened, case, report)
-    store.update_manifest(opened, manifest)
+    if request.write:
+        store.update_manifest(opened, manifest)
+    else:
+        store.require_same(opened)
     comparison = None
     if rival is not None:
         report(f"calling it and {rival[0]} in turn")
