@@ -1,7 +1,6 @@
 """The summary that a person reads: one table, a column per artifact."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,10 +10,9 @@ from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Compared, Ranking, Refusal, Result
 from exporter.core.types import Row
 from exporter.report import terminal
-from exporter.report.units import MISSING, added, batch, bytes_, count
+from exporter.report.rows import VERDICT, shown_rows
+from exporter.report.units import MISSING, added, batch
 from safeio.errors import printable
-
-Section = TypeVar("Section")
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
 
@@ -70,10 +68,9 @@ def _print_table(console: Console, manifests: Sequence[Manifest], title: str, he
     table.add_column("")
     for heading in headings:
         table.add_column(heading, justify="right")
-    for label, cell in _ROWS:
-        cells = [cell(manifest) for manifest in manifests]
-        if any(str(value) != MISSING for value in cells):
-            table.add_row(label, *cells)
+    for label, cells in shown_rows(manifests):
+        styled = [Text(cell, style=_STYLES.get(cell, "") if label == VERDICT else "") for cell in cells]
+        table.add_row(label, *styled)
     console.print(table)
     console.print()
 
@@ -124,114 +121,3 @@ def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return MISSING if value is None else str(value)
-
-
-def _verdict(manifest: Manifest) -> Text:
-    verdict = manifest.parity.verdict
-    return Text(verdict, style=_STYLES[verdict])
-
-
-def _cell(
-    section: Callable[[Manifest], Section | None],
-    figure: Callable[[Section], float | None],
-    form: Callable[[float], str],
-) -> Callable[[Manifest], str]:
-    """Return what shows a figure of a section, and a dash where there is none."""
-
-    def cell(manifest: Manifest) -> str:
-        part = section(manifest)
-        value = None if part is None else figure(part)
-        return MISSING if value is None else form(value)
-
-    return cell
-
-
-def _microseconds(value: float) -> str:
-    return f"{value:.0f} us"
-
-
-_ROWS: tuple[tuple[str, Callable[[Manifest], str | Text]], ...] = (
-    ("verdict", _verdict),
-    ("structure", lambda m: MISSING if m.selection is None else m.selection.structure),
-    ("golden cases", _cell(lambda m: m.parity, lambda section: section.cases, str)),
-    ("max abs error", _cell(lambda m: m.parity, lambda section: section.max_abs_error, "{:.2e}".format)),
-    ("max rel error", _cell(lambda m: m.parity, lambda section: section.max_rel_error, "{:.2e}".format)),
-    ("top-10 overlap", _cell(lambda m: m.parity, lambda section: section.top10_overlap, "{:.4f}".format)),
-    ("  beside tables in fp32", _cell(lambda m: m.parity.scheme, lambda part: part.top10_overlap, "{:.4f}".format)),
-    ("Kendall tau", _cell(lambda m: m.parity, lambda section: section.kendall_tau, "{:.6f}".format)),
-    ("  beside tables in fp32", _cell(lambda m: m.parity.scheme, lambda part: part.kendall_tau, "{:.6f}".format)),
-    ("smallest gap at rank 10", _cell(lambda m: m.parity, lambda section: section.flip_margin, "{:.2e}".format)),
-    ("cases that could flip", _cell(lambda m: m.parity, lambda section: section.could_flip, "{:.0f}".format)),
-    ("FLOPs per call", _cell(lambda m: m.flops, lambda section: section.total, count)),
-    ("MACs per call", _cell(lambda m: m.flops, lambda section: section.macs, count)),
-    ("constants", _cell(lambda m: m.memory, lambda section: section.constant_bytes, bytes_)),
-    ("planned activations", _cell(lambda m: m.memory, lambda section: section.planned_activation_bytes, bytes_)),
-    ("peak memory, process", _cell(lambda m: m.memory, lambda section: section.peak_rss_bytes, bytes_)),
-    ("  of it the empty runtime", _cell(lambda m: m.memory, lambda section: section.baseline_rss_bytes, bytes_)),
-    ("model size", lambda m: bytes_(m.size_bytes)),
-    ("load", _cell(lambda m: m.latency, lambda section: section.load_ms, "{:.1f} ms".format)),
-    ("first call", _cell(lambda m: m.latency, lambda section: section.first_us, _microseconds)),
-    ("latency p50", _cell(lambda m: m.latency, lambda section: section.p50_us, _microseconds)),
-    ("  of it the call itself", _cell(lambda m: m.latency, lambda section: section.call_us, "{:.1f} us".format)),
-    ("latency p99", _cell(lambda m: m.latency, lambda section: section.p99_us, _microseconds)),
-    ("instructions per call", _cell(lambda m: m.latency, lambda section: section.instructions, count)),
-)
-
-
-def _notes(manifest: Manifest) -> list[str]:
-    parity = manifest.parity
-    notes = [f"ran on {parity.executed_on}"] if parity.executed_on else []
-    if manifest.source.untrained:
-        notes.append("untrained: weights and histories are drawn, so the rankings say nothing about the model")
-    if manifest.drawn is not None:
-        notes.append(
-            f"{manifest.drawn.as_they_were} of {manifest.drawn.cases} cases as they were: {manifest.drawn.method}"
-        )
-    if parity.reason:
-        notes.append(f"{parity.verdict}: {parity.reason}")
-    if manifest.passed_over is not None:
-        tried = "; ".join(f"{row.precision} is {row.reason}" for row in manifest.passed_over)
-        notes.append(f"precision auto: {manifest.precision}{f', as {tried}' if tried else ', the mildest'}")
-    if parity.ranking_reason and parity.ranking_reason != parity.reason:
-        notes.append(f"ranking: not judged, {parity.ranking_reason}")
-    if manifest.flops is not None and manifest.flops.uncounted:
-        listed = ", ".join(f"{row.operation} x{row.count}" for row in manifest.flops.uncounted)
-        notes.append(f"not in the FLOPs: {listed}")
-    notes += [f"without the pass {effect.name}: {effect.reason}" for effect in manifest.passes or () if effect.reason]
-    return [*notes, *_budget_notes(manifest), *_selection_notes(manifest), *_measuring_notes(manifest)]
-
-
-def _measuring_notes(manifest: Manifest) -> list[str]:
-    """Say under what the artifact was timed, and why something could not be measured; a common reason once."""
-    notes = []
-    if manifest.latency is not None and manifest.latency.conditions:
-        conditions = manifest.latency.conditions
-        notes.append("timed with " + ", ".join(f"{name} {value}" for name, value in conditions.items()))
-    reasons: dict[str, list[str]] = {}
-    for name, section in (("memory", manifest.memory), ("latency", manifest.latency)):
-        if section is not None and section.reason:
-            reasons.setdefault(section.reason, []).append(name)
-    return notes + [f"{' and '.join(sections)}: {reason}" for reason, sections in reasons.items()]
-
-
-def _budget_notes(manifest: Manifest) -> list[str]:
-    """Say what budgets allow and what the artifact needs."""
-    notes = []
-    for row in manifest.budgets or ():
-        state = {True: "within budget", False: "over budget", None: f"not known: {row.reason}"}[row.within]
-        value = MISSING if row.value is None else f"{row.value:,.6g}"
-        notes.append(f"{row.budget}: {value} of {row.limit:,.6g}, {state}")
-    return notes
-
-
-def _selection_notes(manifest: Manifest) -> list[str]:
-    """Say which blocks were left out to fit the budgets, and what that cost."""
-    selection = manifest.selection
-    if selection is None or not selection.left_out:
-        return []
-    blocks = ", ".join(map(str, selection.left_out))
-    agreement = selection.agreement_with_chosen
-    pairs = [("top-10 overlap", agreement.top10_overlap), ("Kendall tau", agreement.kendall_tau)] if agreement else []
-    figures = [f"{label} {value:.4f}" for label, value in pairs if value is not None]
-    with_it = f"; with it {', '.join(figures)}" if figures else ""
-    return [f"left out of {selection.chosen} to fit: block {blocks}{with_it}"]

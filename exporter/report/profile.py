@@ -1,26 +1,18 @@
 """What a person reads of an artifact's figures, on one screen: each with its unit, its method or why it is missing."""
 
-from collections.abc import Callable
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Result
-from exporter.core.sections import Comparison, Growth, GrowthLine, Network
+from exporter.core.sections import Comparison, Growth, Network
 from exporter.report import terminal
+from exporter.report.notes import comparison_lines
+from exporter.report.rows import growth_reasons, growth_rows, timing
 from exporter.report.units import MISSING, added, batch, bytes_, count, microseconds
 
 _KINDS_SHOWN = 8
-# What grows: its label, the field that points and lines have it in, and how it is shown.
-_GROWING: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("FLOPs", "flops", count),
-    ("MACs", "macs", count),
-    ("planned", "planned_activation_bytes", bytes_),
-    ("peak memory", "artifact_rss_bytes", bytes_),
-    ("latency p50", "p50_us", microseconds),
-)
 
 
 def print_profile(result: Result, written: bool) -> None:
@@ -101,8 +93,7 @@ def _print_latency(console: Console, manifest: Manifest) -> None:
     if latency.p50_us is None:
         _heading(console, "latency", "")
     else:
-        calls = f"{latency.iterations} calls after {latency.warmup} to warm up"
-        _heading(console, "latency", f"{latency.connection}, {latency.threads or 'its own'} threads, {calls}")
+        _heading(console, "latency", timing(latency))
         pairs = ((50, latency.p50_us), (90, latency.p90_us), (99, latency.p99_us))
         centiles = ", ".join(f"p{part} {microseconds(value)}" for part, value in pairs)
         load = MISSING if latency.load_ms is None else f"{latency.load_ms:.1f} ms"
@@ -117,7 +108,7 @@ def _print_latency(console: Console, manifest: Manifest) -> None:
 
 
 def _print_growth(console: Console, growth: Growth, batch: int | None) -> None:
-    lines, points = growth.lines, growth.points
+    lines = growth.lines
     if lines is None:
         _heading(console, "per click", "")
         _reason(console, growth.reason)
@@ -125,26 +116,16 @@ def _print_growth(console: Console, growth: Growth, batch: int | None) -> None:
     method = growth.method or ""
     _heading(console, "per click", method if batch is None else f"{method}; of {batch} users")
     table = Table(box=None, pad_edge=False)
+    header, *rows = growth_rows(growth)
     table.add_column("")
-    for point in points:
-        table.add_column(f"N={point.tokens}", justify="right")
-    for name in ("per click", "R2"):
+    for name in header[1:]:
         table.add_column(name, justify="right")
-    for label, key, form in _GROWING:
-        line: GrowthLine | None = getattr(lines, key)
-        table.add_row(label, *(form(getattr(point, key)) for point in points), *_line_cells(line, form))
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
     between = ", ".join(count(step) for step in lines.flops.steps)
     console.print(f"FLOPs per click from point to point: {between}")
-    reasons = [f"N={point.tokens}: {point.reason}" for point in points if point.p50_us is None]
-    if len(reasons) < len(points):  # one for all is the latency's own, and stands there
-        _reason(console, "; ".join(reasons))
-
-
-def _line_cells(line: GrowthLine | None, form: Callable[[float | None], str]) -> tuple[str, str]:
-    if line is None:
-        return MISSING, MISSING
-    return form(line.per_token), MISSING if line.r_squared is None else f"{line.r_squared:.4f}"
+    _reason(console, growth_reasons(growth))
 
 
 def _print_network(console: Console, network: Network, batch: int | None) -> None:
@@ -162,13 +143,8 @@ def _print_network(console: Console, network: Network, batch: int | None) -> Non
 
 def _print_comparison(console: Console, comparison: Comparison) -> None:
     _heading(console, "comparison", comparison.method or "")
-    if comparison.ratio is not None and comparison.p50_us is not None:
-        first, second = map(microseconds, comparison.p50_us)
-        console.print(f"{comparison.second} {second} against {comparison.first} {first}")
-        interval = f"95 % interval {comparison.low:.3f} to {comparison.high:.3f}"
-        console.print(f"ratio {comparison.ratio:.3f}, {interval}")
-        if comparison.faster:
-            console.print(f"faster: {comparison.faster}")
+    for line in comparison_lines(comparison):
+        console.print(line)
     _reason(console, comparison.reason)
 
 

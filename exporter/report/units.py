@@ -6,6 +6,7 @@ from safeio.errors import one_line
 
 MISSING = "-"
 _NAMES_SHOWN = 5
+_WHOLE = 2**53  # beyond it a float has no ones
 
 
 def bytes_(number: float | None) -> str:
@@ -21,6 +22,23 @@ def count(number: float | None) -> str:
 def microseconds(number: float | None) -> str:
     """Return microseconds."""
     return MISSING if number is None else f"{number:,.1f} us"
+
+
+def exact(value: float | str | None, unit: str) -> str:
+    """Return a figure with all its digits: beside a baseline, the last of them may be what moved."""
+    if value is None or isinstance(value, str):
+        return MISSING if value is None else value
+    if unit == "us":  # of which no more digits are known
+        return microseconds(value)
+    number = f"{value:,.0f}" if float(value).is_integer() and abs(value) < _WHOLE else f"{value:,.6g}"
+    return f"{number} {unit}".rstrip()
+
+
+def change(share: float | None) -> str:
+    """Return by how much a figure moved, of its baseline."""
+    if share is None:
+        return MISSING
+    return f"{100 * share:+.3g} %" if share else "0 %"
 
 
 def batch(users: int | None) -> str:

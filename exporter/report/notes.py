@@ -1,0 +1,77 @@
+"""What stands below an artifact's figures in every report: where it ran, and why something is not known."""
+
+from exporter.artifact.manifest import Manifest
+from exporter.core.sections import Comparison
+from exporter.report.units import MISSING, microseconds
+
+
+def notes(manifest: Manifest) -> list[str]:
+    """Return one sentence for each, in the order of the figures."""
+    parity = manifest.parity
+    notes = [f"ran on {parity.executed_on}"] if parity.executed_on else []
+    if manifest.source.untrained:
+        notes.append("untrained: weights and histories are drawn, so the rankings say nothing about the model")
+    if manifest.drawn is not None:
+        notes.append(
+            f"{manifest.drawn.as_they_were} of {manifest.drawn.cases} cases as they were: {manifest.drawn.method}"
+        )
+    if parity.reason:
+        notes.append(f"{parity.verdict}: {parity.reason}")
+    if manifest.passed_over is not None:
+        tried = "; ".join(f"{row.precision} is {row.reason}" for row in manifest.passed_over)
+        notes.append(f"precision auto: {manifest.precision}{f', as {tried}' if tried else ', the mildest'}")
+    if parity.ranking_reason and parity.ranking_reason != parity.reason:
+        notes.append(f"ranking: not judged, {parity.ranking_reason}")
+    if manifest.flops is not None and manifest.flops.uncounted:
+        listed = ", ".join(f"{row.operation} x{row.count}" for row in manifest.flops.uncounted)
+        notes.append(f"not in the FLOPs: {listed}")
+    notes += [f"without the pass {effect.name}: {effect.reason}" for effect in manifest.passes or () if effect.reason]
+    return [*notes, *_budget_notes(manifest), *_selection_notes(manifest), *_measuring_notes(manifest)]
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """Say which of two artifacts is faster, and by how much; nothing where no samples allow it."""
+    if comparison.ratio is None or comparison.p50_us is None:
+        return []
+    first, second = map(microseconds, comparison.p50_us)
+    lines = [
+        f"{comparison.second} {second} against {comparison.first} {first}",
+        f"ratio {comparison.ratio:.3f}, 95 % interval {comparison.low:.3f} to {comparison.high:.3f}",
+    ]
+    return lines + ([f"faster: {comparison.faster}"] if comparison.faster else [])
+
+
+def _measuring_notes(manifest: Manifest) -> list[str]:
+    """Say under what the artifact was timed, and why something could not be measured; a common reason once."""
+    notes = []
+    if manifest.latency is not None and manifest.latency.conditions:
+        conditions = manifest.latency.conditions
+        notes.append("timed with " + ", ".join(f"{name} {value}" for name, value in conditions.items()))
+    reasons: dict[str, list[str]] = {}
+    for name, section in (("memory", manifest.memory), ("latency", manifest.latency)):
+        if section is not None and section.reason:
+            reasons.setdefault(section.reason, []).append(name)
+    return notes + [f"{' and '.join(sections)}: {reason}" for reason, sections in reasons.items()]
+
+
+def _budget_notes(manifest: Manifest) -> list[str]:
+    """Say what budgets allow and what the artifact needs."""
+    notes = []
+    for row in manifest.budgets or ():
+        state = {True: "within budget", False: "over budget", None: f"not known: {row.reason}"}[row.within]
+        value = MISSING if row.value is None else f"{row.value:,.6g}"
+        notes.append(f"{row.budget}: {value} of {row.limit:,.6g}, {state}")
+    return notes
+
+
+def _selection_notes(manifest: Manifest) -> list[str]:
+    """Say which blocks were left out to fit the budgets, and what that cost."""
+    selection = manifest.selection
+    if selection is None or not selection.left_out:
+        return []
+    blocks = ", ".join(map(str, selection.left_out))
+    agreement = selection.agreement_with_chosen
+    pairs = [("top-10 overlap", agreement.top10_overlap), ("Kendall tau", agreement.kendall_tau)] if agreement else []
+    figures = [f"{label} {value:.4f}" for label, value in pairs if value is not None]
+    with_it = f"; with it {', '.join(figures)}" if figures else ""
+    return [f"left out of {selection.chosen} to fit: block {blocks}{with_it}"]
