@@ -1,0 +1,85 @@
+"""Workflow commands of GitHub, which show at a line of the configuration what the gate says of it.
+
+https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from exporter.artifact.results import Checked, Report
+from exporter.core.checks import LimitCheck
+from safeio.errors import one_line, printable
+
+_Kind = Literal["error", "warning", "notice"]
+_KINDS: dict[str, _Kind] = {"broken": "error", "unknown": "notice"}
+_MOST = 10  # of each kind, that GitHub keeps of one step
+_TITLE_LENGTH = 255  # that GitHub shows
+
+
+def annotations(report: Report) -> list[str]:
+    """Return a command for each limit that is broken or unknown and each artifact that does not pass, errors first.
+
+    Of a kind with more than ten, which GitHub would drop unseen, the tenth says how many more there are.
+    """
+    said: dict[_Kind, list[str]] = {"error": [], "warning": [], "notice": []}
+    for checked in report.artifacts:
+        for kind, line, title, message in _of(checked):
+            said[kind].append(_command(kind, report.config, line, title, message))
+    for kind, commands in said.items():
+        if len(commands) > _MOST:
+            more = f"{len(commands) - _MOST + 1} more are in the report"
+            commands[_MOST - 1 :] = [_command(kind, report.config, None, "cocorr-export check", more)]
+    return [command for commands in said.values() for command in commands]
+
+
+def _of(checked: Checked) -> Iterator[tuple[_Kind, int | None, str, str]]:
+    """Yield kind, line, title and message of all that is to be said of one artifact."""
+    if checked.manifest is None:
+        yield "error", checked.line, f"{checked.name}: no artifact", checked.error or "it was not made"
+    else:
+        parity = checked.manifest.parity
+        if parity.verdict == "fail":
+            yield "error", checked.line, f"{checked.name}: fail", parity.reason or "it differs from torch"
+        elif parity.verdict == "unverified":
+            yield "warning", checked.line, f"{checked.name}: unverified", parity.reason or "nothing here could run it"
+    for limit in checked.limits:
+        if limit.outcome in _KINDS:
+            line = checked.line if limit.line is None else limit.line
+            yield _KINDS[limit.outcome], line, f"{checked.name}: {limit.figure} {limit.outcome}", _sentence(limit)
+
+
+def _sentence(limit: LimitCheck) -> str:
+    """Return the figure, what it was, and its limit."""
+    before = [f"{_figure(limit.baseline, limit.unit)} in the baseline"] if limit.baseline is not None else []
+    before += [f"{100 * limit.change:+.3g} %"] if limit.change is not None else []
+    was = f" ({', '.join(before)})" if before else ""
+    why = f": {limit.reason}" if limit.reason else ""
+    return f"{limit.figure} is {_figure(limit.value, limit.unit)}{was}; the limit is {limit.limit}{why}"
+
+
+def _figure(value: float | str | None, unit: str) -> str:
+    if value is None:
+        return "not known"
+    if isinstance(value, str):
+        return value
+    digits = f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
+    return f"{digits} {unit}".rstrip()
+
+
+def _command(kind: _Kind, file: str | None, line: int | None, title: str, message: str) -> str:
+    """Return one command; a name in it cannot end it, nor begin another."""
+    properties = {
+        "file": None if file is None else printable(file),
+        "line": None if line is None else str(line),
+        "title": one_line(title)[:_TITLE_LENGTH],
+    }
+    shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value is not None)
+    return f"::{kind} {shown}::{_data(one_line(message))}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,122 @@
+"""Annotations, read back as GitHub's runner reads its workflow commands."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.artifact.manifest import Manifest
+from exporter.artifact.results import Checked, Report
+from exporter.core.checks import LimitCheck
+from exporter.core.sections import Parity, Source
+from exporter.report.annotations import annotations
+from safeio.errors import printable
+
+SIZE = LimitCheck(
+    figure="size",
+    unit="B",
+    limit="+2%",
+    line=7,
+    baseline=3_250_000,
+    value=3_347_500,
+    change=0.03,
+    outcome="broken",
+)
+HOSTILE = "a,line=1::\r\n::add-mask::x%0A\u2028##[add-path]/tmp\x1b[2J<script>"
+
+
+def manifest(parity: Parity) -> Manifest:
+    return Manifest(
+        model="scn",
+        program="rerank",
+        target="onnx",
+        profile="generic",
+        precision="fp32",
+        options={},
+        threads=1,
+        model_file="model.onnx",
+        files=(),
+        size_bytes=1,
+        parameters=1,
+        inputs=(),
+        outputs=(),
+        ranking="scores",
+        source=Source(),
+        parity=parity,
+    )
+
+
+def checked(*limits: LimitCheck, verdict: Any = "pass", name: str = "scn/rerank onnx", **more: Any) -> Checked:
+    parity = Parity(verdict=verdict, reason=more.pop("reason", None))
+    return Checked(name=name, place="here", manifest=manifest(parity), limits=limits, line=3, **more)
+
+
+def read(command: str) -> tuple[str, dict[str, str], str]:
+    """Return name, properties and data of a command by the runner's own rules: ActionCommand.TryParseV2."""
+    found = re.fullmatch(r"::([^ :]+)(?: ([^:]*))?::([^\r\n]*)", command)
+    assert found, command
+    pairs = [pair.split("=", 1) for pair in (found[2] or "").split(",") if pair]
+    properties = {name: _plain(value, {"%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ","}) for name, value in pairs}
+    return found[1], properties, _plain(found[3], {"%0D": "\r", "%0A": "\n"})
+
+
+def _plain(text: str, escapes: dict[str, str]) -> str:
+    for escape, sign in escapes.items():
+        text = text.replace(escape, sign)
+    return text.replace("%25", "%")
+
+
+def test_a_broken_limit_is_an_error_at_its_line() -> None:
+    report = Report(artifacts=(checked(SIZE, replace(SIZE, outcome="kept", line=8)),), config="cocorr.yaml")
+    (line,) = annotations(report)
+    assert read(line) == (
+        "error",
+        {"file": "cocorr.yaml", "line": "7", "title": "scn/rerank onnx: size broken"},
+        "size is 3,347,500 B (3,250,000 B in the baseline, +3 %); the limit is +2%",
+    )
+
+
+def test_each_outcome_has_its_kind() -> None:
+    unknown = replace(SIZE, figure="latency", outcome="unknown", value=None, change=None, line=None, reason="no qemu")
+    report = Report(
+        artifacts=(
+            checked(unknown),
+            checked(verdict="unverified", reason="no runtime"),
+            checked(verdict="fail", reason="scores differ"),
+            Checked(name="scn onnx", place=None, manifest=None, error="refused", line=9),
+            checked(replace(SIZE, outcome="kept")),
+        ),
+        config="cocorr.yaml",
+    )
+    rows = [(kind, properties["line"], data) for kind, properties, data in map(read, annotations(report))]
+    assert rows == [
+        ("error", "3", "scores differ"),
+        ("error", "9", "refused"),
+        ("warning", "3", "no runtime"),
+        ("notice", "3", "latency is not known (3,250,000 B in the baseline); the limit is +2%: no qemu"),
+    ]
+
+
+def test_names_of_strangers_stay_inside_their_command() -> None:
+    limit = replace(SIZE, figure=HOSTILE, limit=HOSTILE, unit=HOSTILE, baseline=HOSTILE, value=HOSTILE, reason=HOSTILE)
+    artifacts = (checked(limit, name=HOSTILE), Checked(name=HOSTILE, place=None, manifest=None, error=HOSTILE))
+    said = annotations(Report(artifacts=artifacts, config=HOSTILE))
+    assert len(said) == 2
+    for line in said:
+        kind, properties, data = read(line)
+        assert (
+            kind == "error"
+            and properties["file"] == printable(HOSTILE)
+            and properties.keys() <= {"file", "line", "title"}
+        )
+        assert properties.get("line") in ("7", None)
+        assert (line.isprintable(), data.count("\n"), properties["title"].count("\n")) == (True, 0, 0)
+
+
+@pytest.mark.parametrize("count", [10, 11, 25])
+def test_what_github_would_drop_is_counted(count: int) -> None:
+    said = annotations(Report(artifacts=(checked(*[SIZE] * count, verdict="unverified"),), config="cocorr.yaml"))
+    errors = [data for kind, _, data in map(read, said) if kind == "error"]
+    assert (len(errors), len(said)) == (10, 11)
+    assert errors[-1].startswith("size is" if count == 10 else f"{count - 9} more are in the report")
