@@ -10,7 +10,7 @@ INTERRUPTED = "interrupted; artifacts on disk are as they were"
 
 def main() -> NoReturn:
     """Run the command line and exit; see `safeio.command.run` for signals, streams and exit codes."""
-    command.run(_load, INTERRUPTED)
+    command.run(_load, INTERRUPTED, documents=True)
 
 
 def _load() -> Callable[..., Any]:

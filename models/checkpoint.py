@@ -87,7 +87,7 @@ def read(folder: Path | str) -> Checkpoint:
         raise CheckpointError(f"checkpoint {folder} was replaced while it was read; start again")
     config = _parse_config(folder, content[CONFIG])
     vocabulary, history = config["architecture"]["vocabulary"], config["history_length"]
-    digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in content.items())
+    sha256 = _sha256(content)
     state = _parse_weights(folder, content.pop(WEIGHTS))  # which need not be held beside its own bytes
     return Checkpoint(
         folder=folder,
@@ -96,10 +96,22 @@ def read(folder: Path | str) -> Checkpoint:
         config=config,
         state=state,
         golden=_parse_golden(folder, content[GOLDEN], vocabulary, history),
-        sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        sha256=sha256,
         items=None if items is None else _parse_items(folder, items, vocabulary),
         items_file=items,
     )
+
+
+def sha256_of(folder: Path) -> str:
+    """Return the sha256 of a checkpoint as `read` gives it, of one that need not be whole; raises CheckpointError."""
+    content = {name: _read_file(folder, name) for name in FILES}
+    items = read_items(folder)
+    return _sha256(content if items is None else {**content, ITEMS: items})
+
+
+def _sha256(content: Mapping[str, bytes]) -> str:
+    digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in content.items())
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

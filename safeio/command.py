@@ -36,10 +36,12 @@ class _Raw(io.FileIO):
     """
 
     failure: OSError | None = None
+    wrote = False
     waits = True
     """Whether to wait for a reader that is slow; without it, what cannot be written at once is dropped."""
 
     def write(self, data: Any) -> int:
+        self.wrote = True
         try:
             if not self.waits:
                 ready = select.select((), (self,), (), 0)[1]
@@ -106,9 +108,10 @@ def _importing(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
+def run(load: Callable[[], Callable[..., Any]], interrupted: str, documents: bool = False) -> NoReturn:
     """Run a Typer application and exit; `load` imports it, and `interrupted` is the line that ends it on a signal.
 
+    Where its commands print `documents` for --json, an error is one too, on stdout, beside its line on stderr.
     The exit code is about the work. Only where that was well and its result could not be printed, since the disk is
     full or the output closed, is it 2; a reader that goes away (`| head`) has read what it wanted.
     """
@@ -121,7 +124,7 @@ def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
     sys.stdout, sys.stderr = (_text(raw, stream) for raw, stream in zip((out, err), before, strict=True))
     try:
         with _Signals() as signals:
-            code = _code(load, interrupted, signals)
+            code = _code(load, interrupted, signals, out if documents and "--json" in sys.argv[1:] else None)
             out.waits = code != INTERRUPTED  # that nobody reads on may be why
             try:
                 sys.stdout.flush()
@@ -136,19 +139,25 @@ def run(load: Callable[[], Callable[..., Any]], interrupted: str) -> NoReturn:
     sys.exit(code)
 
 
-def _code(load: Callable[[], Callable[..., Any]], interrupted: str, signals: _Signals) -> int:
-    """Run the application and return the exit code; every error ends as one line on stderr."""
+def _code(load: Callable[[], Callable[..., Any]], interrupted: str, signals: _Signals, document_to: _Raw | None) -> int:
+    """Run the application and return the exit code; every error ends as one line on stderr.
+
+    `document_to` is the stdout that an error is a document on too, unless it has one already.
+    """
     from safeio.errors import CocorrError, one_line
 
-    def end(line: str, code: int) -> int:
+    def end(kind: str, message: str, code: int = 2) -> int:
         signals.over = True
-        sys.stderr.write(f"{line}\n")
+        if document_to is not None:
+            document_to.waits = code != INTERRUPTED
+            _print_error(document_to, {"kind": kind, "message": message, "exit_code": code})
+        sys.stderr.write(f"{message if code == INTERRUPTED else f'error: {message}'}\n")
         return code
 
     try:
         os.getcwd()  # noqa: PTH109 - pathlib is not wanted this early
     except OSError:  # vendors' libraries end the process there
-        return end("error: the folder that this command runs in is gone; go to another one", 2)
+        return end("system", "the folder that this command runs in is gone; go to another one")
     try:
         app = load()
         from typer.exceptions import TyperException
@@ -157,27 +166,41 @@ def _code(load: Callable[[], Callable[..., Any]], interrupted: str, signals: _Si
             code = app(standalone_mode=False)
         except TyperException as error:  # wrong options or arguments
             if type(error).__name__ == "NoArgsIsHelpError":  # a command of commands alone: its help, as it is
-                return end(error.format_message(), 2)
-            message = error.format_message().replace("Value error, ", "").rstrip(". ")  # pydantic's own word
-            return end(f"error: {one_line(message)}. Try --help.", 2)
+                sys.stdout.write(f"{error.format_message()}\n")
+                return 0
+            from safeio.usage import usage_message
+
+            return end("usage", usage_message(error))
         if code == INTERRUPTED and signals.came:
-            return end(interrupted, INTERRUPTED)
+            return end("interrupted", interrupted, INTERRUPTED)
         return code if isinstance(code, int) else 0
     except CocorrError as error:
-        return end(f"error: {error}", error.exit_code)
+        return end(error.kind, str(error), error.exit_code)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except KeyboardInterrupt:
-        return end(interrupted, INTERRUPTED)
+        return end("interrupted", interrupted, INTERRUPTED)
     except BaseException as error:
         if signals.came:  # some libraries turn an interrupt into an error of their own
-            return end(interrupted, INTERRUPTED)
+            return end("interrupted", interrupted, INTERRUPTED)
         if isinstance(error, MemoryError):
-            return end("error: this needs more memory than there is; ask for less, or use a larger machine", 2)
+            return end("memory", "this needs more memory than there is; ask for less, or use a larger machine")
         if isinstance(error, OSError) and error.strerror:
             what = f"{error.filename}: " if error.filename else ""
-            return end(f"error: {one_line(what + error.strerror)}; the system does not let this be done", 2)
+            return end("system", f"{one_line(what + error.strerror)}; the system does not let this be done")
+        if document_to is not None:
+            end("internal", one_line(f"{type(error).__name__}: {error}; this is a fault of the program"), 1)
         raise
+
+
+def _print_error(to: _Raw, error: dict[str, object]) -> None:
+    """Print the document of an error on a stdout on which nothing stands."""
+    import json
+
+    sys.stdout.flush()
+    if not to.wrote:
+        sys.stdout.write(json.dumps({"schema_version": 1, "error": error}, indent=2) + "\n")
+        sys.stdout.flush()
 
 
 def _occupy(number: int) -> None:

@@ -1,6 +1,10 @@
 """The root of the project's error tree: errors that end a command as one printable line with an exit code."""
 
+import re
+from collections.abc import Iterable
+
 MAX_MESSAGE = 1000
+_LONGEST_NAME = 100
 
 
 class CocorrError(Exception):
@@ -10,6 +14,11 @@ class CocorrError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+    @property
+    def kind(self) -> str:
+        """Return the name of the class as documents have it: `bad_input` for BadInputError."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__.removesuffix("Error")).lower()
 
 
 class BadInputError(CocorrError):
@@ -37,3 +46,12 @@ def one_line(message: str) -> str:
     line = " ".join(message[: 8 * MAX_MESSAGE].split())
     plain = printable(line)
     return plain if len(plain) <= MAX_MESSAGE else f"{plain[:MAX_MESSAGE]}..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question whether the name most like a wrong one was meant, or nothing where none is like it."""
+    from difflib import get_close_matches
+
+    names = {other.lower(): other for other in known}
+    close = get_close_matches(name[:_LONGEST_NAME].lower(), names, n=1)
+    return f" (did you mean {names[close[0]]!r}?)" if close else ""

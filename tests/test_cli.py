@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from commands import COMMAND, cocorr_export, run_here
 from safetensors.torch import load_file, save_file
 
+from exporter import cli
 from exporter.artifact import store
 from exporter.report import console
 from exporter.targets import TARGETS, environment
@@ -62,7 +64,7 @@ PROFILE = "name: mine\nprecision: fp32\ntargets:\n  onnx:\n    opset: 20\n"
 @pytest.mark.parametrize(
     ("arguments", "profile", "parts"),
     [
-        (["bert", "--target", "onnx"], None, ["unknown model 'bert'", "scn"]),
+        (["bert", "--target", "onnx"], None, ["unknown command or model 'bert'", "parity", "scn"]),
         (["scn"], None, ["--target"]),
         (["scn", "--target", "ncnn"], None, ["unknown target 'ncnn'", "coreml"]),
         (["scn", "--target", "onnx", "--precision", "int3"], None, ["int3", "fp16"]),
@@ -78,6 +80,18 @@ PROFILE = "name: mine\nprecision: fp32\ntargets:\n  onnx:\n    opset: 20\n"
         (["scn", "--target", "tflite"], PROFILE, ["'mine' does not allow", "'tflite'", "onnx"]),
         (["scn", "--target", "onnx", "--checkpoint", "nowhere"], None, ["nowhere", "model.safetensors"]),
         (["parity", "nowhere"], None, ["nowhere", "no artifact"]),
+        (["paritty", "nowhere"], None, ["did you mean 'parity'?", "known: "]),
+        (["SCN", "--target", "onnx"], None, ["did you mean 'scn'?"]),
+        (["emulator", "instal"], None, ["unknown command 'instal' (did you mean 'install'?); known: install, remove"]),
+        (["scn", "--target", "onxx"], None, ["did you mean 'onnx'?"]),
+        (["scn", "--tagret", "onnx"], None, ["No such option: --tagret (did you mean '--target'?). Try --help."]),
+        (["scn", "--target", "onnx", "--precision", "int9"], None, ["did you mean 'int8'?"]),
+        (["scn", "--target", "onnx", "--program", "rerank_user2"], None, ["did you mean 'rerank_user'?"]),
+        (["scn", "--target", "onnx", "--profile", "genric"], None, ["did you mean 'generic'?"]),
+        (["scn", "--target", "onnx", "--without-pass", "absorbs"], None, ["did you mean 'absorb'?"]),
+        (["import", "f", "--as", "recbole-sasrek", "--output", "o"], None, ["did you mean 'recbole-sasrec'?"]),
+        (["list", "modls"], None, ["did you mean 'models'?"]),
+        (["x" * 100_000, "--target", "onnx"], None, ["unknown command or model 'xxx"]),
     ],
 )
 def test_bad_arguments(
@@ -99,6 +113,38 @@ def test_bad_arguments(
     for part in parts:
         assert part in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", [[], ["emulator"], ["device"]], ids=str)
+def test_help_of_what_has_only_commands_in_it(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    shown = run_here(capfd, *words, "-h")
+    assert (shown.code, shown.err, "Commands:" in shown.out) == (0, "", True)
+    bare = run_here(capfd, *words)
+    assert (bare.code, bare.err, bare.out.split()) == (0, "", shown.out.split())
+
+
+def _commands(group: Any, words: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    inner = getattr(group, "commands", {})
+    return [words, *(found for name, command in inner.items() for found in _commands(command, (*words, name)))]
+
+
+def test_every_command_has_a_short_option_for_help(capfd: pytest.CaptureFixture[str]) -> None:
+    commands = _commands(typer.main.get_command(cli.app))
+    assert {("emulator", "install"), ("device", "clean"), ("scn",)} < set(commands)
+    for words in commands:
+        shown = run_here(capfd, *words, "-h")
+        assert (shown.code, shown.err, "-h, --help" in shown.out) == (0, "", True), words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [(["list", "modls"], "usage"), (["parity", "nowhere"], "artifact"), (["SCN", "--target", "onnx"], "unknown_name")],
+)
+def test_errors_are_documents_too(arguments: list[str], kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capfd, *arguments, "--json")
+    error = ended.document["error"]
+    assert (ended.code, ended.noise(), ended.document["schema_version"]) == (2, [f"error: {error['message']}"], 1)
+    assert (error["kind"], error["exit_code"]) == (kind, 2)
 
 
 def _truncate(folder: Path) -> None:

@@ -240,7 +240,7 @@ def test_artifacts_of_one_program_side_by_side(checkpoint: Path, tmp_path: Path,
         shown = run_here(capfd, "compare", *places.values())
         assert f"recommended: {places[best]}: the smallest of those that pass" in shown.out
     alone = run_here(capfd, "compare", places["fp32"])
-    assert (alone.code, alone.error_line()) == (2, "error: compare takes two artifacts or more")
+    assert (alone.code, alone.error_line()) == (2, "error: compare takes two different artifacts or more")
     words = ("scn", "--checkpoint", checkpoint, "--target", "onnx", "--program", "hidden_state", "--output", tmp_path)
     other = run_here(capfd, *words, "--json").document["artifact"]
     refused = run_here(capfd, "compare", places["fp32"], other)

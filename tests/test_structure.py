@@ -35,9 +35,8 @@ MAY_IMPORT = {
         "models.importing",
         "models.importing.run",
     },
-    "exporter.cli": {
-        *("exporter." + room for room in ("core", "pipeline", "targets", "report", "artifact.results", "__main__"))
-    },
+    "exporter.cli": {"exporter." + room for room in ("core", "pipeline", "commands", "__main__")},
+    "exporter.commands": {"exporter." + room for room in ("core", "pipeline", "targets", "report", "artifact.results")},
     "exporter.__main__": {"exporter.cli"},
     "models": set(),
     "safeio": set(),

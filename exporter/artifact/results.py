@@ -65,6 +65,19 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """An artifact that could not be judged beside others, with the words why and the exit code that it has alone."""
+
+    place: str
+    error: str
+    exit_code: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints in an artifact's place."""
+        return {"artifact": self.place, "error": self.error}
+
+
+@dataclass(frozen=True)
 class Ranked:
     """A candidate: its id as users know it, its row of the item table, and its score."""
 
@@ -216,9 +229,9 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Return 1 where anything failed, else the largest exit code of the artifacts."""
+        """Return 1 where anything failed or is gone, else the largest exit code of the artifacts."""
         codes = {checked.exit_code for checked in self.artifacts}
-        return 1 if 1 in codes else max(codes, default=0)
+        return 1 if 1 in codes or self.gone else max(codes, default=0)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `check --json` prints."""

@@ -72,6 +72,13 @@ def shipped_bytes(folder: Path) -> int:
     return sum(status.st_size for name, status in rows if stat.S_ISREG(status.st_mode) and name not in _NOT_SHIPPED)
 
 
+def shipped_sha256(folder: Path) -> str:
+    """Return one SHA-256 over the names and bytes of what `shipped_bytes` counts; raises UnreadableError for a link."""
+    rows = sorted((name, status.st_mode) for name, status in files.tree(folder) if name not in _NOT_SHIPPED)
+    lines = (f"{sha256(folder / name)}  {name}\n" for name, mode in rows if not stat.S_ISDIR(mode))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def staging(place: Path) -> AbstractContextManager[Path]:
     """Give an empty folder beside `place`; put it at `place` if the body ends well, else remove it.
 

@@ -46,15 +46,17 @@ class EmulatorConnection:
             result = read_response(folder, request)
         instructions, why = self._instructions(installed, request)
         version = installed.versions["qemu-user"].split(":")[-1].split("+")[0]
+        processor = f"{self._cpu} emulated by qemu {version}"
         return replace(
             result,
-            executed_on=f"{result.executed_on}, {self._cpu} emulated by qemu {version}",
+            executed_on=f"{result.executed_on}, {processor}",
             load_ms=None,
             first_us=None,
             peak_rss_bytes=None,
             baseline_rss_bytes=None,
             reason="; ".join(filter(None, (_REASON, why))),
             instructions=instructions,
+            counted_on=None if instructions is None else processor,
             connection=self.name,
             conditions={},
         )

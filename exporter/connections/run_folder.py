@@ -44,14 +44,16 @@ def write_request(
     watch_stdin: bool,
     rival: tuple[RunRequest, str] | None = None,
     mark: bool = False,
+    instrument: bool = False,
     pin: bool = False,
     lock: str | None = None,
 ) -> None:
     """Write request.json and inputs.npz; `model_file` is the path there, absolute or relative to the folder.
 
     A `rival` is the other artifact of a comparison and its path there; counts, threads and limits are `request`'s.
-    `mark` asks for one more call of case 0, between markers that whoever counts instructions stops at; `pin` for the
-    fastest cores only; `lock` names a file there that only one run may hold.
+    `mark` asks for one more call of case 0, between markers that whoever counts instructions stops at, `instrument`
+    that callgrind counts from there on; `pin` for the fastest cores only; `lock` names a file there that only one
+    run may hold.
     Raises BadInputError for a request that no runtime could serve.
     """
     document = {
@@ -66,6 +68,7 @@ def write_request(
         "memory_limit_bytes": memory_limit_bytes,
         "watch_stdin": watch_stdin,
         "mark": mark,
+        "instrument": instrument,
         "pin": pin,
         "lock": lock,
     }

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from exporter.connections import valgrind
 from exporter.connections.interpreter import InterpreterConnection
+from exporter.core.checks import Counted
 from exporter.core.errors import ProgramError, RuntimeFailureError, RuntimeMissingError, UnsupportedOperationError
 from exporter.core.protocols import Connection, Target
 from exporter.core.types import Arrays, DataFile, Options, PairedTimes, RunRequest, RunResult, TensorSpec, Verdict
@@ -94,3 +96,16 @@ def _request(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> 
         data=subject.data,
         options=subject.options,
     )
+
+
+def count_instructions(subject: Subject, inputs: Arrays) -> Counted:
+    """Count the instructions of one call of case 0 on this machine's processor, or say why that cannot be."""
+    if subject.place is not subject.connection or subject.connection.name != "host":
+        return Counted(None, None, f"{subject.place.name} is not counted on this machine's processor")
+    reason = valgrind.why_not() or subject.target.unverifiable(subject.options)
+    if reason is not None:
+        return Counted(None, None, reason)
+    number = valgrind.count(_request(subject, inputs, 0, 0))
+    if number is None:
+        return Counted(None, None, "valgrind did not come to the end of a call")
+    return Counted(number, valgrind.counter())

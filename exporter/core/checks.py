@@ -12,6 +12,15 @@ Outcome = Literal["kept", "broken", "unknown"]
 """A limit holds, does not hold, or nothing here could tell: what is unknown breaks no limit, and is told of."""
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Instructions of one call, and what counted them; without a number `reason` says why."""
+
+    number: int | None
+    by: str | None
+    reason: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class LimitCheck:
     """One limit of one artifact: what its figure was in the baseline, is now, and may be.

@@ -6,7 +6,7 @@ disk as it was, and 1 for an artifact that was tried and does not work. The root
 
 from collections.abc import Iterable
 
-from safeio.errors import BadInputError, CocorrError, OutputError
+from safeio.errors import BadInputError, CocorrError, OutputError, nearest
 from safeio.packages import MissingExtraError
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "BadInputError",
     "CheckpointError",
     "CocorrError",
+    "ConfigError",
     "DeviceError",
     "LoweringError",
     "MissingExtraError",
@@ -32,14 +33,19 @@ __all__ = [
 
 
 class UnknownNameError(BadInputError):
-    """A name that nobody registered; the message lists the known ones."""
+    """A name that nobody registered; the message lists the known ones, and says which was probably meant."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+        names = sorted(known)
+        super().__init__(f"unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names)}")
 
 
 class ProfileError(BadInputError):
     """A device profile that does not fit the schema; the message names file, line and key."""
+
+
+class ConfigError(BadInputError):
+    """A configuration of the gate, or its lock, that cannot be used; the message names file, line and key."""
 
 
 class CheckpointError(BadInputError):

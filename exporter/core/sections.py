@@ -315,6 +315,7 @@ class Latency:
     """Times of single calls of case 0, in the units of their names; `conditions` are what the device said of itself.
 
     `call_us` is the part of them that a call of the runtime takes whatever it computes, found as `call_method` says.
+    `instructions` are of one call, on the processor `counted_on`.
     """
 
     connection: str | None = None
@@ -329,6 +330,7 @@ class Latency:
     call_us: Number | None = None
     call_method: str | None = None
     instructions: Count | None = None
+    counted_on: str | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
 

@@ -298,11 +298,12 @@ EQUAL_ELEMENTS = "elements are equal; here the one that stands first comes first
 class RunResult:
     """What came back: outputs [cases, *output shape], timings and memory of the process; None where not measured.
 
-    `instructions` are those of the processor for one call of case 0, where the place can count them; `conditions` say
-    under what the times were taken, as far as the device tells. `swap_ms` is the time of each case to write its weights
-    and load the model again, where cases had weights. `unsettled` are the choices behind the outputs that only another
-    machine could settle, a line for each; none where the target's own runtime computed them. `call_samples_us` are
-    calls of a program that does next to nothing; `call_reason` says why there are none where the artifact was timed.
+    `instructions` are those of the processor `counted_on` for one call of case 0, where the place can count them;
+    `conditions` say under what the times were taken, as far as the device tells. `swap_ms` is the time of each case
+    to write its weights and load the model again, where cases had weights. `unsettled` are the choices behind the
+    outputs that only another machine could settle, a line for each; none where the target's own runtime computed
+    them. `call_samples_us` are calls of a program that does next to nothing; `call_reason` says why there are none
+    where the artifact was timed.
     """
 
     outputs: Arrays
@@ -316,6 +317,7 @@ class RunResult:
     reason: str | None = None
     swap_ms: tuple[float, ...] = ()
     instructions: int | None = None
+    counted_on: str | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
     connection: str = "host"
     unsettled: tuple[str, ...] = ()

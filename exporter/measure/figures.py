@@ -56,6 +56,17 @@ def flops(lowered: Lowered, counted: FlopCount, per_token: PerToken) -> Flops:
     )
 
 
+def known_per_token(section: Flops | None) -> PerToken:
+    """Return what an artifact's section says of one more click, for a section that is counted anew."""
+    if section is None:
+        return PerToken(per_token=None, per_token_method=None, per_token_reason="it was never counted")
+    return PerToken(
+        per_token=section.per_token,
+        per_token_method=section.per_token_method,
+        per_token_reason=section.per_token_reason,
+    )
+
+
 def _delegates(lowered: Lowered, counted: FlopCount) -> tuple[Delegate, ...]:
     """Return a row for each delegate, None for the runtime's own kernels: what it took, and what that costs."""
     taken: dict[str | None, Counter[str]] = {}
@@ -93,7 +104,12 @@ def latency(result: RunResult | None, reason: str | None, warmup: int) -> Latenc
     """Give percentiles of the timed calls, load and first call apart; None and a reason where nothing was timed."""
     if result is None:
         return Latency(reason=reason)
-    untimed = Latency(instructions=result.instructions, conditions=dict(result.conditions), reason=result.reason)
+    untimed = Latency(
+        instructions=result.instructions,
+        counted_on=result.counted_on,
+        conditions=dict(result.conditions),
+        reason=result.reason,
+    )
     if not result.samples_us:
         return untimed
     percentiles = statistics.summarize(result.samples_us)

@@ -10,7 +10,7 @@ from exporter.pipeline.importing import ImportRequest, import_weights, origin_na
 from exporter.pipeline.listing import Listing, doctor, listing, model_names
 from exporter.pipeline.locating import ExplainRequest, explain
 from exporter.pipeline.opening import read_manifest
-from exporter.pipeline.parity import parity
+from exporter.pipeline.parity import parity, parity_of_all
 from exporter.pipeline.passes import passes
 from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile
 from exporter.pipeline.rank import RankRequest, rank
@@ -43,6 +43,7 @@ __all__ = [
     "model_names",
     "origin_names",
     "parity",
+    "parity_of_all",
     "passes",
     "profile",
     "rank",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
 from exporter.pipeline import budgets
+from exporter.pipeline.finding import artifact_folders
 from exporter.pipeline.opening import open_known, require_unchanged
 
 if TYPE_CHECKING:
@@ -19,15 +20,17 @@ RULE = (
 )
 
 
-def compare(folders: Sequence[Path]) -> "Compared":
+def compare(named: Sequence[Path]) -> "Compared":
     """Return artifacts with the one that RULE names; raises BadInputError where they are not of one program.
 
+    A folder that holds artifacts stands for all of them, and one that is named twice counts once.
     Nothing is run: all figures are those of the manifests, and times were taken when each was exported or profiled.
     """
     from exporter.artifact.results import Compared
 
+    folders = artifact_folders(named)
     if len(folders) < 2:
-        raise BadInputError("compare takes two artifacts or more")
+        raise BadInputError("compare takes two different artifacts or more")
     manifests = []
     for folder in folders:
         opened = open_known(folder)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import LoweringError, UnknownNameError
+from exporter.core.errors import BadInputError, LoweringError, UnknownNameError
 from exporter.core.precision import MILDEST_FIRST, weights_of
 from exporter.pipeline import lengths, places, promises
 from exporter.pipeline.job import Job, place_of
@@ -32,10 +32,8 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
 
     if isinstance(request.choice, ProgramChoice):
         require_model(request.choice.model)
-    if request.target != "all" and request.target not in TARGETS:
-        raise UnknownNameError("target", request.target, [*TARGETS, "all"])
+    chosen = _named_targets(request.target)
     profile = profiles.load(request.profile)
-    chosen = [request.target]
     if request.target == "all":
         reasons = {name: left_out(TARGETS[name]) for name in profile.allowed()}
         chosen = [name for name, reason in reasons.items() if reason is None]
@@ -66,6 +64,17 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
         except LoweringError as error:
             results.append(Refusal(source.name, source.program.name, job.lowering.target, str(error)))
     return results
+
+
+def _named_targets(words: str) -> list[str]:
+    """Return the targets of `onnx,tflite`; raises UnknownNameError, and BadInputError for one that stands twice."""
+    names = words.split(",")
+    for name in names:
+        if name not in TARGETS and words != "all":
+            raise UnknownNameError("target", name, [*TARGETS, "all"])
+        if names.count(name) > 1:
+            raise BadInputError(f"--target names {name} twice")
+    return names
 
 
 def _known_passes(names: frozenset[str]) -> frozenset[str]:

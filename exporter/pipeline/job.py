@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from exporter.profiles import DeviceProfile
     from safeio.places import Facts
 
-_WARMUP, _ITERATIONS = 20, 200
+WARMUP, ITERATIONS = 20, 200
 
 
 def place_of(output: Path, model: str, program: str, profile: "DeviceProfile", lowering: lengths.Lowering) -> Path:
@@ -170,7 +170,7 @@ class Job:
             connection=connect(*profile.connection.chosen()),
             data=data,
         )
-        ran = running.run(subject, source.inputs, _WARMUP, _ITERATIONS)
+        ran = running.run(subject, source.inputs, WARMUP, ITERATIONS)
         in_file = {} if data is None else data.tensors
         inputs = tuple(_tensor(spec) for spec in source.specs if spec.name not in in_file)
         manifest = Manifest(
@@ -205,7 +205,7 @@ class Job:
             parity=parity_of(ran, golden, program.ranking, precision, program.ranked, scheme, source.origin.untrained),
             flops=self._flops(source, lowered),
             memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
-            latency=figures.latency(ran.result, ran.reason, _WARMUP),
+            latency=figures.latency(ran.result, ran.reason, WARMUP),
         )
         return replace(manifest, budgets=budgets.section(profile.stated_budgets(), manifest))
 

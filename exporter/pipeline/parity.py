@@ -1,17 +1,21 @@
-"""`cocorr-export parity`: an artifact judged again from its folder alone, without the checkpoint."""
+"""`cocorr-export parity`: artifacts judged again from their folders alone, without the checkpoint."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.core.errors import CocorrError
+from exporter.pipeline.finding import artifact_folders
 from exporter.pipeline.lengths import Report
 from exporter.pipeline.opening import changed_file, open_known
 from exporter.pipeline.reach import reach
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
-    from exporter.artifact.results import Result
+    from exporter.artifact.results import Result, Unread
+    from exporter.connections.running import Ran
     from exporter.core.protocols import Connection
     from exporter.core.sections import Parity
 
@@ -31,16 +35,50 @@ def parity(folder: Path, report: Report, connection: str = "host") -> "Result":
     report("comparing the files with the manifest")
     changed = changed_file(opened)
     failed = Parity(verdict="fail", reason=changed)
-    judged = failed if changed else judge_golden(opened.folder, opened.manifest, report, way)
+    judged = failed if changed else run_golden(opened.folder, opened.manifest, report, way)[0]
     store.require_same(opened)
     added = store.added_files(opened.folder, opened.manifest)
     return Result(replace(opened.manifest, parity=judged), str(folder), added=added)
 
 
-def judge_golden(
-    folder: Path, manifest: "Manifest", report: Report, connection: "Connection | None" = None
-) -> "Parity":
-    """Run the golden cases and return the parity section.
+def parity_of_all(folders: Sequence[Path], report: Report, connection: str = "host") -> "list[Result | Unread]":
+    """Judge artifacts in turn, each as `parity` does; a folder that holds artifacts stands for all of them.
+
+    One that cannot be read keeps the others from nothing. Raises what `parity` does where there is only one artifact.
+    """
+    from exporter.artifact.results import Unread
+
+    found = artifact_folders(folders)
+    if len(found) == 1:
+        return [parity(found[0], report, connection)]
+    reach(connection)  # what is wrong with it is wrong for all
+    judged: list[Result | Unread] = []
+    for folder in found:
+        try:
+            judged.append(parity(folder, partial(_report_of, report, folder), connection))
+        except CocorrError as error:
+            words = str(error) if str(folder) in str(error) else f"{folder}: {error}"
+            judged.append(Unread(str(folder), words, error.exit_code))
+    return judged
+
+
+def _report_of(report: Report, folder: Path, step: str) -> None:
+    report(f"{folder}: {step}")
+
+
+def judge_golden(folder: Path, manifest: "Manifest", report: Report) -> "Parity":
+    """Run the golden cases on this host and return the parity section."""
+    return run_golden(folder, manifest, report)[0]
+
+
+def run_golden(
+    folder: Path,
+    manifest: "Manifest",
+    report: Report,
+    connection: "Connection | None" = None,
+    timed: tuple[int, int] = (0, 0),
+) -> "tuple[Parity, Ran | None]":
+    """Run the golden cases, and case 0 as often as `timed` says (to warm up, to time); return parity and the run.
 
     Where golden cases carry weights of their own, those that ship run too: nothing is known of what they should give,
     but numbers they must be.
@@ -55,7 +93,7 @@ def judge_golden(
     golden = store.read_golden(folder)
     wrong = golden_problem(manifest, golden)
     if wrong is not None:
-        return Parity(verdict="fail", reason=wrong)
+        return Parity(verdict="fail", reason=wrong), None
     report("running the golden cases")
     judged = partial(
         parity_of,
@@ -69,7 +107,8 @@ def judge_golden(
     subject, external = subject_of(folder, manifest, connection), manifest.external
     ordered = {spec.name: golden.inputs[spec.name] for spec in fed(manifest)}
     if external is None:
-        return judged(running.run(subject, ordered, 0, 0))
+        ran = running.run(subject, ordered, *timed)
+        return judged(ran), ran
     shipped = weights.beside(folder, subject.data, external.shapes, external.metadata)
     cases = len(next(iter(ordered.values())))
     with_shipped = {
@@ -77,9 +116,9 @@ def judge_golden(
         for name, array in ordered.items()
     }
     both = {name: np.concatenate([array, with_shipped[name]]) for name, array in ordered.items()}
-    ran, given = running.run(subject, both, 0, 0).split(cases)
+    ran, given = running.run(subject, both, *timed).split(cases)
     strange = [name for name, array in given.items() if not np.isfinite(array).all()]
     if strange:
         reason = f"the weights that ship give values of {strange[0]!r} that are not finite"
-        return Parity(verdict="fail", reason=reason)
-    return judged(ran)
+        return Parity(verdict="fail", reason=reason), ran
+    return judged(ran), ran

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import ArtifactError, BadInputError, CocorrError
-from exporter.pipeline import budgets, lengths, origin
+from exporter.core.errors import BadInputError, CocorrError
+from exporter.pipeline import budgets, lengths, origin, timing
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import reach
 from models import zoo
@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.results import Result
     from exporter.artifact.store import Opened
-    from exporter.connections.running import Ran, Subject
+    from exporter.connections.running import Ran
     from exporter.core.protocols import Connection
-    from exporter.core.sections import Comparison, Growth, Latency, Memory, Network, Parity
-    from exporter.core.types import Arrays, Verdict
+    from exporter.core.sections import Growth, Latency, Memory, Network, Parity
+    from exporter.core.types import Verdict
     from exporter.measure.flops import FlopCount
-
-    Case = tuple[Subject, Arrays]
+    from exporter.pipeline.timing import Case
 
 _WARMUP = 20
-_LEAST_PAIRS = 20
 MOST_ITERATIONS = 1_000_000
 _WORSE: "tuple[Verdict, ...]" = ("pass", "unverified", "fail")
 
@@ -37,7 +35,7 @@ class ProfileRequest:
 
     `checkpoint` is where the artifact comes from, None for the one that ships; other lengths are lowered from it. One
     that cannot be used leaves these out, and is told of.
-    `model` is FILE.py:SPEC for one that has its model there.
+    `model` is FILE.py:SPEC for one that has its model there. Without `write` nothing in the artifact's folder changes.
     """
 
     artifact: Path
@@ -47,10 +45,11 @@ class ProfileRequest:
     checkpoint: Path | None = None
     connection: str = "host"
     model: str | None = None
+    write: bool = True
 
 
 def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
-    """Measure an artifact, write the figures into its manifest and return it.
+    """Measure an artifact, write the figures into its manifest where asked to, and return it.
 
     The result has the raw samples and the comparison where they were asked for. Its verdict is the manifest's, or that
     of this run where that is worse: what does not run has not passed. Raises ArtifactError for a folder that is not as
@@ -59,20 +58,25 @@ def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
     from exporter.artifact import store
     from exporter.artifact.results import Result
 
-    if request.against is not None and request.iterations < _LEAST_PAIRS:
-        raise BadInputError(f"a comparison needs --iterations {_LEAST_PAIRS} or more")
+    if request.against is not None and request.iterations < timing.LEAST_PAIRS:
+        raise BadInputError(f"a comparison needs --iterations {timing.LEAST_PAIRS} or more")
     way = reach(request.connection)
     opened, added = _open(request.artifact)
-    store.check_writable(opened)
+    if request.write:
+        store.check_writable(opened)
     origin.check_checkpoint(request.artifact, opened.manifest, request.checkpoint)
     rival = None if request.against is None else (request.against, _open(request.against)[0].manifest)
-    case = _one_case(opened.folder, opened.manifest, way)
+    case = timing.first_case(opened.folder, opened.manifest, way)
     manifest, ran = _measured(request, opened, case, report)
-    store.update_manifest(opened, manifest)
+    if request.write:
+        store.update_manifest(opened, manifest)
+    else:
+        store.require_same(opened)
     comparison = None
     if rival is not None:
         report(f"calling it and {rival[0]} in turn")
-        comparison = _compare(request, case, rival)
+        other = timing.first_case(*rival)
+        comparison = timing.in_turn(str(request.artifact), case, str(rival[0]), other, (_WARMUP, request.iterations))
     samples = (ran.result.samples_us if ran.result else ()) if request.samples else None
     shown = replace(manifest, parity=_shown(manifest.parity, ran))
     return Result(shown, str(request.artifact), samples, comparison, added)
@@ -124,34 +128,6 @@ def _shown(parity: "Parity", ran: "Ran") -> "Parity":
     if _WORSE.index(ran.verdict) > _WORSE.index(parity.verdict):
         return Parity(verdict=ran.verdict, reason=ran.reason or "")
     return parity
-
-
-def _one_case(folder: Path, manifest: "Manifest", connection: "Connection | None" = None) -> "Case":
-    """Return the artifact to run over `connection`, or on this host, and its first golden case."""
-    from exporter.artifact import store
-    from exporter.pipeline.subjects import golden_problem, subject_of
-
-    golden = store.read_golden(folder)
-    wrong = golden_problem(manifest, golden)
-    if wrong is not None:
-        raise ArtifactError(f"{folder}: {wrong}; export the artifact again")
-    first = {tensor.name: golden.inputs[tensor.name][:1] for tensor in manifest.inputs}
-    return subject_of(folder, manifest, connection), first
-
-
-def _compare(request: ProfileRequest, case: "Case", rival: "tuple[Path, Manifest]") -> "Comparison":
-    """Call two artifacts in turn; null and the reason where one of them cannot run here."""
-    from exporter.connections import running
-    from exporter.core.sections import Comparison
-    from exporter.measure import figures
-
-    first, second = str(request.artifact), str(rival[0])
-    other = _one_case(*rival)
-    try:
-        times = running.compare_times(case, other, _WARMUP, request.iterations)
-    except CocorrError as error:
-        return Comparison(first=first, second=second, ratio=None, reason=str(error))
-    return figures.comparison(first, second, times)
 
 
 def _growth(

@@ -10,7 +10,6 @@ from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Compared, Ranking, Refusal, Result
 from exporter.core.types import Row
 from exporter.report import terminal
-from exporter.report.notes import notes
 from exporter.report.rows import VERDICT, shown_rows
 from exporter.report.units import MISSING, added, batch
 from safeio.errors import printable
@@ -19,23 +18,36 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"
 
 
 def print_artifacts(results: Sequence[Result | Refusal]) -> None:
-    """Print exported or judged artifacts to stdout, one column each, then reasons and places below."""
+    """Print exported or judged artifacts to stdout, one column each, then reasons and places below.
+
+    Those of one program, profile and precision have a table together.
+    """
     console = terminal.console()
-    done = [result for result in results if isinstance(result, Result)]
-    if done:
-        first = done[0].manifest
-        title = f"{first.model}/{first.program}  profile {first.profile}  {first.precision}{batch(first.batch)}"
-        manifests = [result.manifest for result in done]
+    tables: dict[str, list[Result]] = {}
+    for result in results:
+        if isinstance(result, Result):
+            made = result.manifest
+            title = f"{made.model}/{made.program}  profile {made.profile}  {made.precision}{batch(made.batch)}"
+            tables.setdefault(title, []).append(result)
+    for at, (title, group) in enumerate(tables.items()):
+        if at:
+            console.print()
+        manifests = [result.manifest for result in group]
         _print_table(console, manifests, title, [manifest.target for manifest in manifests])
-    for shown in done:
-        console.print(Text(f"{shown.manifest.target}: {shown.place}"), soft_wrap=True)
-        for note in notes(shown.manifest):
-            console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
-        if shown.added:
-            console.print(Text(f"  {added(shown.added)}", style="yellow"), soft_wrap=True)
+        for shown in group:
+            _print_place(console, shown)
     for result in results:
         if isinstance(result, Refusal):
             console.print(Text(f"{result.target}: {result.error}", style="red"), soft_wrap=True)
+
+
+def _print_place(console: Console, result: Result) -> None:
+    """Print where an artifact lies, and what is to be said of it that stands in no table."""
+    console.print(Text(f"{result.manifest.target}: {result.place}"), soft_wrap=True)
+    for note in _notes(result.manifest):
+        console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
+    if result.added:
+        console.print(Text(f"  {added(result.added)}", style="yellow"), soft_wrap=True)
 
 
 def print_comparison(compared: Compared) -> None:

@@ -15,8 +15,8 @@ from exporter.report.units import MISSING, added, batch, bytes_, count, microsec
 _KINDS_SHOWN = 8
 
 
-def print_profile(result: Result) -> None:
-    """Print the figures of one artifact to stdout."""
+def print_profile(result: Result, written: bool) -> None:
+    """Print the figures of one artifact to stdout, and where they were written, if they were."""
     console = terminal.console(soft_wrap=True)
     manifest, parity = result.manifest, result.manifest.parity
     names = f"{manifest.target} {manifest.profile} {manifest.precision}{batch(manifest.batch)}"
@@ -35,7 +35,8 @@ def print_profile(result: Result) -> None:
         _print_comparison(console, result.comparison)
     if result.added:
         _reason(console, added(result.added))
-    console.print(Text(f"written to {result.place}/manifest.json", style="dim"))
+    if written:
+        console.print(Text(f"written to {result.place}/manifest.json", style="dim"))
 
 
 def _print_costs(console: Console, manifest: Manifest) -> None:

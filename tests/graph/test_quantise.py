@@ -82,7 +82,7 @@ def test_rows_are_what_their_bytes_say_and_near_the_table(table: np.ndarray, tab
     steps = np.divide(exact, plain, out=np.zeros_like(exact), where=plain > 0)
     least = np.abs(np.round(steps) * plain - exact)
     error = ((numbers * scales.astype(float) - exact) ** 2).sum(-1)
-    # fp32 rounds the scale, of which a number has up to `most`, and the quotient; it has none below its smallest number.
+    # fp32 rounds the scale, of which a number has up to `most`, and the quotient; it has none below its smallest.
     assert (error <= ((least + most * plain * 2.0**-23 + 2.0**-110) ** 2).sum(-1)).all()
 
 

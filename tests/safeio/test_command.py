@@ -1,5 +1,6 @@
 """How a command ends: its exit code is about the work, its errors are one line, and nothing depends on who listens."""
 
+import json
 import os
 import select
 import signal
@@ -19,8 +20,10 @@ from safeio.errors import BadInputError, CocorrError
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 @app.command()
-def work(how: str) -> None:
+def work(how: str, as_json: bool = typer.Option(False, "--json")) -> None:
     typer.echo("... working", err=True)
+    if as_json and how != "well": print = lambda *_, **__: None
+    else: print = __builtins__.print
     if how == "much":
         for _ in range(3_000): print("x" * 100)
     print("result \\udce9")
@@ -30,6 +33,7 @@ def work(how: str) -> None:
         case "unverified": sys.exit(3)
         case "full": raise OSError(28, "No space left on device", "/somewhere")
         case "memory": raise MemoryError
+        case "fault": raise KeyError("a fault of the program")
         case "opens":
             with open(sys.argv[0] if os.path.isfile(sys.argv[0]) else os.devnull) as file: assert file.fileno() > 2
         case "hidden":
@@ -61,7 +65,7 @@ def work(how: str) -> None:
             print("ready", flush=True)
             while True: pass  # a call that blocks may begin just after a signal came, and would not end for it
 
-command.run(lambda: app, "interrupted; all is as it was")
+command.run(lambda: app, "interrupted; all is as it was", documents=True)
 """
 COMMAND = [sys.executable, "-c", PROGRAM]
 
@@ -95,6 +99,38 @@ def test_the_exit_code_is_about_the_work(how: str, code: int, line: str | None) 
     got, out, lines = ended(how)
     assert (got, lines) == (code, [] if line is None else [line])
     assert how.startswith("-") or out == "result \\udce9\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "code"),
+    [
+        ("bad", "bad_input", 2),
+        ("full", "system", 2),
+        ("memory", "memory", 2),
+        ("--no-such-option", "usage", 2),
+        ("hidden", "interrupted", 130),
+        ("swallowed", "interrupted", 130),
+        ("fault", "internal", 1),
+    ],
+)
+def test_errors_are_documents_where_documents_are_asked_for(how: str, kind: str, code: int) -> None:
+    done = subprocess.run([*COMMAND, how, "--json"], capture_output=True, text=True)
+    document = json.loads(done.stdout)
+    assert (done.returncode, list(document), document["schema_version"]) == (code, ["schema_version", "error"], 1)
+    error = document["error"]
+    assert (error["kind"], error["exit_code"]) == (kind, code)
+    line = error["message"] if code == 130 else f"error: {error['message']}"
+    assert line in [line for line in done.stderr.splitlines() if not line.startswith("... ")]
+    assert ("Traceback" in done.stderr) == (kind == "internal")
+
+
+def test_there_is_one_document() -> None:
+    """What ends a command that has printed its result is told of on stderr alone."""
+    done = subprocess.run([*COMMAND, "well", "--json"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "result \\udce9\n")
+    late = PROGRAM.replace('case "fail": sys.exit(1)', 'case "well": raise BadInputError("late")')
+    done = subprocess.run([sys.executable, "-c", late, "well", "--json"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (2, "result \\udce9\n", "error: late")
 
 
 @pytest.mark.parametrize("how", ["well", "much", "fail", "unverified", "bad"])

@@ -15,7 +15,7 @@ import numpy as np
 from exporter.connections.agent.conditions import conditions, forget_peak, hottest, pin, resident_bytes
 from exporter.connections.agent.contract import Loader, Model, RefusalError, Runtime
 from exporter.connections.agent.folder import DataFile, read_inputs
-from exporter.connections.agent.marker import run_between_markers
+from exporter.connections.agent.marker import instrument, run_between_markers
 from exporter.connections.agent.signature import check_inputs, keep_case, output_order
 
 
@@ -104,6 +104,8 @@ def execute(
     (samples_us,) = time_in_turn([(artifact.model.run, feed)], request["warmup"], request["iterations"])
     peak = resident_bytes("VmHWM")
     if request["mark"]:
+        if request["instrument"]:
+            instrument()
         run_between_markers(artifact.model, feed)
     call_us, call_reason = time_a_call(folder, runtime, loaders[request["target"]].trivial, request)
     response = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter import profiles
-from exporter.profiles import yaml12
+from safeio import yaml12
 
 # Plain words and what section 10.3.2 of YAML 1.2 makes of them; YAML 1.1 reads most of them differently.
 STRINGS = (

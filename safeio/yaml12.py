@@ -1,8 +1,8 @@
 """Read YAML with one meaning, that of YAML 1.2's core schema (its section 10.3).
 
 PyYAML finds the structure; what a plain word stands for is decided here, since PyYAML follows YAML 1.1, where `on` is
-true, `017` is 15 and `2020-13-99` is a broken date. What a profile has no use for is an error with its line: anchors,
-aliases, tags, directives, a second document, a key that stands twice, and keys that are no strings.
+true, `017` is 15 and `2020-13-99` is a broken date. What a file of ours has no use for is an error with its line:
+anchors, aliases, tags, directives, a second document, a key that stands twice, and keys that are no strings.
 """
 
 import re

@@ -1,0 +1,43 @@
+"""How commands tell of their work, show what came of it and end."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from safeio.errors import one_line
+
+if TYPE_CHECKING:
+    from exporter.artifact.results import Refusal, Result, Unread
+
+
+def progress(message: str) -> None:
+    """Tell of one step, on stderr."""
+    typer.echo(f"... {message}", err=True)
+
+
+def print_document(document: Mapping[str, object]) -> None:
+    """Print one JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def finish(results: "Sequence[Result | Refusal | Unread]", document: Mapping[str, object], as_json: bool) -> NoReturn:
+    """Show the results, or the document that has them, and exit.
+
+    What could not be read outweighs a failure: nobody knows what it would have been.
+    """
+    from exporter.artifact.results import Unread
+
+    if as_json:
+        print_document(document)
+    else:
+        from exporter.report.console import print_artifacts
+
+        print_artifacts([result for result in results if not isinstance(result, Unread)])
+    for result in results:
+        if isinstance(result, Unread):
+            typer.echo(one_line(f"error: {result.error}"), err=True)
+    codes = {result.exit_code for result in results}
+    sys.exit(next(code for code in (2, 1, 3, 0) if code in codes))

@@ -1,0 +1,32 @@
+"""The commands about what this tool keeps on machines: emulator and device, each with commands of its own."""
+
+from typing import Annotated
+
+import typer
+
+from exporter import pipeline
+from exporter.commands import ending
+from exporter.commands.groups import Group
+
+emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_args_is_help=True, cls=Group)
+
+
+@emulator.command("install")
+def emulator_install() -> None:
+    """Fetch and build what runs ARM64 artifacts here, into the cache folder, without root."""
+    typer.echo(pipeline.install_emulator(ending.progress))
+
+
+@emulator.command("remove")
+def emulator_remove() -> None:
+    """Remove all of it from the cache folder."""
+    typer.echo("removed" if pipeline.remove_emulator() else "nothing was installed")
+
+
+device = typer.Typer(help="What this tool keeps on a device.", no_args_is_help=True, cls=Group)
+
+
+@device.command("clean")
+def device_clean(profile: Annotated[str, typer.Argument(help="The device profile: its name, or a YAML file.")]) -> None:
+    """Remove all that this tool ever left on the device: the bundle, and what broken runs could not tidy up."""
+    typer.echo(f"removed everything from {pipeline.clean_device(profile)}")

@@ -1,0 +1,88 @@
+"""Instructions of one call on this machine's processor, counted by valgrind's callgrind.
+
+The agent runs as on the host, in callgrind, which counts from the agent's request on and writes what it counted at
+each of the three markers, the C function `getpgid`: nothing lies between the first two, a call between the last two.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from exporter.connections.agent_archive import write_agent
+from exporter.connections.host import environment, run_agent
+from exporter.connections.run_folder import require_models, write_request
+from exporter.core.types import RunRequest
+from safeio.staging import scratch
+
+_SETTLED = 3  # calls after which runtimes have the memory that they will use
+_SLOWER = 60  # as long as the same run by itself, at most
+_TOTAL = re.compile(rb"^totals: (\d{1,18})$", re.MULTILINE)
+_MOST_BYTES = 64 << 20
+
+
+def why_not() -> str | None:
+    """Return why instructions cannot be counted on this machine, and what to do, or None where they can."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "instructions are counted on x86-64 Linux, and on the emulator"
+    if shutil.which("valgrind") is None:
+        return "counting instructions needs valgrind; install it (apt-get install valgrind), or use the emulator"
+    return None
+
+
+@cache
+def counter() -> str:
+    """Return what counts here: the processor, whose caches and instruction sets choose kernels, and valgrind."""
+    done = subprocess.run(["valgrind", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
+    version = re.search(r"\d+(\.\d+)*", done.stdout)
+    return f"{_processor()}, valgrind {version[0] if version else 'of unknown version'}"
+
+
+def count(request: RunRequest) -> int | None:
+    """Return the instructions of one call of case 0, None where the run does not come to its markers.
+
+    Needs `why_not() is None`; raises ArtifactError and BadInputError as HostConnection.run does.
+    """
+    require_models(request)
+    one = {name: array[:1] for name, array in request.inputs.items()}
+    limit_s = _SLOWER * request.time_limit_s
+    request = replace(request, inputs=one, warmup=_SETTLED, iterations=0, time_limit_s=limit_s)
+    with scratch("run") as folder:
+        model_file = str(request.model_file.resolve())
+        write_request(folder, request, model_file, None, watch_stdin=True, mark=True, instrument=True)
+        agent = write_agent(folder, (request.target,))
+        found = folder / "counted"
+        count_it = [f"--callgrind-out-file={found}", "--instr-atstart=no", "--dump-before=getpgid"]
+        # Addresses and hashes decide a little of what Python and a runtime do, so they are not left to chance.
+        fixed = ["setarch", "-R"] if shutil.which("setarch") else []
+        command = [*fixed, "valgrind", "--quiet", "--tool=callgrind", *count_it, sys.executable, "-P", str(agent)]
+        variables = {**environment(request.threads), "PYTHONHASHSEED": "0"}
+        run_agent([*command, str(folder)], variables, folder, limit_s)
+        # The first is what was counted up to the first marker.
+        empty, whole = (_total(folder / f"counted.{number}") for number in (2, 3))
+    return None if empty is None or whole is None else whole - empty
+
+
+def _total(path: Path) -> int | None:
+    """Return the instructions of one stretch, as callgrind wrote them."""
+    try:
+        with path.open("rb") as file:
+            found = _TOTAL.search(file.read(_MOST_BYTES))
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _processor() -> str:
+    """Return the model of this machine's processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return " ".join(found[1].split()) if found else os.uname().machine

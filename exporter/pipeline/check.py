@@ -1,0 +1,281 @@
+"""`cocorr-export check`: everything that a repository lists is exported, judged, and held to what it committed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.core.errors import ArtifactError, CheckpointError, ConfigError
+from exporter.pipeline import judging, timing
+from exporter.pipeline.cache import Cache
+from exporter.pipeline.export import export
+from exporter.pipeline.gating import Job, jobs_of
+from exporter.pipeline.job import WARMUP
+from exporter.pipeline.lengths import Report as Progress
+from exporter.pipeline.request import ExportRequest
+
+if TYPE_CHECKING:
+    from exporter.artifact.results import Checked, Report
+    from exporter.core.checks import Counted
+    from exporter.core.protocols import Connection
+    from exporter.gate.judge import Timed
+    from exporter.gate.lock import Lock, Locked
+    from exporter.pipeline.judging import Judged
+
+_PAIRS = 500
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """What `cocorr-export check` was asked for.
+
+    With `update` the baseline is written anew; with `evidence` each artifact comes with what a run of its golden cases
+    showed, for a report that draws it.
+    """
+
+    config: Path
+    update: bool = False
+    evidence: bool = False
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The artifact of a job, or the words of why there is none."""
+
+    job: Job
+    place: Path | None
+    error: str | None = None
+    is_cached: bool = False
+
+
+def check(request: CheckRequest, report: Progress) -> "Report":
+    """Export what changed, judge all of it, and compare it with the baseline; with `update`, write that instead.
+
+    Raises ConfigError where the configuration or the lock cannot be used, and BadInputError where what they name cannot
+    be exported at all. A baseline is written only where nothing failed.
+    """
+    from exporter.artifact.results import Report
+    from exporter.gate import config as configs
+    from exporter.gate import lock as locks
+
+    config = configs.load(request.config)
+    lock_file = locks.path_of(request.config)
+    lock = locks.read(lock_file)
+    if lock is None and not request.update:
+        raise ConfigError(f"{lock_file} does not exist; write it with: cocorr-export check --update, and commit it")
+    lock = lock or locks.Lock({}, {})
+    jobs, versions = jobs_of(config)
+    baselines, gone = _paired(jobs, lock)
+    cache = Cache(request.config)
+    rows = [
+        _Gate(cache, request, str(lock_file), report).checked(made, baselines.get(made.job.name))
+        for made in _all_made(jobs, baselines, cache, report)
+    ]
+    differing = [name for name in sorted({*lock.versions, *versions}) if lock.versions.get(name) != versions.get(name)]
+    checked = Report(
+        artifacts=tuple(row for row, _ in rows),
+        config=str(request.config),
+        lock=str(lock_file),
+        versions={name: (lock.versions.get(name), versions.get(name)) for name in differing if lock.versions},
+        gone=() if request.update else gone,
+    )
+    if request.update and checked.exit_code != 1:
+        lock = locks.Lock({row.name: locked for row, locked in rows if locked is not None}, versions)
+        locks.write(lock_file, lock)
+    cache.keep_only({*(job.key for job in jobs), *(locked.key for locked in lock.artifacts.values())})
+    return checked
+
+
+def _paired(jobs: Sequence[Job], lock: "Lock") -> "tuple[dict[str, Locked], tuple[str, ...]]":
+    """Return the baseline of each job by its name, and the names of the baseline that are no job's.
+
+    A job whose precision is another than before has the baseline of the same program, profile and target, where that
+    is the only one which no job has by its name.
+    """
+    names = {job.name for job in jobs}
+    free = {name: locked for name, locked in lock.artifacts.items() if name not in names}
+    baselines = {name: lock.artifacts[name] for name in names if name in lock.artifacts}
+    for job in jobs:
+        alike = [name for name in free if name.startswith(job.stem)]
+        if job.name not in baselines and len(alike) == 1:
+            baselines[job.name] = free.pop(alike[0])
+    return baselines, tuple(sorted(free))
+
+
+def _all_made(jobs: Sequence[Job], baselines: "dict[str, Locked]", cache: Cache, report: Progress) -> "list[_Made]":
+    """Return the artifact of each job, in their order; what the cache does not have is made."""
+    made = {job.name: _Made(job, cache.place(job.key), is_cached=True) for job in jobs if _is_held(cache, job)}
+    missing = [job for job in jobs if job.name not in made]
+    if made:
+        report(f"{len(made)} of {len(jobs)} artifacts are there as they were made before")
+    while missing:
+        group = [job for job in missing if job.group == missing[0].group]
+        missing = [job for job in missing if job.group != group[0].group]
+        known = all(job.name in baselines for job in group)
+        made |= {one.job.name: one for one in _exported(group, known, cache, report)}
+    return [made[job.name] for job in jobs]
+
+
+def _is_held(cache: Cache, job: Job) -> bool:
+    """Say whether the cache has the artifact of a job; one that was changed there is, and fails when it is judged."""
+    from exporter.pipeline.opening import read_manifest
+
+    try:
+        read_manifest(cache.place(job.key))
+    except ArtifactError:
+        return False
+    return True
+
+
+def _exported(group: Sequence[Job], are_known: bool, cache: Cache, report: Progress) -> "list[_Made]":
+    """Make the artifacts of jobs that differ by their targets alone, and put them into the cache.
+
+    `are_known` says that the baseline has them all: a checkpoint that is there and cannot be used is then what the
+    gate is for, and no mistake in the configuration.
+    """
+    from exporter.artifact.results import Result
+
+    first = group[0]
+    with cache.making() as folder:
+        request = ExportRequest(
+            choice=first.choice,
+            target=",".join(job.target for job in group),
+            output=folder,
+            profile=first.profile_word,
+            precision=first.precision,
+            without_passes=first.entry.without_passes,
+            fold=first.entry.fold,
+        )
+        try:
+            results = export(request, report)
+        except CheckpointError as error:
+            if not are_known or first.checkpoint is None or not first.checkpoint.is_dir():
+                raise
+            return [_Made(job, None, str(error)) for job in group]
+        return [
+            _Made(job, cache.put(Path(result.place), job.key))
+            if isinstance(result, Result)
+            else _Made(job, None, result.error)
+            for job, result in zip(group, results, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """What artifacts are held to, one after the other."""
+
+    cache: Cache
+    request: CheckRequest
+    lock: str
+    report: Progress
+
+    def checked(self, made: _Made, baseline: "Locked | None") -> "tuple[Checked, Locked | None]":
+        """Judge one artifact and hold it to its limits; return it, and what a new baseline says of it."""
+        from exporter.artifact.results import Checked
+        from exporter.connections import connect
+        from exporter.gate import judge
+
+        job, limits = made.job, made.job.entry.limits
+        if made.place is None:
+            compared = () if baseline is None else self._checkpoint(job, baseline)
+            row = Checked(
+                name=job.name, place=None, manifest=None, limits=compared, error=made.error, line=job.entry.line
+            )
+            return row, None
+        connection = connect(*job.profile.connection.chosen())
+        if made.is_cached or self.request.evidence:
+            self.report(f"{job.name}: judging")
+            judged = judging.judge(made.place, connection, self.report)
+        else:
+            judged = judging.as_made(made.place)
+        is_baselines = baseline is not None and (baseline.key, baseline.model_sha256) == (job.key, judged.model_sha256)
+        counted = self._counted(job, judged, made.place, baseline if is_baselines else None, connection)
+        timed = self._timed(job, judged, made.place, baseline, connection)
+        checks = judge.judged(limits, judged.manifest, baseline, counted, timed, accept=self.request.update)
+        if baseline is None and not self.request.update:
+            checks = (judge.without_baseline(self.lock), *checks)
+        row = Checked(
+            name=job.name,
+            place=str(made.place),
+            manifest=judged.manifest,
+            limits=checks,
+            line=job.entry.line,
+            is_cached=made.is_cached,
+            comparison=timed.comparison,
+            evidence=judged.evidence if self.request.evidence else None,
+        )
+        return row, _locked(job, judged, counted, baseline)
+
+    def _checkpoint(self, job: Job, baseline: "Locked") -> "tuple":
+        """Return what holds of the checkpoint of an artifact that could not be made."""
+        from exporter.gate import judge
+        from models import checkpoint
+
+        sha256 = None if job.checkpoint is None else checkpoint.sha256_of(job.checkpoint)
+        return tuple(
+            judge.other_checkpoint(limit, baseline, sha256) for limit in job.entry.limits.get("checkpoint", ())
+        )
+
+    def _counted(
+        self, job: Job, judged: "Judged", place: Path, baseline: "Locked | None", connection: "Connection"
+    ) -> "Counted":
+        """Count the instructions of one call, unless a limit does not ask, or this is the artifact of the baseline."""
+        from exporter.connections import running, valgrind
+        from exporter.core.checks import Counted
+
+        latency, limits = judged.manifest.latency, job.entry.limits.get("instructions")
+        if not limits or judged.manifest.parity.verdict != "pass":
+            return Counted(None, None, "it was not run" if limits else None)
+        if connection.name != "host":
+            number, on = (None, None) if latency is None else (latency.instructions, latency.counted_on)
+            return Counted(number, on, None if latency is None else latency.reason)
+        if baseline is not None and valgrind.why_not() is None and valgrind.counter() in baseline.instructions:
+            return Counted(None, valgrind.counter(), "it is the artifact of the baseline: not counted again")
+        self.report(f"{job.name}: counting instructions")
+        return running.count_instructions(*timing.first_case(place, judged.manifest, connection))
+
+    def _timed(
+        self, job: Job, judged: "Judged", place: Path, baseline: "Locked | None", connection: "Connection"
+    ) -> "Timed":
+        """Call the artifact and that of the baseline in turn, where both are here and differ."""
+        from exporter.gate.judge import Timed
+
+        if baseline is None or not job.entry.limits.get("latency"):
+            return Timed(None, None)
+        if baseline.model_sha256 == judged.model_sha256:
+            return Timed(None, "it is the file of the baseline", is_same_file=True)
+        if judged.manifest.parity.verdict != "pass":
+            return Timed(None, "it was not timed: what fails has no time worth having")
+        before = self.cache.place(baseline.key)
+        try:
+            old = judging.as_made(before)
+            if old.model_sha256 != baseline.model_sha256:
+                raise ArtifactError(f"{before} is not the artifact of the baseline")
+            first = timing.first_case(before, old.manifest, connection)
+            second = timing.first_case(place, judged.manifest, connection)
+        except ArtifactError:
+            return Timed(None, "the artifact of the baseline is not at hand; keep .cocorr to compare times")
+        self.report(f"{job.name}: calling it and the artifact of the baseline in turn")
+        comparison = timing.in_turn("baseline", first, "now", second, (WARMUP, _PAIRS))
+        return Timed(comparison, comparison.reason)
+
+
+def _locked(job: Job, judged: "Judged", counted: "Counted", baseline: "Locked | None") -> "Locked":
+    """Return what a new baseline says of an artifact.
+
+    Counts of other processors stay where the artifact is the same.
+    """
+    from exporter.gate import judge
+    from exporter.gate.lock import Locked
+
+    instructions = {} if counted.number is None or counted.by is None else {counted.by: counted.number}
+    if baseline is not None and baseline.model_sha256 == judged.model_sha256:
+        instructions = {**baseline.instructions, **instructions}
+    return Locked(
+        key=job.key,
+        checkpoint=judged.manifest.source.checkpoint_sha256,
+        precision=judged.manifest.precision,
+        model_sha256=judged.model_sha256,
+        figures=judge.figures_of(judged.manifest),
+        instructions=instructions,
+    )
