@@ -169,6 +169,35 @@ def test_axe_finds_nothing_serious(page: Page, tmp_path: Path, axe: str, width: 
     assert serious(page, axe) == []
 
 
+# The least contrast of words in plots with the ground that they stand on, by WCAG 2's formula.
+CONTRAST = """
+(() => {
+  const light = (color) => {
+    const [r, g, b] = color.match(/[0-9.]+/g).slice(0, 3).map((part) => part / 255)
+      .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    const color = getComputedStyle(node).backgroundColor;
+    return color === "rgba(0, 0, 0, 0)" ? ground(node.parentElement) : color;
+  };
+  const ratios = [...document.querySelectorAll("svg text")].map((text) => {
+    const [low, high] = [light(getComputedStyle(text).fill), light(ground(text.parentElement))].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  });
+  return [ratios.length, Math.min(...ratios)];
+})()
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_in_plots_can_be_read(page: Page, tmp_path: Path, scheme: str) -> None:
+    """axe-core says of these that it cannot tell."""
+    opened(page, tmp_path, "scn", DESKTOP, scheme)
+    count, least = page.evaluate(CONTRAST)
+    assert count > 20 and least >= 4.5
+
+
 def test_axe_would_find_it(page: Page, tmp_path: Path, axe: str) -> None:
     file = tmp_path / "bad.html"
     file.write_text("<html lang=en><title>a</title><main><h1>a</h1><p style='color:#ccc'>pale</p><svg role=img></svg>")
