@@ -13,7 +13,7 @@ import pytest
 from exporter.connections.bundle import apt
 from exporter.core.errors import SetupError
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chromium-headless-shell")
+NAMES = ("google-chrome", "google-chrome-stable", "chromium-headless-shell", "chromium")
 PACKAGES = ("chromium-headless-shell", "fonts-dejavu-core")  # without a font there is no text to look at
 PROGRAM = "usr/lib/chromium/chromium-headless-shell"
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 from exporter.artifact.results import Checked, Report
 from exporter.core.checks import LimitCheck
+from exporter.report.standing import limit_sentence, limits_of
 from safeio.errors import one_line, printable
 
 _Kind = Literal["error", "warning", "notice"]
-_KINDS: dict[str, _Kind] = {"broken": "error", "unknown": "notice"}
 _MOST = 10  # of each kind, that GitHub keeps of one step
 _TITLE_LENGTH = 255  # that GitHub shows
 
@@ -42,28 +42,17 @@ def _of(checked: Checked) -> Iterator[tuple[_Kind, int | None, str, str]]:
             yield "error", checked.line, f"{checked.name}: fail", parity.reason or "it differs from torch"
         elif parity.verdict == "unverified":
             yield "warning", checked.line, f"{checked.name}: unverified", parity.reason or "nothing here could run it"
-    for limit in checked.limits:
-        if limit.outcome in _KINDS:
+    for limit in limits_of(checked):
+        if limit.outcome != "kept":
             line = checked.line if limit.line is None else limit.line
-            yield _KINDS[limit.outcome], line, f"{checked.name}: {limit.figure} {limit.outcome}", _sentence(limit)
+            yield _kind(limit, checked), line, f"{checked.name}: {limit.figure} {limit.outcome}", limit_sentence(limit)
 
 
-def _sentence(limit: LimitCheck) -> str:
-    """Return the figure, what it was, and its limit."""
-    before = [f"{_figure(limit.baseline, limit.unit)} in the baseline"] if limit.baseline is not None else []
-    before += [f"{100 * limit.change:+.3g} %"] if limit.change is not None else []
-    was = f" ({', '.join(before)})" if before else ""
-    why = f": {limit.reason}" if limit.reason else ""
-    return f"{limit.figure} is {_figure(limit.value, limit.unit)}{was}; the limit is {limit.limit}{why}"
-
-
-def _figure(value: float | str | None, unit: str) -> str:
-    if value is None:
-        return "not known"
-    if isinstance(value, str):
-        return value
-    digits = f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
-    return f"{digits} {unit}".rstrip()
+def _kind(limit: LimitCheck, checked: Checked) -> _Kind:
+    """Return how loud a limit is; a budget of the profile that nobody could measure verifies nothing."""
+    if limit.outcome == "broken":
+        return "error"
+    return "notice" if limit in checked.limits else "warning"
 
 
 def _command(kind: _Kind, file: str | None, line: int | None, title: str, message: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Checked, Report
 from exporter.core.checks import LimitCheck
-from exporter.core.sections import Parity, Source
+from exporter.core.sections import Budget, Parity, Source
 from exporter.report.annotations import annotations
 from safeio.errors import printable
 
@@ -73,7 +73,7 @@ def test_a_broken_limit_is_an_error_at_its_line() -> None:
     assert read(line) == (
         "error",
         {"file": "cocorr.yaml", "line": "7", "title": "scn/rerank onnx: size broken"},
-        "size is 3,347,500 B (3,250,000 B in the baseline, +3 %); the limit is +2%",
+        "size is 3,347,500 B, in the baseline 3,250,000 B (+3 %); limit +2%, broken",
     )
 
 
@@ -94,7 +94,18 @@ def test_each_outcome_has_its_kind() -> None:
         ("error", "3", "scores differ"),
         ("error", "9", "refused"),
         ("warning", "3", "no runtime"),
-        ("notice", "3", "latency is not known (3,250,000 B in the baseline); the limit is +2%: no qemu"),
+        ("notice", "3", "latency is -, in the baseline 3,250,000 B; limit +2%, unknown: no qemu"),
+    ]
+
+
+def test_budgets_of_the_profile_are_limits() -> None:
+    budgets = (Budget("size_bytes", 3e6, 4e6, False, None), Budget("latency_us", 90.0, None, None, "too noisy"))
+    row = checked()
+    assert row.manifest is not None
+    said = annotations(Report(artifacts=(replace(row, manifest=replace(row.manifest, budgets=budgets)),), config="c"))
+    assert [(kind, properties["title"]) for kind, properties, _ in map(read, said)] == [
+        ("error", "scn/rerank onnx: budget size_bytes broken"),
+        ("warning", "scn/rerank onnx: budget latency_us unknown"),
     ]
 
 
