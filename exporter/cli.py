@@ -7,17 +7,19 @@ import typer
 
 from exporter import pipeline
 from exporter.__main__ import main
-from exporter.commands import exporting, judging, listing, machines
+from exporter.commands import checking, exporting, judging, listing, machines
 from exporter.commands.groups import Group
 
 __all__ = ["app", "main"]
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "check": checking.check,
     "program": exporting.program,
     "parity": judging.parity,
     "profile": judging.profile,
     "compare": judging.compare,
     "explain": judging.explain,
+    "report": checking.report,
     "swap": exporting.swap,
     "rank": judging.rank,
     "import": exporting.import_weights,

@@ -15,13 +15,15 @@ from functools import cache
 from pathlib import Path
 
 from exporter.connections.agent_archive import write_agent
-from exporter.connections.host import environment, run_agent
+from exporter.connections.host import run_agent, settings
 from exporter.connections.run_folder import require_models, write_request
 from exporter.core.types import RunRequest
 from safeio.staging import scratch
 
 _SETTLED = 3  # calls after which runtimes have the memory that they will use
 _SLOWER = 60  # as long as the same run by itself, at most
+# All else of a user's environment would move the stack, and addresses decide a little of what a runtime does.
+_FIXED = {"PATH": "/usr/bin:/bin", "HOME": ".", "ORT_DISABLE_TELEMETRY": "1", "PYTHONHASHSEED": "0"}
 _TOTAL = re.compile(rb"^totals: (\d{1,18})$", re.MULTILINE)
 _MOST_BYTES = 64 << 20
 
@@ -53,16 +55,17 @@ def count(request: RunRequest) -> int | None:
     limit_s = _SLOWER * request.time_limit_s
     request = replace(request, inputs=one, warmup=_SETTLED, iterations=0, time_limit_s=limit_s)
     with scratch("run") as folder:
-        model_file = str(request.model_file.resolve())
+        # All paths are relative to the folder, where the agent starts: others would move and hash what holds them.
+        (folder / "artifact").symlink_to(request.model_file.parent.resolve())
+        model_file = f"artifact/{request.model_file.name}"
         write_request(folder, request, model_file, None, watch_stdin=True, mark=True, instrument=True)
         agent = write_agent(folder, (request.target,))
-        found = folder / "counted"
-        count_it = [f"--callgrind-out-file={found}", "--instr-atstart=no", "--dump-before=getpgid"]
-        # Addresses and hashes decide a little of what Python and a runtime do, so they are not left to chance.
-        fixed = ["setarch", "-R"] if shutil.which("setarch") else []
-        command = [*fixed, "valgrind", "--quiet", "--tool=callgrind", *count_it, sys.executable, "-P", str(agent)]
-        variables = {**environment(request.threads), "PYTHONHASHSEED": "0"}
-        run_agent([*command, str(folder)], variables, folder, limit_s)
+        count_it = ["--callgrind-out-file=counted", "--instr-atstart=no", "--dump-before=getpgid"]
+        fixed = [found, "-R"] if (found := shutil.which("setarch")) else []
+        command = [*fixed, str(shutil.which("valgrind")), "--quiet", "--tool=callgrind", *count_it, sys.executable, "-P", agent.name]
+        libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        variables = {**_FIXED, **libraries, **settings(request.threads)}
+        run_agent([*command, "."], variables, folder, limit_s)
         # The first is what was counted up to the first marker.
         empty, whole = (_total(folder / f"counted.{number}") for number in (2, 3))
     return None if empty is None or whole is None else whole - empty

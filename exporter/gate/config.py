@@ -1,6 +1,7 @@
 """`cocorr.yaml`: what a repository exports, and the limits on it; every error names the file, the line and the key."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,6 +98,27 @@ def load(path: Path) -> Config:
     common = limits.merged(limits.defaults(), _limits(document, (), config.limits))
     entries = tuple(_entry(document, at, entry, common) for at, entry in enumerate(config.artifacts))
     return Config(path, entries)
+
+
+def first_text(checkpoints: Sequence[tuple[str, str]], targets: Sequence[str]) -> str:
+    """Return a configuration to begin with: models with their checkpoints, the shipped SCN without one; all defaults.
+
+    Paths are as YAML has them in quotes.
+    """
+    entries = "" if checkpoints else f"  - model: scn\n    targets: [{', '.join(targets)}]\n"
+    for model, checkpoint in checkpoints:
+        entries += f"  - model: {model}\n"
+        entries += f"    checkpoint: {json.dumps(checkpoint, ensure_ascii=False)}\n"
+        entries += f"    targets: [{', '.join(targets)}]\n"
+    stated = "".join(f"  {name}: {limit.text}\n" for name, several in limits.defaults().items() for limit in several)
+    return (
+        "# What cocorr-export check exports, and holds to cocorr.lock.json; docs/ci.md has every key.\n"
+        f"artifacts:\n{entries}"
+        "    # profiles: [generic, pixel-8-pro]   # device profiles, by name or file\n"
+        "    # precisions: [fp32, int8]\n\n"
+        "# How far a figure may move from the baseline; also: at most 3 MB, at least 0.99, none. These are defaults.\n"
+        f"limits:\n{stated}"
+    )
 
 
 def _entry(document: documents.Document, at: int, entry: _Entry, common: Mapping[str, tuple[Limit, ...]]) -> Entry:

@@ -54,7 +54,7 @@ def judged(
                 check = replace(check, outcome="kept", reason=_ACCEPTED)
             if check is not None:
                 checks.append(check)
-    return (*checks, *_budgets(manifest))
+    return tuple(checks)
 
 
 def without_baseline(lock: str) -> LimitCheck:
@@ -192,25 +192,6 @@ def _latency(limit: Limit, timed: Timed) -> LimitCheck:
         change=None if ratio is None else ratio - 1,
         outcome=outcome,
         reason=reason,
-    )
-
-
-def _budgets(manifest: Manifest) -> tuple[LimitCheck, ...]:
-    """Return the budgets of the device profile: its own figures, and whether the artifact is within them."""
-    outcomes: dict[bool | None, Outcome] = {True: "kept", False: "broken", None: "unknown"}
-    return tuple(
-        LimitCheck(
-            figure=row.budget,
-            unit="",
-            limit=f"budget of the profile {manifest.profile}: at most {row.limit:,.6g}",
-            line=None,
-            baseline=None,
-            value=row.value,
-            change=None,
-            outcome=outcomes[row.within],
-            reason=row.reason,
-        )
-        for row in manifest.budgets or ()
     )
 
 

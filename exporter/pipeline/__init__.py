@@ -3,6 +3,7 @@
 The command line imports it when it starts, so what is slow to import is imported where it is used.
 """
 
+from exporter.pipeline.check import CheckRequest, check
 from exporter.pipeline.compare import compare
 from exporter.pipeline.compute import compute
 from exporter.pipeline.export import export
@@ -15,12 +16,15 @@ from exporter.pipeline.passes import passes
 from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile
 from exporter.pipeline.rank import RankRequest, rank
 from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
+from exporter.pipeline.reporting import ReportRequest, report_on
 from exporter.pipeline.request import Embeddings, ExportRequest, GivenModule, ProgramChoice, SavedProgram
 from exporter.pipeline.run import run_package
+from exporter.pipeline.starting import start_config
 from exporter.pipeline.swap import swap
 
 __all__ = [
     "MOST_ITERATIONS",
+    "CheckRequest",
     "Embeddings",
     "ExplainRequest",
     "ExportRequest",
@@ -30,7 +34,9 @@ __all__ = [
     "ProfileRequest",
     "ProgramChoice",
     "RankRequest",
+    "ReportRequest",
     "SavedProgram",
+    "check",
     "clean_device",
     "compare",
     "compute",
@@ -49,6 +55,8 @@ __all__ = [
     "rank",
     "read_manifest",
     "remove_emulator",
+    "report_on",
     "run_package",
+    "start_config",
     "swap",
 ]

@@ -10,6 +10,7 @@ from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Compared, Ranking, Refusal, Result
 from exporter.core.types import Row
 from exporter.report import terminal
+from exporter.report.notes import notes
 from exporter.report.rows import VERDICT, shown_rows
 from exporter.report.units import MISSING, added, batch
 from safeio.errors import printable
@@ -44,7 +45,7 @@ def print_artifacts(results: Sequence[Result | Refusal]) -> None:
 def _print_place(console: Console, result: Result) -> None:
     """Print where an artifact lies, and what is to be said of it that stands in no table."""
     console.print(Text(f"{result.manifest.target}: {result.place}"), soft_wrap=True)
-    for note in _notes(result.manifest):
+    for note in notes(result.manifest):
         console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
     if result.added:
         console.print(Text(f"  {added(result.added)}", style="yellow"), soft_wrap=True)
