@@ -6,6 +6,7 @@ the template's escaping, and what does not print in them is shown as an escape.
 
 import base64
 import hashlib
+from functools import cache
 from typing import TypeVar
 
 import jinja2
@@ -24,17 +25,7 @@ Value = TypeVar("Value")
 
 def html(report: Report) -> str:
     """Return the page of a report."""
-    loader = jinja2.PackageLoader(str(__package__))
-    environment = jinja2.Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Both are ours, and no name is in them.
-    style, script = (Markup(loader.get_source(environment, name)[0]) for name in ("report.css", "report.js"))  # noqa: S704
+    environment, style, script = _templates()
     word, counts = headline(report)
     page: str = environment.get_template("report.html.j2").render(
         policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'",
@@ -55,6 +46,22 @@ def html(report: Report) -> str:
         ],
     )
     return page
+
+
+@cache
+def _templates() -> tuple[jinja2.Environment, Markup, Markup]:
+    """Return what renders templates, and the page's style and script, which are ours and have no name in them."""
+    loader = jinja2.PackageLoader(str(__package__))
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = (Markup(loader.get_source(environment, name)[0]) for name in ("report.css", "report.js"))  # noqa: S704
+    return environment, style, script
 
 
 def _hash(source: Markup) -> str:

@@ -32,6 +32,7 @@ _MOVED_SHARE = 0.6  # of the room, so that figures have some too
 _LONGEST = 300
 _ROOM_FOR_NOTES = 600
 _CALLS = re.compile(r"@|#|://|www\.|GH-", re.IGNORECASE)
+_BEGINS = re.compile(r"^(\d*)([-+=.)])")
 _NO_WIDTH = "\u200b"
 
 
@@ -81,7 +82,7 @@ def _moved(report: Report, room: int) -> list[str]:
     else:
         parts.append("Nothing that has a limit.")
     parts += [f"Kept and where they were: {still} other limits."] if still and rows else []
-    return parts + _fitting([f"- {_words(line)}" for line in what_else_moved(report)], room // 4, "more moved")
+    return parts + _fitting([f"- {_line(line)}" for line in what_else_moved(report)], room // 4, "more moved")
 
 
 def _figures(report: Report, room: int) -> list[str]:
@@ -102,7 +103,7 @@ def _folded(checked: Checked) -> str:
     name = html.escape(_short(printable(checked.name)))
     head = f"<details><summary>{_TONES[stands.tone]} {stands.word}: <code>{name}</code></summary>"
     if checked.manifest is None:
-        return f"{head}\n\n{_words(checked.error or 'nothing says why')}\n\n</details>"
+        return f"{head}\n\n{_line(checked.error or 'nothing says why')}\n\n</details>"
     manifest = checked.manifest
     place = [f"In {_name(checked.place)}."] if checked.place else []
     place += ["Made before this run, and judged in it."] if checked.is_cached else []
@@ -112,7 +113,7 @@ def _folded(checked: Checked) -> str:
         parts.append(_table(grown[0], [tuple(map(_words, row)) for row in grown[1:]]))
     lines = [*notes(manifest), *(comparison_lines(checked.comparison) if checked.comparison else ())]
     lines += [f"{what}: {method}" for what, method in methods(manifest)]
-    parts.append("\n".join(f"- {_words(line)}" for line in lines))
+    parts.append("\n".join(f"- {_line(line)}" for line in lines))
     return "\n\n".join([*parts, "</details>"])
 
 
@@ -160,6 +161,11 @@ def _words(text: str) -> str:
     """Return words as they are to be read."""
     plain = _CALLS.sub(_apart, _short(printable(" ".join(text.split()))))
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&~$" else sign for sign in plain)
+
+
+def _line(text: str) -> str:
+    """Return words with which a line begins: no list, rule or heading begins with them."""
+    return _BEGINS.sub(r"\1\\\2", _words(text))
 
 
 def _apart(found: re.Match[str]) -> str:

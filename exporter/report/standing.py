@@ -69,7 +69,7 @@ def headline(report: Report) -> tuple[str, str]:
     if not report.artifacts:
         return "nothing checked", "there is no artifact in this report"
     counts = Counter(standing(checked).word for checked in report.artifacts)
-    listed = ", ".join(f"{number} {word}" for word, number in counts.items())
+    listed = "; ".join(f"{number} {word}" for word, number in counts.items())
     artifacts = "1 artifact" if len(report.artifacts) == 1 else f"{len(report.artifacts)} artifacts"
     return _HEADLINES[report.exit_code], f"{artifacts}: {listed}"
 

@@ -29,9 +29,10 @@ class Scale:
     forward: Callable[[float], float] = float
 
     def __call__(self, number: float) -> float:
-        """Return the place of a number, rounded to half a pixel."""
+        """Return the place of a number, rounded to half a pixel; what is far off the axis is somewhere off it."""
         low, high = self.forward(self.low), self.forward(self.high)
         share = (self.forward(number) - low) / (high - low) if high > low else 0.5
+        share = min(max(share, -1.0), 2.0)
         return round(2 * (self.start + share * (self.end - self.start))) / 2
 
 
