@@ -25,6 +25,9 @@ def annotations(report: Report) -> list[str]:
     for checked in report.artifacts:
         for kind, line, title, message in _of(checked):
             said[kind].append(_command(kind, report.config, line, title, message))
+    for name in report.gone:
+        message = f"{name} is in the baseline and was not checked; put it back, or: cocorr-export check --update"
+        said["error"].append(_command("error", report.lock, None, f"{name}: gone", message))
     for kind, commands in said.items():
         if len(commands) > _MOST:
             more = f"{len(commands) - _MOST + 1} more are in the report"

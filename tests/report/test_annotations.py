@@ -4,12 +4,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import drawn
 import pytest
+from hypothesis import given, settings
 
-from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Checked, Report
 from exporter.core.checks import LimitCheck
-from exporter.core.sections import Budget, Parity, Source
+from exporter.core.sections import Budget
 from exporter.report.annotations import annotations
 from safeio.errors import printable
 
@@ -26,30 +27,9 @@ SIZE = LimitCheck(
 HOSTILE = "a,line=1::\r\n::add-mask::x%0A\u2028##[add-path]/tmp\x1b[2J<script>"
 
 
-def manifest(parity: Parity) -> Manifest:
-    return Manifest(
-        model="scn",
-        program="rerank",
-        target="onnx",
-        profile="generic",
-        precision="fp32",
-        options={},
-        threads=1,
-        model_file="model.onnx",
-        files=(),
-        size_bytes=1,
-        parameters=1,
-        inputs=(),
-        outputs=(),
-        ranking="scores",
-        source=Source(),
-        parity=parity,
-    )
-
-
 def checked(*limits: LimitCheck, verdict: Any = "pass", name: str = "scn/rerank onnx", **more: Any) -> Checked:
-    parity = Parity(verdict=verdict, reason=more.pop("reason", None))
-    return Checked(name=name, place="here", manifest=manifest(parity), limits=limits, line=3, **more)
+    manifest = drawn.manifest(drawn.words((more.pop("reason", "plain"),)), verdict)
+    return Checked(name=name, place="here", manifest=manifest, limits=limits, line=3, **more)
 
 
 def read(command: str) -> tuple[str, dict[str, str], str]:
@@ -107,6 +87,28 @@ def test_budgets_of_the_profile_are_limits() -> None:
         ("error", "scn/rerank onnx: budget size_bytes broken"),
         ("warning", "scn/rerank onnx: budget latency_us unknown"),
     ]
+
+
+def test_what_the_baseline_alone_has_is_an_error() -> None:
+    (line,) = annotations(Report(artifacts=(), config="cocorr.yaml", lock="cocorr.lock.json", gone=("scn onnx",)))
+    kind, properties, data = read(line)
+    assert (kind, properties) == ("error", {"file": "cocorr.lock.json", "title": "scn onnx: gone"})
+    assert data.startswith("scn onnx is in the baseline and was not checked")
+
+
+@settings(deadline=None, max_examples=60)
+@given(drawn.outcomes())
+def test_what_keeps_a_report_from_passing_is_annotated(report: Report) -> None:
+    kinds = {kind for kind, _, _ in map(read, annotations(report))}
+    assert ("error" in kinds) == (report.exit_code == 1)
+    assert report.exit_code != 3 or "warning" in kinds
+
+
+@settings(deadline=None, max_examples=60)
+@given(drawn.texts())
+def test_any_name_stays_inside_its_command(name: str) -> None:
+    for line in annotations(drawn.report(drawn.words((name,)))):
+        assert line.isprintable() and read(line)[1].keys() <= {"file", "line", "title"}
 
 
 def test_names_of_strangers_stay_inside_their_command() -> None:
