@@ -62,7 +62,8 @@ def count(request: RunRequest) -> int | None:
         agent = write_agent(folder, (request.target,))
         count_it = ["--callgrind-out-file=counted", "--instr-atstart=no", "--dump-before=getpgid"]
         fixed = [found, "-R"] if (found := shutil.which("setarch")) else []
-        command = [*fixed, str(shutil.which("valgrind")), "--quiet", "--tool=callgrind", *count_it, sys.executable, "-P", agent.name]
+        counted = [str(shutil.which("valgrind")), "--quiet", "--tool=callgrind", *count_it]
+        command = [*fixed, *counted, sys.executable, "-P", agent.name]
         libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         variables = {**_FIXED, **libraries, **settings(request.threads)}
         run_agent([*command, "."], variables, folder, limit_s)

@@ -151,7 +151,7 @@ def _instructions(limit: Limit, baseline: Locked | None, counted: Counted) -> Li
     figure = FIGURES[INSTRUCTIONS]
     known = {} if baseline is None else baseline.instructions
     if counted.number is None or counted.by is None:
-        if not known and limit.line is None:
+        if not known and (limit.line is None or baseline is not None):
             return None
         # A counter without a count: the artifact of the baseline itself, which that has counted.
         outcome: Outcome = "unknown" if counted.by is None else "kept"

@@ -34,6 +34,12 @@ class Cache:
     def __init__(self, beside: Path) -> None:
         self.folder = beside.parent / FOLDER
 
+    def check(self) -> None:
+        """Raise OutputError where the folder, or that of its artifacts, is a link, which could lead anywhere."""
+        for folder in (self.folder, self.folder / _ARTIFACTS):
+            if folder.is_symlink():
+                raise OutputError(f"{folder} is a link, and links are not followed; remove it")
+
     def place(self, key: str) -> Path:
         """Return the folder of an artifact, whether it is there or not."""
         return self.folder / _ARTIFACTS / key
@@ -42,8 +48,6 @@ class Cache:
     def making(self) -> Iterator[Path]:
         """Give an empty folder in which artifacts are made; what is left in it is removed, as is what a kill left."""
         with files.writing(self.folder, _ADVICE):
-            if self.folder.is_symlink():
-                raise OutputError(f"{self.folder} is a link; links are not followed; {_ADVICE}")
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / ".gitignore").exists():
                 files.write_new(self.folder / ".gitignore", b"*\n")

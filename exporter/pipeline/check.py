@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import ArtifactError, CheckpointError, ConfigError
+from exporter.core.errors import ArtifactError, BadInputError, CheckpointError, ConfigError, OutputError
 from exporter.pipeline import judging, timing
 from exporter.pipeline.cache import Cache
 from exporter.pipeline.export import export
@@ -67,6 +67,7 @@ def check(request: CheckRequest, report: Progress) -> "Report":
     jobs, versions = jobs_of(config)
     baselines, gone = _paired(jobs, lock)
     cache = Cache(request.config)
+    cache.check()
     rows = [
         _Gate(cache, request, str(lock_file), report).checked(made, baselines.get(made.job.name))
         for made in _all_made(jobs, baselines, cache, report)
@@ -148,10 +149,13 @@ def _exported(group: Sequence[Job], are_known: bool, cache: Cache, report: Progr
         )
         try:
             results = export(request, report)
-        except CheckpointError as error:
-            if not are_known or first.checkpoint is None or not first.checkpoint.is_dir():
-                raise
-            return [_Made(job, None, str(error)) for job in group]
+        except OutputError:
+            raise
+        except BadInputError as error:
+            there = first.checkpoint is not None and first.checkpoint.is_dir()
+            if isinstance(error, CheckpointError) and are_known and there:
+                return [_Made(job, None, str(error)) for job in group]
+            raise ConfigError(f"{first.place}: {error}") from error
         return [
             _Made(job, cache.put(Path(result.place), job.key))
             if isinstance(result, Result)

@@ -25,8 +25,9 @@ _SHIPPED = Path(__file__).resolve().parents[2] / "models" / "pretrained"
 class Job:
     """One artifact that is to be checked.
 
-    `name` is what the baseline knows it by, and `stem` the part of it before the precision; jobs with one `group`
-    differ by their targets alone. `precision` is what is asked of the export, None for the profile's.
+    `name` is what the baseline knows it by, `stem` the part of it before the precision, and `place` the file and
+    line of its entry; jobs with one `group` differ by their targets alone. `precision` is what is asked of the
+    export, None for the profile's.
     """
 
     entry: "Entry"
@@ -36,6 +37,7 @@ class Job:
     profile_word: str
     precision: "Precision | None"
     group: tuple[int, str, str | None]
+    place: str
     stem: str
     name: str
     key: str
@@ -53,9 +55,7 @@ def jobs_of(config: "Config") -> tuple[list[Job], dict[str, str]]:
     names = [job.name for job in jobs]
     for job in jobs:
         if names.count(job.name) > 1:
-            raise ConfigError(
-                f"{config.path}:{job.entry.line}: two artifacts are called {job.name!r}; give one entry a 'name'"
-            )
+            raise ConfigError(f"{job.place}: two artifacts are called {job.name!r}; give one entry a 'name'")
     made_by = {name: version for job in jobs for name, version in versions(TARGETS[job.target]).items()}
     return jobs, made_by
 
@@ -84,6 +84,7 @@ def _jobs(path: Path, at: int, entry: "Entry") -> Iterator[Job]:
                     profile_word=word,
                     precision=precision,
                     group=(at, word, precision),
+                    place=f"{path}:{entry.line}",
                     stem=stem,
                     name=f"{stem}{precision or profile.precision}",
                     key=_key(entry, choice, target, profile, precision, checkpoint),

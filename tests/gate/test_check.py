@@ -1,0 +1,228 @@
+"""`cocorr-export check` in a repository: each change alone breaks its limit, and what changes no figure breaks none."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+from commands import Ended, run_here
+from safetensors.numpy import load_file, save_file
+
+from exporter.connections import valgrind
+
+Capfd = pytest.CaptureFixture[str]
+CONFIG = "artifacts:\n- model: scn\n  checkpoint: ck\n  targets: [onnx]\n"
+NAME = "scn/rerank onnx generic fp32"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository with a checkpoint of random weights, the lock of its one artifact, and the cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("gate")
+        patch.chdir(folder)
+        tiny_models.write("scn", folder / "ck")
+        (folder / "cocorr.yaml").write_text(CONFIG)
+        from exporter import pipeline
+
+        checked = pipeline.check(pipeline.CheckRequest(Path("cocorr.yaml"), update=True), lambda _: None)
+        assert checked.exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def repository(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(written, tmp_path / "repository")
+    monkeypatch.chdir(tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+def checked(capfd: Capfd, *options: str) -> Ended:
+    return run_here(capfd, "check", *options, "--json")
+
+
+def broken(ended: Ended) -> set[str]:
+    """Return the limits that the document says are broken."""
+    rows = ended.document["artifacts"]
+    return {limit["figure"] for row in rows for limit in row["limits"] if limit["outcome"] == "broken"}
+
+
+def cached_file(repository: Path) -> Path:
+    (file,) = repository.glob(".cocorr/artifacts/*/model.onnx")
+    return file
+
+
+def change_a_weight(repository: Path) -> None:
+    state = load_file(repository / "ck" / "model.safetensors")
+    name = next(name for name in sorted(state) if state[name].size > 1)
+    state[name] = state[name].copy()
+    state[name].flat[1] += np.float32(0.5)
+    save_file(state, repository / "ck" / "model.safetensors")
+
+
+def train_again(repository: Path) -> None:
+    shutil.rmtree(repository / "ck")
+    model = tiny_models.build("scn")
+    model.items.weight.data[5] += 0.25
+    tiny_models.write("scn", repository / "ck", model=model)
+
+
+def store_in_fewer_bits(repository: Path) -> None:
+    with (repository / "cocorr.yaml").open("a") as file:
+        file.write("  precisions: [int4]\n")
+
+
+def leave_a_pass_out(repository: Path) -> None:
+    with (repository / "cocorr.yaml").open("a") as file:
+        file.write("  without_passes: [select_early]\n")
+
+
+def pad(repository: Path) -> None:
+    file = cached_file(repository)
+    file.write_bytes(file.read_bytes() + bytes(file.stat().st_size * 3 // 100 + 1))
+
+
+def make_it_slower(repository: Path) -> None:
+    with (repository / "cocorr.yaml").open("a") as file:
+        file.write("  without_passes: [simplify, absorb, recognise, fold_rows, select_early]\n")
+        file.write("  limits: {flops: none, uncounted: none, size: none, memory: none}\n")
+
+
+def widen_the_lock(repository: Path) -> None:
+    """Say that the baseline was smaller than it was."""
+    edit_lock(repository, lambda lock: lock["artifacts"][NAME]["figures"].update(flops=1))
+
+
+def edit_lock(repository: Path, edit: Callable[[Any], object]) -> None:
+    path = repository / "cocorr.lock.json"
+    lock = json.loads(path.read_bytes())
+    edit(lock)
+    path.write_text(json.dumps(lock))
+
+
+@pytest.mark.parametrize(
+    ("change", "limit"),
+    [
+        (change_a_weight, "checkpoint"),
+        (train_again, "checkpoint"),
+        (store_in_fewer_bits, "precision"),
+        (store_in_fewer_bits, "top10_overlap"),
+        (leave_a_pass_out, "flops"),
+        (pad, "size"),
+        (widen_the_lock, "flops"),
+    ],
+)
+def test_each_change_alone_breaks_its_limit(
+    change: Callable[[Path], None], limit: str, repository: Path, capfd: Capfd
+) -> None:
+    change(repository)
+    ended = checked(capfd)
+    assert ended.code == 1, ended.err
+    assert limit in broken(ended)
+
+
+@pytest.mark.skipif(valgrind.why_not() is not None, reason=valgrind.why_not() or "")
+def test_a_slower_graph_is_found_by_its_instructions(repository: Path, capfd: Capfd) -> None:
+    make_it_slower(repository)
+    ended = checked(capfd)
+    assert ended.code == 1, ended.err
+    (row,) = ended.document["artifacts"]
+    assert "instructions" in broken(ended) <= {"instructions", "latency"}
+    assert row["comparison"]["pairs"] == 500 and row["comparison"]["ratio"] > 0
+
+
+def test_what_changes_no_figure_breaks_no_limit(repository: Path, capfd: Capfd) -> None:
+    def other_versions(lock: Any) -> None:
+        lock["versions"]["torch"] = "2.12.0"
+        lock["artifacts"][NAME]["key"] = "0" * 64  # made by other code, or with other packages
+
+    edit_lock(repository, other_versions)
+    ended = checked(capfd)
+    assert ended.code == 0, ended.out
+    assert ended.document["versions"]["torch"][0] == "2.12.0"
+
+
+def test_nothing_is_made_again_that_is_there_and_a_report_shows_it(repository: Path, capfd: Capfd) -> None:
+    before = cached_file(repository).stat().st_mtime_ns
+    ended = run_here(capfd, "check", "--junit", "j.xml", "--markdown", "m.md", "--html", "r.html", "--annotations")
+    assert ended.code == 0, ended.err
+    assert "capturing" not in ended.err and cached_file(repository).stat().st_mtime_ns == before
+    assert NAME in ended.out and "::error" not in ended.out
+    for name in ("j.xml", "m.md", "r.html"):
+        assert NAME in (repository / name).read_text()
+
+
+def test_update_writes_the_same_bytes_for_the_same_figures(repository: Path, capfd: Capfd) -> None:
+    before = (repository / "cocorr.lock.json").read_bytes()
+    assert checked(capfd, "--update").code == 0
+    assert (repository / "cocorr.lock.json").read_bytes() == before
+
+
+def test_update_accepts_what_moved_and_the_next_check_passes(repository: Path, capfd: Capfd) -> None:
+    leave_a_pass_out(repository)
+    ended = checked(capfd, "--update")
+    (row,) = ended.document["artifacts"]
+    moved = {limit["figure"] for limit in row["limits"] if limit["value"] != limit["baseline"]}
+    assert ended.code == 0 and broken(ended) == set() and "flops" in moved
+    assert checked(capfd).code == 0
+    assert len([*repository.glob(".cocorr/artifacts/*")]) == 1  # the one before is nobody's
+
+
+def test_a_failure_is_no_baseline(repository: Path, capfd: Capfd) -> None:
+    before = (repository / "cocorr.lock.json").read_bytes()
+    pad(repository)
+    assert checked(capfd, "--update").code == 1
+    assert (repository / "cocorr.lock.json").read_bytes() == before
+
+
+def test_what_only_one_of_the_two_has_breaks_the_gate(repository: Path, capfd: Capfd) -> None:
+    edit_lock(repository, lambda lock: lock["artifacts"].update(other=lock["artifacts"].pop(NAME)))
+    ended = checked(capfd)
+    assert ended.code == 1
+    assert broken(ended) == {"baseline"} and ended.document["gone"] == ["other"]
+
+
+def test_bad_input_ends_before_anything_is_made(repository: Path, capfd: Capfd) -> None:
+    shutil.rmtree(repository / ".cocorr")
+    (repository / "cocorr.lock.json").rename(repository / "kept")
+    assert "--update" in run_here(capfd, "check").error_line()
+    (repository / "kept").rename(repository / "cocorr.lock.json")
+    for config, words in (
+        ("artifacts:\n- {model: scm, targets: [onnx]}", "cocorr.yaml:2: unknown model 'scm' (did you mean 'scn'?)"),
+        ("artifacts:\n- {model: scn, targets: [onix]}", "cocorr.yaml:2: unknown target 'onix' (did you mean 'onnx'?)"),
+        (CONFIG + "  without_passes: [nothing]", "cocorr.yaml:2: unknown pass 'nothing'"),
+        (CONFIG + CONFIG.partition("\n")[2], "two artifacts are called"),
+    ):
+        (repository / "cocorr.yaml").write_text(config)
+        ended = run_here(capfd, "check")
+        assert ended.code == 2 and words in ended.error_line()
+    assert not [*repository.glob(".cocorr/artifacts/*")]
+    (repository / "cocorr.yaml").write_text(CONFIG)
+    ended = run_here(capfd, "check", "--html", "no/where.html")
+    assert ended.code == 2 and not [*repository.glob(".cocorr/artifacts/*")]
+
+
+def test_a_missing_checkpoint_is_bad_input_and_not_a_failure(repository: Path, capfd: Capfd) -> None:
+    shutil.rmtree(repository / "ck")
+    ended = run_here(capfd, "check")
+    assert ended.code == 2 and "ck" in ended.error_line()
+
+
+def test_a_link_in_place_of_the_cache_is_not_followed(repository: Path, tmp_path: Path, capfd: Capfd) -> None:
+    (repository / ".cocorr").rename(tmp_path / "elsewhere")
+    (repository / ".cocorr").symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").rglob("*"))
+    ended = run_here(capfd, "check")
+    assert ended.code == 2 and "link" in ended.error_line()
+    assert sorted((tmp_path / "elsewhere").rglob("*")) == before
+
+
+def test_init_names_the_checkpoints_below_and_overwrites_nothing(repository: Path, capfd: Capfd) -> None:
+    (repository / "cocorr.yaml").unlink()
+    ended = run_here(capfd, "check", "--init")
+    assert ended.code == 0 and 'checkpoint: "ck"' in (repository / "cocorr.yaml").read_text()
+    assert "is there already" in run_here(capfd, "check", "--init").error_line()
