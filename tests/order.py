@@ -24,6 +24,8 @@ LONG = (
     "test_cli.py",
     "connections/test_host_runtimes.py",
     "test_profiles.py",
+    "ci/test_action.py",
+    "report/test_page.py",
     "targets/test_counts.py",
     "targets/test_read.py",
     "mil/test_scn.py",
