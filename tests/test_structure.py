@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "exporter.profiles.schema": {"exporter.core", "exporter.targets"},
     "exporter.artifact": {"exporter.core"},
     "exporter.report": {"exporter.core", "exporter.artifact"},
+    "exporter.gate": {"exporter.core", "exporter.artifact.manifest"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "graph", "targets", "mil", "profiles", "artifact", "connections")),
-        *("exporter." + room for room in ("measure", "parity")),
+        *("exporter." + room for room in ("measure", "parity", "gate")),
         "models.zoo",
         "models.spec",
         "models.checkpoint",

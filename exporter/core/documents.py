@@ -1,6 +1,6 @@
 """YAML files that people write: read with the line of every key, so that each error names file, line and key."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ class Document:
 
     path: Path
     kind: str
-    data: dict[str, Any]
-    lines: Any
+    data: dict[str, object]
+    lines: Mapping[tuple[str, ...], int]
 
     def line(self, keys: tuple[str, ...]) -> int:
         """Return the line of the longest part of `keys` that the file has."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import TypeVar
 
 from exporter.core.sections import (
     Comparison,
@@ -26,6 +27,8 @@ from exporter.measure import memory as division
 from exporter.measure.flops import FlopCount
 from exporter.measure.growth import line, steps
 from exporter.measure.network import transfers
+
+Value = TypeVar("Value")
 
 UNIT = "1 FLOP is one multiply or one add; 1 MAC is 2 FLOPs"
 _RSS = (
@@ -219,3 +222,47 @@ def comparison(first: str, second: str, times: PairedTimes) -> Comparison:
         faster=names[compared.faster],
         reason=compared.reason,
     )
+
+
+def swapped(compared: Comparison) -> Comparison:
+    """Return a comparison as it would be with first and second exchanged: the inverse ratio and its interval."""
+    if compared.ratio is None or compared.low is None or compared.high is None:
+        return replace(compared, first=compared.second, second=compared.first)
+    return replace(
+        compared,
+        first=compared.second,
+        second=compared.first,
+        executed_on=_turned(compared.executed_on),
+        threads=_turned(compared.threads),
+        p50_us=_turned(compared.p50_us),
+        ratio=1 / compared.ratio,
+        low=1 / compared.high,
+        high=1 / compared.low,
+    )
+
+
+def together(rounds: Sequence[Comparison]) -> Comparison:
+    """Return comparisons of the same two artifacts as one: the median ratio, and an interval that holds all of theirs.
+
+    All of them have a ratio.
+    """
+    lows, highs = (
+        [value for value in side if value is not None] for side in zip(*((c.low, c.high) for c in rounds), strict=True)
+    )
+    ratios = sorted(compared.ratio for compared in rounds if compared.ratio is not None)
+    low, high, first = min(lows), max(highs), rounds[0]
+    faster = first.second if high < 1 else first.first if low > 1 else None
+    return replace(
+        first,
+        method=f"{first.method}; the interval of {len(rounds)} processes together, in both orders",
+        ratio=ratios[len(ratios) // 2],
+        low=low,
+        high=high,
+        pairs=sum(compared.pairs or 0 for compared in rounds),
+        faster=faster,
+        reason=None if faster else "the noise is larger than the difference: no verdict",
+    )
+
+
+def _turned(pair: tuple[Value, Value] | None) -> tuple[Value, Value] | None:
+    return None if pair is None else (pair[1], pair[0])

@@ -260,7 +260,7 @@ class _Gate:
         except ArtifactError:
             return Timed(None, "the artifact of the baseline is not at hand; keep .cocorr to compare times")
         self.report(f"{job.name}: calling it and the artifact of the baseline in turn")
-        comparison = timing.in_turn("baseline", first, "now", second, (WARMUP, _PAIRS))
+        comparison = timing.in_turn_anew("baseline", first, "now", second, (WARMUP, _PAIRS))
         return Timed(comparison, comparison.reason)
 
 

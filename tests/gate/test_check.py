@@ -132,7 +132,7 @@ def test_a_slower_graph_is_found_by_its_instructions(repository: Path, capfd: Ca
     assert ended.code == 1, ended.err
     (row,) = ended.document["artifacts"]
     assert "instructions" in broken(ended) <= {"instructions", "latency"}
-    assert row["comparison"]["pairs"] == 500 and row["comparison"]["ratio"] > 0
+    assert row["comparison"]["pairs"] == 1500 and row["comparison"]["ratio"] > 0
 
 
 def test_what_changes_no_figure_breaks_no_limit(repository: Path, capfd: Capfd) -> None:

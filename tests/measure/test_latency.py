@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.core.sections import Comparison
+from exporter.measure import figures
 from exporter.measure.latency import compare_pairs, summarize
 
 unhurried = settings(deadline=None)  # two cores are shared with others
@@ -108,3 +110,15 @@ def test_the_same_seed_gives_the_same_interval():
 def test_refuses_too_little_to_compare(first, second):
     with pytest.raises(ValueError, match="two equally long series of at least 20"):
         compare_pairs(first, second)
+
+
+def test_several_comparisons_agree_only_where_all_of_their_intervals_do() -> None:
+    def of(low: float, high: float) -> Comparison:
+        ratio = (low * high) ** 0.5
+        return Comparison(first="a", second="b", ratio=ratio, low=low, high=high, pairs=20, faster=None, reason=None)
+
+    apart = figures.together([of(1.1, 1.2), figures.swapped(figures.swapped(of(1.05, 1.1))), of(1.2, 1.3)])
+    assert (apart.low, apart.high, apart.faster, apart.pairs) == (pytest.approx(1.05), 1.3, "a", 60)
+    assert apart.ratio == pytest.approx((1.1 * 1.2) ** 0.5)
+    unsettled = figures.together([of(1.1, 1.2), figures.swapped(of(1.1, 1.2))])
+    assert unsettled.faster is None and unsettled.low == pytest.approx(1 / 1.2) and unsettled.high == 1.2
