@@ -21,7 +21,11 @@ def junit(report: Report) -> str:
     """Return the XML of a report; what XML cannot have of a name is escaped so that it can be read."""
     root = Element("testsuites", name="cocorr-export")
     for checked in report.artifacts:
-        _close(SubElement(root, "testsuite", name=printable(checked.name)), _cases(checked, report.config))
+        suite = SubElement(root, "testsuite", name=printable(checked.name))
+        _close(suite, _cases(checked, report.config))
+        if checked.manifest is not None:
+            figures = [f"{whole_label(label)}: {cell}" for label, (cell,) in shown_rows([checked.manifest])]
+            SubElement(suite, "system-out").text = "\n".join(map(printable, figures))
     if report.gone:
         _close(SubElement(root, "testsuite", name="baseline"), map(_gone, report.gone))
     for name in ("tests", "failures", "errors"):
@@ -67,8 +71,6 @@ def _parity(checked: Checked, where: str) -> Element:
     if parity.verdict != "pass":
         tag = "failure" if parity.verdict == "fail" else "error"
         _say(case, tag, parity.verdict, f"{where}{parity.verdict}: {parity.reason or 'no reason is known'}")
-    figures = [f"{whole_label(label)}: {cell}" for label, (cell,) in shown_rows([checked.manifest])]
-    SubElement(case, "system-out").text = "\n".join(map(printable, figures))
     return case
 
 

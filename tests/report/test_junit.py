@@ -61,7 +61,7 @@ def test_a_name_is_a_name(name: str) -> None:
 )
 def test_a_case_says_what_is_wrong(at: int, name: str, tag: str, says: str) -> None:
     suite = ElementTree.fromstring(junit(drawn.report(drawn.words(("why",)))))[at]
-    said = [case.find(tag) for case in suite if case.get("name") == name]
+    said = [case.find(tag) for case in suite.findall("testcase") if case.get("name") == name]
     assert any(element is not None and element.get("message", "").startswith(says) for element in said)
 
 
