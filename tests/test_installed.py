@@ -39,6 +39,9 @@ from cocorr.__main__ import main
 for module in pkgutil.walk_packages(cocorr.__path__, "cocorr."):
     importlib.import_module(module.name)
 assert not {"exporter", "models", "safeio", "device_profiles"} & sys.modules.keys()
+from cocorr.exporter.artifact.results import Report
+from cocorr.exporter.report.html import html
+assert html(Report(artifacts=())).startswith("<!doctype html>")  # its templates are files beside it
 sys.argv[1:] = ["list", "programs", "--json"]
 main()
 """

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from exporter.artifact.results import Checked, Report
-from exporter.report.rows import shown_rows
+from exporter.report.rows import shown_rows, whole_label
 from exporter.report.standing import limit_sentence, limits_of
 from safeio.errors import printable
 
@@ -21,7 +21,11 @@ def junit(report: Report) -> str:
     """Return the XML of a report; what XML cannot have of a name is escaped so that it can be read."""
     root = Element("testsuites", name="cocorr-export")
     for checked in report.artifacts:
-        _close(SubElement(root, "testsuite", name=printable(checked.name)), _cases(checked, report.config))
+        suite = SubElement(root, "testsuite", name=printable(checked.name))
+        _close(suite, _cases(checked, report.config))
+        if checked.manifest is not None:
+            figures = [f"{whole_label(label)}: {cell}" for label, (cell,) in shown_rows([checked.manifest])]
+            SubElement(suite, "system-out").text = "\n".join(map(printable, figures))
     if report.gone:
         _close(SubElement(root, "testsuite", name="baseline"), map(_gone, report.gone))
     for name in ("tests", "failures", "errors"):
@@ -41,10 +45,10 @@ def _close(suite: Element, cases: Iterable[Element]) -> None:
 
 def _cases(checked: Checked, config: str | None) -> list[Element]:
     """Return the case of an artifact's parity and those of its limits; budgets of its profile are limits too."""
-    cases = [_parity(checked)]
+    cases = [_parity(checked, _where(config, checked.line))]
     for limit in limits_of(checked):
         case = _case(checked.name, f"{limit.figure}: {limit.limit}")
-        where = f"{config}:{limit.line}: " if config and limit.line is not None else ""
+        where = _where(config, limit.line)
         is_budget = limit not in checked.limits
         if limit.outcome == "broken":
             _say(case, "failure", "limit broken", where + limit_sentence(limit))
@@ -54,17 +58,19 @@ def _cases(checked: Checked, config: str | None) -> list[Element]:
     return cases
 
 
-def _parity(checked: Checked) -> Element:
+def _where(config: str | None, line: int | None) -> str:
+    return "" if config is None or line is None else f"{config}:{line}: "
+
+
+def _parity(checked: Checked, where: str) -> Element:
     case = _case(checked.name, "parity")
     if checked.manifest is None:
-        _say(case, "failure", "no artifact", checked.error or "nothing says why")
+        _say(case, "failure", "no artifact", where + (checked.error or "nothing says why"))
         return case
     parity = checked.manifest.parity
     if parity.verdict != "pass":
         tag = "failure" if parity.verdict == "fail" else "error"
-        _say(case, tag, parity.verdict, f"{parity.verdict}: {parity.reason or 'no reason is known'}")
-    figures = [f"{label.strip()}: {cell}" for label, (cell,) in shown_rows([checked.manifest])]
-    SubElement(case, "system-out").text = "\n".join(map(printable, figures))
+        _say(case, tag, parity.verdict, f"{where}{parity.verdict}: {parity.reason or 'no reason is known'}")
     return case
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from exporter.artifact.results import Checked, Report
 from exporter.report.notes import comparison_lines, notes
-from exporter.report.rows import growth_rows, methods, shown_rows
+from exporter.report.rows import growth_rows, methods, shown_rows, whole_label
 from exporter.report.standing import (
     LIMIT_COLUMNS,
     has_moved,
@@ -54,7 +54,8 @@ def _reasons(report: Report, room: int) -> list[str]:
         stands = standing(checked)
         if stands.tone != "good":
             why = "; ".join(stands.reasons) or "no reason is known"
-            lines.append(f"- {_TONES[stands.tone]} {_name(checked.name)} **{stands.word}**: {_words(why)}")
+            place = f" (line {checked.line})" if checked.line is not None else ""
+            lines.append(f"- {_TONES[stands.tone]} {_name(checked.name)}{place} **{stands.word}**: {_words(why)}")
     return _fitting(lines, room, "more artifacts do not pass")
 
 
@@ -107,7 +108,7 @@ def _folded(checked: Checked) -> str:
     manifest = checked.manifest
     place = [f"In {_name(checked.place)}."] if checked.place else []
     place += ["Made before this run, and judged in it."] if checked.is_cached else []
-    rows = [(_label(label), _words(cell)) for label, (cell,) in shown_rows([manifest])]
+    rows = [(whole_label(label), _words(cell)) for label, (cell,) in shown_rows([manifest])]
     parts = [head, *([" ".join(place)] if place else []), _table(("figure", "value"), rows)]
     if manifest.growth is not None and (grown := growth_rows(manifest.growth)):
         parts.append(_table(grown[0], [tuple(map(_words, row)) for row in grown[1:]]))
@@ -115,10 +116,6 @@ def _folded(checked: Checked) -> str:
     lines += [f"{what}: {method}" for what, method in methods(manifest)]
     parts.append("\n".join(f"- {_line(line)}" for line in lines))
     return "\n\n".join([*parts, "</details>"])
-
-
-def _label(label: str) -> str:
-    return f"… {label.strip()}" if label.startswith(" ") else label
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -30,8 +30,10 @@ from exporter.report.units import microseconds
 
 _BARS = 48
 _SLOWEST_SHOWN = 0.99  # of the calls; a few that were disturbed would else press all others into one bar
+_FAR = 1.5  # of the slowest that is drawn
 _LABEL = 13  # pixels of a line of words
 _MOST_DECADES = 4
+_LONGEST = 40  # signs of a name, for which there is room; tables have all of them
 _LEAST = 1e-12  # an error below it is none: a plot has to end somewhere
 
 
@@ -105,7 +107,7 @@ def growth(name: str, title: str, drawn: Growth, keys: Sequence[tuple[str, str]]
             into.add("path", f"line {css}", d=polyline(ends))
         into.add("path", f"dots big {css}", d=dots(places))
         if places:
-            into.write(label, x.end - 4, places[-1][1] - 9, f"on {css}-words", "end")
+            into.write(label, x.end - 4, places[-1][1] - 9, "on", "end")
     return into.markup()
 
 
@@ -113,7 +115,9 @@ def latencies(name: str, samples: Sequence[float], marks: Sequence[tuple[str, fl
     """Draw how many calls took how long, in us, and lines at `marks`; the slowest in a hundred calls are counted."""
     ordered = sorted(samples)
     low, high = ordered[0], ordered[int(_SLOWEST_SHOWN * (len(ordered) - 1))]
-    drawn = [(label, number) for label, number in marks if number is not None]
+    known = [(label, number) for label, number in marks if number is not None]
+    far = [(label, number) for label, number in known if number > _FAR * high]  # it would press all bars into one
+    drawn = [mark for mark in known if mark not in far]
     low, high = min([low, *(number for _, number in drawn)]), max([high, *(number for _, number in drawn)])
     high = high * 1.02 if high > low else low * 1.02 + 1e-3
     width = (high - low) / _BARS
@@ -123,7 +127,7 @@ def latencies(name: str, samples: Sequence[float], marks: Sequence[tuple[str, fl
             counts[min(int((sample - low) / width), _BARS - 1)] += 1
     slower = sum(sample >= high for sample in ordered)
     x, y = across(low, high), upwards(0, max(counts) or 1, top=TOP + 2 * _LABEL)
-    told = ", ".join(f"{label} {microseconds(number)}" for label, number in drawn)
+    told = ", ".join(f"{label} {microseconds(number)}" for label, number in known)
     words = f"{len(ordered):,} calls from {microseconds(ordered[0])} to {microseconds(ordered[-1])}; {told}"
     into = drawing(name, "How long calls took", words)
     y_ticks = [(number, f"{number:,.0f}") for number in ticks(0.0, max(counts)) if float(number).is_integer()]
@@ -136,6 +140,8 @@ def latencies(name: str, samples: Sequence[float], marks: Sequence[tuple[str, fl
         place, level = x(number), TOP - 12 + at * _LABEL
         into.add("line", "mark", x1=place, x2=place, y1=level + 2, y2=y.start)
         into.write_beside(f"{label} {microseconds(number)}", place, level + 9)
+    for at, (label, number) in enumerate(far, start=len(drawn)):
+        into.write(f"{label} {microseconds(number)} →", x.end, TOP - 3 + at * _LABEL, "on", "end")
     if slower:
         words = f"{slower} slower, up to {microseconds(ordered[-1])}"
         into.write(words, x.end, y.start - 6, "on", "end")
@@ -173,7 +179,7 @@ def links(name: str, rows: Sequence[Transfer]) -> Markup:
         into.write(label, 26 + 110 * at, 12)
     for at, row in enumerate(rows):
         y, begin = top + step * at, 0.0
-        into.write(row.link, 8, y + 12)
+        into.write(row.link if len(row.link) <= _LONGEST else f"{row.link[:_LONGEST]}…", 8, y + 12)
         into.write(f"{row.total_ms:.3f} ms", WIDTH - 8, y + 12, "total", "end")
         for css, milliseconds in zip("abc", (row.up_ms, row.down_ms, row.round_trip_ms or 0.0), strict=True):
             if milliseconds > 0:

@@ -74,6 +74,11 @@ def shown_rows(manifests: Sequence[Manifest]) -> list[tuple[str, list[str]]]:
     return [(label, cells) for label, cells in rows if any(cell != MISSING for cell in cells)]
 
 
+def whole_label(label: str) -> str:
+    """Return the label of a row for where spaces before it say nothing."""
+    return f"… {label.strip()}" if label.startswith(" ") else label
+
+
 def growth_rows(growth: Growth) -> list[list[str]]:
     """Return the figures over the lengths, a header first: of each its points, then its line and how well that fits."""
     lines, points = growth.lines, growth.points

@@ -44,7 +44,7 @@ class Standing:
 
 
 def standing(checked: Checked) -> Standing:
-    """Return how an artifact stands, and why: all that keeps it from passing."""
+    """Return how an artifact stands, and why: what keeps it from passing, and what was not judged."""
     if checked.manifest is None:
         return Standing("no artifact", "bad", (checked.error or "nothing says why",))
     parity = checked.manifest.parity
@@ -56,6 +56,8 @@ def standing(checked: Checked) -> Standing:
     words += ["over budget"] if "broken" in budgets else []
     words += ["budget not known"] if "unknown" in budgets else []
     reasons += [limit_sentence(limit) for limit in limits_of(checked) if _weighs(limit, checked)]
+    unknown = [limit.figure for limit in checked.limits if limit.outcome == "unknown"]
+    reasons += [f"limits that nothing here could judge: {', '.join(unknown)}"] if unknown else []
     return Standing(", ".join(words) or "pass", TONES[checked.exit_code], tuple(reasons))
 
 

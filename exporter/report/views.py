@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from exporter.artifact.results import Checked, Report
 from exporter.report.notes import comparison_lines, notes
-from exporter.report.rows import VERDICT, methods, shown_rows
+from exporter.report.rows import VERDICT, methods, shown_rows, whole_label
 from exporter.report.standing import (
     LIMIT_COLUMNS,
     TONES,
@@ -126,6 +126,6 @@ def figures_table(report: Report) -> Table | None:
         tones = [TONES[checked.exit_code] if label == VERDICT else None for checked, _ in there]
         texts = [standing(checked).word for checked, _ in there] if label == VERDICT else cells
         shown = (Cell(text, tone=tone, is_figure=True) for text, tone in zip(texts, tones, strict=True))
-        rows.append((Cell(f"… {label.strip()}" if label.startswith(" ") else label), *shown))
+        rows.append((Cell(whole_label(label)), *shown))
     names = (checked.name for checked, _ in there)
     return Table("figures", "Figures of all artifacts", ("figure", *names), tuple(rows))

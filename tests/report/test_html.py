@@ -97,6 +97,7 @@ def test_no_element_and_no_attribute_comes_of_a_name(name: str) -> None:
     page = Page(html(drawn.report(drawn.words((name,)))))
     assert page.skeleton() == plain_skeleton()
     assert page.other == []
+    assert page.source.replace("\n", "").isprintable()  # no control characters, no turned direction
     assert page.text_of("h2", id="artifact-3").startswith(printable(name))
     for _, attributes in page.elements:
         assert not {key for key in attributes if key.startswith("on") or key in {"style", "src", "srcdoc"}}

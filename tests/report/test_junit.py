@@ -45,7 +45,7 @@ def test_a_name_is_a_name(name: str) -> None:
     shown = printable(name)
     suites = ElementTree.fromstring(text).findall("testsuite")
     assert [suite.get("name") for suite in suites] == [shown] * 3 + ["baseline"]
-    assert suites[2].find("testcase/failure").get("message") == shown
+    assert suites[2].find("testcase/failure").get("message") == f"{shown}:31: {shown}"
     assert suites[0].findall("testcase")[1].get("name") == f"{shown}: {shown}"
 
 
@@ -53,7 +53,7 @@ def test_a_name_is_a_name(name: str) -> None:
     ("at", "name", "tag", "says"),
     [
         (1, "parity", "error", "unverified: why"),
-        (2, "parity", "failure", "why"),
+        (2, "parity", "failure", "why:31: why"),
         (0, "why: why", "failure", "why:12: why is 3,354,464 B, in the baseline 3,256,761 B (+3 %); limit why, broken"),
         (1, "budget size_bytes: at most 3,000,000 B", "failure", "budget size_bytes is 3,256,761 B"),
         (1, "budget latency_us: at most 5.0 us", "error", "budget latency_us is -; limit at most 5.0 us, unknown: why"),
@@ -61,7 +61,7 @@ def test_a_name_is_a_name(name: str) -> None:
 )
 def test_a_case_says_what_is_wrong(at: int, name: str, tag: str, says: str) -> None:
     suite = ElementTree.fromstring(junit(drawn.report(drawn.words(("why",)))))[at]
-    said = [case.find(tag) for case in suite if case.get("name") == name]
+    said = [case.find(tag) for case in suite.findall("testcase") if case.get("name") == name]
     assert any(element is not None and element.get("message", "").startswith(says) for element in said)
 
 
