@@ -331,6 +331,23 @@ def test_list(what: str, capfd: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_lists_need_no_torch() -> None:
+    """Nor numpy, nor any vendor: each raises where it is imported."""
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in {'torch', 'numpy', 'onnx', 'coremltools'}: raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from exporter.__main__ import main\n"
+        "main()\n"
+    )
+    for what in ("models", "programs", "targets", "profiles", "origins"):
+        done = subprocess.run([sys.executable, "-c", code, "list", what], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), what
+        assert {"models": "mamba4rec", "programs": "hidden_state"}.get(what, "") in done.stdout
+
+
 def test_all_is_what_this_system_has_builds_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

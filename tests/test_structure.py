@@ -27,8 +27,9 @@ MAY_IMPORT = {
     "exporter.report": {"exporter.core", "exporter.artifact"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "graph", "targets", "mil", "profiles", "artifact", "connections")),
-        *("exporter." + room for room in ("measure", "parity")),
+        *("exporter." + room for room in ("measure", "parity", "report.units")),
         "models.zoo",
+        "models.listed",
         "models.spec",
         "models.checkpoint",
         "models.untrained",

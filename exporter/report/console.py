@@ -11,7 +11,7 @@ from exporter.artifact.manifest import Manifest
 from exporter.artifact.results import Compared, Ranking, Refusal, Result
 from exporter.core.types import Row
 from exporter.report import terminal
-from exporter.report.units import MISSING, added, batch, bytes_, count
+from exporter.report.units import MISSING, added, batch, bytes_, count, needed
 from safeio.errors import printable
 
 Section = TypeVar("Section")
@@ -219,8 +219,7 @@ def _budget_notes(manifest: Manifest) -> list[str]:
     notes = []
     for row in manifest.budgets or ():
         state = {True: "within budget", False: "over budget", None: f"not known: {row.reason}"}[row.within]
-        value = MISSING if row.value is None else f"{row.value:,.6g}"
-        notes.append(f"{row.budget}: {value} of {row.limit:,.6g}, {state}")
+        notes.append(f"{row.budget}: {needed(row.budget, row.value, row.limit)}, {state}")
     return notes
 
 
