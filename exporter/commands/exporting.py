@@ -116,7 +116,12 @@ def swap(
 
 def import_weights(
     file: Annotated[Path, path_argument("FILE", "A state dict: safetensors, or torch.save(model.state_dict(), FILE).")],
-    origin: Annotated[str, typer.Option("--as", help=f"Whose weights: {', '.join(pipeline.origin_names())}.")],
+    origin: Annotated[
+        str,
+        typer.Option(
+            "--as", help=f"Whose weights: {', '.join(pipeline.origin_names())}.", autocompletion=pipeline.origin_names
+        ),
+    ],
     output: Annotated[Path, path_option("The checkpoint folder to write.")],
     data: Annotated[
         Path | None,

@@ -24,7 +24,10 @@ def list_names(what: Annotated[pipeline.Listing, typer.Argument()], as_json: opt
 
 def passes(
     model: Annotated[
-        str | None, typer.Argument(help="A model, by its name or FILE.py:SPEC, to see them at work.")
+        str | None,
+        typer.Argument(
+            help="A model, by its name or FILE.py:SPEC, to see them at work.", autocompletion=pipeline.model_names
+        ),
     ] = None,
     program: options.Program = None,
     checkpoint: Annotated[Path | None, path_option("Checkpoint folder; the default is the shipped one.")] = None,

@@ -27,6 +27,10 @@ device = typer.Typer(help="What this tool keeps on a device.", no_args_is_help=T
 
 
 @device.command("clean")
-def device_clean(profile: Annotated[str, typer.Argument(help="The device profile: its name, or a YAML file.")]) -> None:
+def device_clean(
+    profile: Annotated[
+        str, typer.Argument(help="The device profile: its name, or a YAML file.", autocompletion=pipeline.profile_names)
+    ],
+) -> None:
     """Remove all that this tool ever left on the device: the bundle, and what broken runs could not tidy up."""
     typer.echo(f"removed everything from {pipeline.clean_device(profile)}")

@@ -20,6 +20,18 @@ def model_names() -> list[str]:
     return sorted({*zoo.MODELS, *zoo.installed()})
 
 
+def profile_names() -> list[str]:
+    """Return the device profiles that ship."""
+    from exporter import profiles
+
+    return list(profiles.shipped())
+
+
+def program_names(model: str) -> list[str]:
+    """Return the programs of a model that ships, without importing it; none of another."""
+    return list(zoo.listed(model).programs) if model in zoo.MODELS else []
+
+
 def require_model(name: str) -> None:
     """Raise UnknownNameError for a model that is neither known by its name nor FILE.py:SPEC, BadInputError for half."""
     if name.partition(":")[0].endswith(".py") and not zoo.is_known(name):
