@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from exporter import pipeline
-from exporter.commands import ending
 from exporter.commands.groups import Group
+from safeio.progress import tell
 
 emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_args_is_help=True, cls=Group)
 
@@ -14,7 +14,7 @@ emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_arg
 @emulator.command("install")
 def emulator_install() -> None:
     """Fetch and build what runs ARM64 artifacts here, into the cache folder, without root."""
-    typer.echo(pipeline.install_emulator(ending.progress))
+    typer.echo(pipeline.install_emulator(tell))
 
 
 @emulator.command("remove")
