@@ -23,7 +23,7 @@ _GROWING: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
 )
 
 
-def print_profile(result: Result, written: bool) -> None:
+def print_profile(result: Result, written: bool = True) -> None:
     """Print the figures of one artifact to stdout, and where they were written, if they were."""
     console = terminal.console(soft_wrap=True)
     manifest, parity = result.manifest, result.manifest.parity
