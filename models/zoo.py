@@ -20,6 +20,7 @@ from safeio.errors import BadInputError, CocorrError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from models.listed import ListedModel
     from models.spec import ModelSpec
 
 MODELS: dict[str, str] = {
@@ -89,6 +90,19 @@ def load_spec(name: str) -> "ModelSpec":
     if file is None and spec.name != name:
         raise BadInputError(f"{name}: its package gives a model that is called {spec.name!r}; make the two names one")
     return spec
+
+
+def listed(name: str) -> "ListedModel":
+    """Return what a model and its programs are; only one that does not ship is imported. Raises as `load_spec`."""
+    from models.listed import SHIPPED, ListedModel, ListedProgram
+
+    if name in SHIPPED:
+        return SHIPPED[name]
+    spec = load_spec(name)
+    programs = spec.programs.values()
+    return ListedModel(
+        spec.description, {program.name: ListedProgram(program.runs_on, program.description) for program in programs}
+    )
 
 
 @contextmanager

@@ -47,10 +47,10 @@ class Ended:
         return [line for line in self.err.splitlines() if not line.startswith("... ")]
 
     def error_line(self) -> str:
-        """Return the only line that is no progress, of a command that refused its input."""
+        """Return the only line that is no progress, of a command that refused its input; a document says the same."""
         lines = self.noise()
         assert len(lines) == 1, self.err
-        assert self.out == ""
+        assert self.out == "" or lines == [f"error: {self.document['error']['message']}"]
         return lines[0]
 
 

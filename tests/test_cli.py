@@ -331,6 +331,48 @@ def test_list(what: str, capfd: pytest.CaptureFixture[str]) -> None:
     )
 
 
+WITHOUT_TORCH = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {"torch", "numpy", "onnx", "coremltools"}: raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+from exporter.__main__ import main
+"""
+
+
+def test_lists_need_no_torch() -> None:
+    for what in ("models", "programs", "targets", "profiles", "origins"):
+        command = [sys.executable, "-c", f"{WITHOUT_TORCH}main()", "list", what]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), what
+        assert {"models": "mamba4rec", "programs": "hidden_state"}.get(what, "") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("s", {"sasrec", "scn", "swap"}),
+        ("scn --target ", {*TARGETS, "all"}),
+        ("scn --profile generic", {"generic", "generic-fp16"}),
+        ("scn --program rerank_c", {"rerank_cached", "rerank_corrected"}),
+        ("scn --precision int4", {"int4", "int4+fp16"}),
+        ("list ", {"models", "programs", "targets", "profiles", "origins"}),
+        ("parity x --connection ho", {"host"}),
+        ("emulator ", {"install", "remove"}),
+        ("device clean pixel", {"pixel-8-pro"}),
+        ("import f --as recbole", {"recbole-sasrec", "recbole-gru4rec"}),
+        ("parity ", set()),  # the shell has the files
+    ],
+)
+def test_a_shell_completes_names_without_torch(line: str, offered: set[str]) -> None:
+    words = f"cocorr-export {line}"
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_COCORR_EXPORT_COMPLETE": "complete_bash"}
+    code = f"{WITHOUT_TORCH}sys.argv = ['cocorr-export']\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    assert (done.returncode, done.stderr, set(done.stdout.split())) == (0, "", offered)
+
+
 def test_all_is_what_this_system_has_builds_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

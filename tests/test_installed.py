@@ -30,14 +30,17 @@ find = PathFinder.find_spec
 absent = {"torch", "executorch"}
 PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in absent else find(name, *rest)
 """
-# Imports all that the wheel has, then lists what the models have: their modules are named in texts.
+# Imports all that the wheel has, then the models, whose modules are named in texts, and lists what they have.
 ALL = """
 import importlib, pkgutil, sys
 import cocorr
 from cocorr.__main__ import main
+from cocorr.models import zoo
 
 for module in pkgutil.walk_packages(cocorr.__path__, "cocorr."):
     importlib.import_module(module.name)
+for name in zoo.MODELS:
+    zoo.load_spec(name)
 assert not {"exporter", "models", "safeio", "device_profiles"} & sys.modules.keys()
 from cocorr.exporter.artifact.results import Report
 from cocorr.exporter.report.html import html
@@ -145,9 +148,9 @@ def test_what_runs_artifacts_needs_no_torch(project: Path, artifacts: dict[str, 
 
 def test_what_lowers_or_trains_says_how_to_get_torch(project: Path, artifacts: dict[str, Path]) -> None:
     (project / "clicks.csv").write_text("user,item,timestamp\na,b,1\n")
+    assert "hidden_state" in run(project, "-m", "cocorr", "list", "programs").stdout
     for words in (
         ["cocorr", "scn", "--target", "onnx"],
-        ["cocorr", "list", "programs"],
         ["cocorr", "import", "weights.pt", "--as", "recbole-sasrec", "--output", "checkpoint"],
         ["cocorr", "parity", artifacts["executorch"]],
         ["cocorr.models.training", "scn", "--data", "clicks.csv", "--output", "checkpoint"],

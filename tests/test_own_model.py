@@ -137,7 +137,8 @@ def test_what_is_wrong_with_a_file_is_one_line(
         Path("broken.py").write_text(code)
     ended = run_here(capfd, "export", "--model", "broken.py:SPEC", "--untrained", "--target", "onnx", "--json")
     lines = [line for line in ended.noise() if line != "hello"]
-    assert (ended.code, ended.out, len(lines), words in lines[0]) == (2, "", 1, True), ended.err
+    assert (ended.code, len(lines), words in lines[0]) == (2, 1, True), ended.err
+    assert lines == [f"error: {ended.document['error']['message']}"]
     assert not Path("artifacts").exists()
 
 

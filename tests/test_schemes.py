@@ -16,6 +16,7 @@ from torch import nn
 from exporter import pipeline
 from exporter.artifact import store
 from exporter.pipeline.parity import judge_golden
+from exporter.report.units import bytes_, needed
 from exporter.targets import TARGETS
 
 Capfd = pytest.CaptureFixture[str]
@@ -164,11 +165,11 @@ def test_the_mildest_scheme_that_fits(checkpoint: Path, tmp_path: Path, capfd: C
     document = run_here(capfd, *words, "--profile", tight, "--json").document
     assert (document["precision"], document["size_bytes"] <= limit) == ("fp16", True)
     assert document["passed_over"] == [
-        {"precision": "fp32", "reason": f"over budget: size_bytes {plain['size_bytes']:,.6g} of {limit:,.6g}"},
+        {"precision": "fp32", "reason": f"over budget: size_bytes {needed('size_bytes', plain['size_bytes'], limit)}"},
         {"precision": "fp16+fp32", "reason": "failing its parity"},  # random weights make its tables' errors larger
     ]
     shown = run_here(capfd, "parity", document["artifact"])
-    assert f"precision auto: fp16, as fp32 is over budget: size_bytes {plain['size_bytes']:,.6g}" in shown.out
+    assert f"precision auto: fp16, as fp32 is over budget: size_bytes {bytes_(plain['size_bytes'])}" in shown.out
 
 
 def test_a_manifest_whose_scheme_is_not_that_of_its_precision_is_not_read(

@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "exporter.gate": {"exporter.core", "exporter.artifact.manifest"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "graph", "targets", "mil", "profiles", "artifact", "connections")),
-        *("exporter." + room for room in ("measure", "parity", "gate")),
+        *("exporter." + room for room in ("measure", "parity", "gate", "report.units")),
         "models.zoo",
+        "models.listed",
         "models.spec",
         "models.checkpoint",
         "models.untrained",

@@ -13,6 +13,7 @@ from exporter.commands.options import path_option
 from exporter.core.errors import BadInputError
 from safeio import files
 from safeio.places import check_file, parse_path
+from safeio.progress import tell
 
 if TYPE_CHECKING:
     from exporter.artifact.results import Report
@@ -54,7 +55,7 @@ def check(
     if annotations and as_json:
         raise BadInputError("--annotations and --json both want stdout; choose one")
     _check_places(junit, markdown, html)
-    checked = pipeline.check(pipeline.CheckRequest(config, update, html is not None), ending.progress)
+    checked = pipeline.check(pipeline.CheckRequest(config, update, html is not None), tell)
     _write(checked, junit, markdown, html)
     if as_json:
         ending.print_document(checked.to_json())
@@ -93,7 +94,7 @@ def report(
         raise BadInputError("--checkpoint and --model go with --explain")
     _check_places(junit, markdown, html)
     request = pipeline.ReportRequest(tuple(artifacts), connection, explain, checkpoint, model)
-    made = pipeline.report_on(request, ending.progress)
+    made = pipeline.report_on(request, tell)
     _write(made, junit, markdown, html)
     for path in (junit, markdown, html):
         if path is not None:

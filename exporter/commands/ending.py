@@ -1,4 +1,4 @@
-"""How commands tell of their work, show what came of it and end."""
+"""How commands show what came of their work, and end."""
 
 import json
 import sys
@@ -11,11 +11,6 @@ from safeio.errors import one_line
 
 if TYPE_CHECKING:
     from exporter.artifact.results import Refusal, Result, Unread
-
-
-def progress(message: str) -> None:
-    """Tell of one step, on stderr."""
-    typer.echo(f"... {message}", err=True)
 
 
 def print_document(document: Mapping[str, object]) -> None:

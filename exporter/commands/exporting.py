@@ -10,10 +10,11 @@ import typer
 from exporter import pipeline
 from exporter.commands import ending, options
 from exporter.commands.options import path_argument, path_option
+from safeio.progress import tell
 
 
 def _export(request: pipeline.ExportRequest, as_json: bool) -> NoReturn:
-    results = pipeline.export(request, ending.progress)
+    results = pipeline.export(request, tell)
     documents = [result.to_json() for result in results]
     several = request.target == "all"
     ending.finish(results, {"schema_version": 1, "artifacts": documents} if several else documents[0], as_json)
@@ -110,13 +111,18 @@ def swap(
     as_json: options.Json = False,
 ) -> None:
     """Give an artifact the weights of another user with the same structure; nothing is lowered again."""
-    result = pipeline.swap(artifact, package, output, ending.progress, force)
+    result = pipeline.swap(artifact, package, output, tell, force)
     ending.finish([result], result.to_json(), as_json)
 
 
 def import_weights(
     file: Annotated[Path, path_argument("FILE", "A state dict: safetensors, or torch.save(model.state_dict(), FILE).")],
-    origin: Annotated[str, typer.Option("--as", help=f"Whose weights: {', '.join(pipeline.origin_names())}.")],
+    origin: Annotated[
+        str,
+        typer.Option(
+            "--as", help=f"Whose weights: {', '.join(pipeline.origin_names())}.", autocompletion=pipeline.origin_names
+        ),
+    ],
     output: Annotated[Path, path_option("The checkpoint folder to write.")],
     data: Annotated[
         Path | None,
@@ -137,7 +143,7 @@ def import_weights(
 ) -> None:
     """Make a checkpoint of weights that other code trained."""
     request = pipeline.ImportRequest(file, origin, output, data, items, heads, history, force)
-    imported = pipeline.import_weights(request, ending.progress)
+    imported = pipeline.import_weights(request, tell)
     if as_json:
         ending.print_document(imported.to_json())
     else:

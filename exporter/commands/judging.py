@@ -9,6 +9,7 @@ import typer
 from exporter import pipeline
 from exporter.commands import ending, options
 from exporter.commands.options import path_argument, path_option
+from safeio.progress import tell
 
 
 def parity(
@@ -17,7 +18,7 @@ def parity(
     as_json: options.Json = False,
 ) -> None:
     """Run the golden cases of artifacts again and judge them, from their folders alone."""
-    results = pipeline.parity_of_all(artifacts, ending.progress, connection)
+    results = pipeline.parity_of_all(artifacts, tell, connection)
     documents = [result.to_json() for result in results]
     several = {"schema_version": 1, "artifacts": documents}
     ending.finish(results, documents[0] if len(documents) == 1 else several, as_json)
@@ -49,7 +50,7 @@ def profile(
     request = pipeline.ProfileRequest(
         artifact, iterations, samples, against, checkpoint, connection, model, not no_write
     )
-    result = pipeline.profile(request, ending.progress)
+    result = pipeline.profile(request, tell)
     if as_json:
         ending.print_document(result.to_json())
     else:
@@ -86,7 +87,7 @@ def explain(
     as_json: options.Json = False,
 ) -> None:
     """Say where the error of an artifact against torch comes from: its constants, and the values inside it."""
-    explained = pipeline.explain(pipeline.ExplainRequest(artifact, checkpoint, model, operations), ending.progress)
+    explained = pipeline.explain(pipeline.ExplainRequest(artifact, checkpoint, model, operations), tell)
     if as_json:
         ending.print_document(explained.to_json())
     else:
@@ -106,7 +107,7 @@ def rank(
     as_json: options.Json = False,
 ) -> None:
     """Rank items of the catalogue for a user's history, computed by the artifact in its own runtime."""
-    ranking = pipeline.rank(pipeline.RankRequest(artifact, history, candidates, top, connection), ending.progress)
+    ranking = pipeline.rank(pipeline.RankRequest(artifact, history, candidates, top, connection), tell)
     if as_json:
         ending.print_document(ranking.to_json())
     else:

@@ -9,6 +9,7 @@ from exporter import pipeline
 from exporter.commands import ending, options
 from exporter.commands.options import path_option
 from exporter.core.precision import Fold
+from safeio.progress import tell
 
 
 def list_names(what: Annotated[pipeline.Listing, typer.Argument()], as_json: options.Json = False) -> None:
@@ -24,7 +25,10 @@ def list_names(what: Annotated[pipeline.Listing, typer.Argument()], as_json: opt
 
 def passes(
     model: Annotated[
-        str | None, typer.Argument(help="A model, by its name or FILE.py:SPEC, to see them at work.")
+        str | None,
+        typer.Argument(
+            help="A model, by its name or FILE.py:SPEC, to see them at work.", autocompletion=pipeline.model_names
+        ),
     ] = None,
     program: options.Program = None,
     checkpoint: Annotated[Path | None, path_option("Checkpoint folder; the default is the shipped one.")] = None,
@@ -36,7 +40,7 @@ def passes(
     choice = None
     if model is not None:
         choice = pipeline.ProgramChoice(model, program, checkpoint, untrained=untrained)
-    rows = pipeline.passes(choice, fold)
+    rows = pipeline.passes(choice, tell, fold)
     if as_json:
         ending.print_document({"schema_version": 1, "passes": rows})
     else:

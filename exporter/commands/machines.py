@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from exporter import pipeline
-from exporter.commands import ending
 from exporter.commands.groups import Group
+from safeio.progress import tell
 
 emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_args_is_help=True, cls=Group)
 
@@ -14,7 +14,7 @@ emulator = typer.Typer(help="What runs ARM64 artifacts on this machine.", no_arg
 @emulator.command("install")
 def emulator_install() -> None:
     """Fetch and build what runs ARM64 artifacts here, into the cache folder, without root."""
-    typer.echo(pipeline.install_emulator(ending.progress))
+    typer.echo(pipeline.install_emulator(tell))
 
 
 @emulator.command("remove")
@@ -27,6 +27,10 @@ device = typer.Typer(help="What this tool keeps on a device.", no_args_is_help=T
 
 
 @device.command("clean")
-def device_clean(profile: Annotated[str, typer.Argument(help="The device profile: its name, or a YAML file.")]) -> None:
+def device_clean(
+    profile: Annotated[
+        str, typer.Argument(help="The device profile: its name, or a YAML file.", autocompletion=pipeline.profile_names)
+    ],
+) -> None:
     """Remove all that this tool ever left on the device: the bundle, and what broken runs could not tidy up."""
     typer.echo(f"removed everything from {pipeline.clean_device(profile)}")

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from exporter import pipeline
+from exporter.commands import names
 from exporter.core.precision import Asked, Fold
 from exporter.targets import TARGETS
 from safeio.places import parse_path
@@ -25,7 +27,12 @@ Artifacts = Annotated[
     list[Path], path_argument("ARTIFACT...", "Folders of exported artifacts, or folders that hold some.")
 ]
 Connection = Annotated[
-    str, typer.Option("--connection", help="host, emulator, or the device profile (name or file) whose device runs it.")
+    str,
+    typer.Option(
+        "--connection",
+        help="host, emulator, or the device profile (name or file) whose device runs it.",
+        autocompletion=names.connections,
+    ),
 ]
 FoldLimit = Annotated[
     Fold | None,
@@ -41,9 +48,14 @@ Precision = Annotated[
         help="How tables+all else are stored; auto: the mildest that fits the budgets. The default is the profile's.",
     ),
 ]
-Profile = Annotated[str, typer.Option(help="Name of a device profile, or a YAML file.")]
-Program = Annotated[str | None, typer.Option(help="Which graph of the model; the default is its main one.")]
-Target = Annotated[str, typer.Option(help=f"{', '.join(TARGETS)} or all.")]
+Profile = Annotated[
+    str, typer.Option(help="Name of a device profile, or a YAML file.", autocompletion=pipeline.profile_names)
+]
+Program = Annotated[
+    str | None,
+    typer.Option(help="Which graph of the model; the default is its main one.", autocompletion=names.programs),
+]
+Target = Annotated[str, typer.Option(help=f"{', '.join(TARGETS)} or all.", autocompletion=names.targets)]
 WithoutPass = Annotated[
     list[str] | None,
     typer.Option("--without-pass", help="A pass over the graph to leave out; may be given again.", show_default=False),

@@ -166,7 +166,9 @@ def _check_kind(document: documents.Document, keys: tuple[str, ...], entry: _Ent
             raise ConfigError(f"{document.place((*keys, key))}: does not go with {other}; remove it")
 
 
-def _limits(document: documents.Document, keys: tuple[str, ...], written: Mapping[str, Any]) -> dict[str, Any]:
+def _limits(
+    document: documents.Document, keys: tuple[str, ...], written: Mapping[str, object]
+) -> dict[str, tuple[Limit, ...]]:
     """Return the limits that a mapping of the file states, by figure."""
     stated = {}
     for name, value in written.items():

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -84,5 +84,4 @@ def write(path: Path, lock: Lock) -> None:
 
 def serialised(lock: Lock) -> bytes:
     """Return the bytes of a lock: the same for the same figures."""
-    document: dict[str, Any] = as_json(lock)
-    return (json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(as_json(lock), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()

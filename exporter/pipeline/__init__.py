@@ -8,7 +8,7 @@ from exporter.pipeline.compare import compare
 from exporter.pipeline.compute import compute
 from exporter.pipeline.export import export
 from exporter.pipeline.importing import ImportRequest, import_weights, origin_names
-from exporter.pipeline.listing import Listing, doctor, listing, model_names
+from exporter.pipeline.listing import Listing, doctor, listing, model_names, profile_names, program_names
 from exporter.pipeline.locating import ExplainRequest, explain
 from exporter.pipeline.opening import read_manifest
 from exporter.pipeline.parity import parity, parity_of_all
@@ -52,6 +52,8 @@ __all__ = [
     "parity_of_all",
     "passes",
     "profile",
+    "profile_names",
+    "program_names",
     "rank",
     "read_manifest",
     "remove_emulator",

@@ -65,8 +65,10 @@ def is_too_large(manifest: "Manifest") -> bool:
 
 def explain(rows: "Sequence[Budget]") -> str:
     """Return in words which budgets are exceeded, and by what."""
+    from exporter.report.units import needed
+
     return "over budget: " + ", ".join(
-        f"{row.budget} {row.value:,.6g} of {row.limit:,.6g}" for row in rows if row.within is False
+        f"{row.budget} {needed(row.budget, row.value, row.limit)}" for row in rows if row.within is False
     )
 
 

@@ -10,7 +10,7 @@ from models.importing import ORIGINS
 
 if TYPE_CHECKING:
     from exporter.core.types import Row
-    from models.spec import ModelSpec
+    from models.listed import ListedModel
 
 Listing = Literal["models", "programs", "targets", "profiles", "origins"]
 
@@ -18,6 +18,18 @@ Listing = Literal["models", "programs", "targets", "profiles", "origins"]
 def model_names() -> list[str]:
     """Return the models that can be exported by name: those that ship, and those of installed packages."""
     return sorted({*zoo.MODELS, *zoo.installed()})
+
+
+def profile_names() -> list[str]:
+    """Return the device profiles that ship."""
+    from exporter import profiles
+
+    return list(profiles.shipped())
+
+
+def program_names(model: str) -> list[str]:
+    """Return the programs of a model that ships, without importing it; none of another."""
+    return list(zoo.listed(model).programs) if model in zoo.MODELS else []
 
 
 def require_model(name: str) -> None:
@@ -44,29 +56,28 @@ def listing(what: Listing) -> "Sequence[Row]":
             {"origin": origin.name, "model": origin.model, "description": origin.description}
             for origin in ORIGINS.values()
         ]
-    from exporter.core.extras import LOWER, require
-
-    require("torch", LOWER)
-    from models.spec import ModelSpec
-
+    models = {name: _listed(name) for name in model_names()}
     if what == "models":
-        found = {name: _spec(name) for name in model_names()}
         return [
-            {"model": name, "description": spec.description if isinstance(spec, ModelSpec) else spec}
-            for name, spec in found.items()
+            {"model": name, "description": model if isinstance(model, str) else model.description}
+            for name, model in models.items()
         ]
-    specs = [spec for name in model_names() if isinstance(spec := _spec(name), ModelSpec)]
     return [
-        {"model": spec.name, "program": program.name, "runs on": program.runs_on, "description": program.description}
-        for spec in specs
-        for program in spec.programs.values()
+        {"model": name, "program": title, "runs on": program.runs_on, "description": program.description}
+        for name, model in models.items()
+        if not isinstance(model, str)
+        for title, program in model.programs.items()
     ]
 
 
-def _spec(name: str) -> "ModelSpec | str":
-    """Return a model's SPEC, or why an installed package does not give it: the others are listed all the same."""
+def _listed(name: str) -> "ListedModel | str":
+    """Return what a model is, or why an installed package does not give it: the others are listed all the same."""
+    from exporter.core.extras import LOWER, require
+
     try:
-        return zoo.load_spec(name)
+        if name not in zoo.MODELS:
+            require("torch", LOWER)
+        return zoo.listed(name)
     except CocorrError as error:
         return f"cannot be used: {error}"
 

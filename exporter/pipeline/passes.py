@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from exporter.pipeline.lengths import Report
 from exporter.pipeline.listing import require_model
 from exporter.targets import TARGETS
 from models import zoo
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.pipeline.source import Source
 
 
-def passes(choice: "ProgramChoice | None", fold: "Fold" = "same_size") -> "list[Row]":
+def passes(choice: "ProgramChoice | None", report: Report, fold: "Fold" = "same_size") -> "list[Row]":
     """Return a row for each optional pass: its targets and what it does, or what it alone does to one program.
 
     For a program these are the nodes of the graph, the MACs of its matrix products and the bytes of its constants
@@ -31,14 +32,16 @@ def passes(choice: "ProgramChoice | None", fold: "Fold" = "same_size") -> "list[
     require_model(choice.model)
     from exporter.pipeline import source as sources
 
+    report("loading the checkpoint")
     source = sources.load(choice)
     with zoo.foreign(choice.model):
-        return [_row(source, name, fold) for name in OPTIONAL]
+        return [_row(source, name, fold, report) for name in OPTIONAL]
 
 
-def _row(source: "Source", name: str, fold: "Fold") -> "Row":
+def _row(source: "Source", name: str, fold: "Fold", report: Report) -> "Row":
     from exporter.core.types import PassChoice
 
+    report(f"trying {name}")
     before = source.captured("inputs", "captured")
     after = source.captured("inputs", "captured", PassChoice((name,), fold=fold))
     (effect,) = after.passes

@@ -2,7 +2,7 @@
 
 from exporter.artifact.manifest import Manifest
 from exporter.core.sections import Comparison
-from exporter.report.units import MISSING, microseconds
+from exporter.report.units import microseconds, needed
 
 
 def notes(manifest: Manifest) -> list[str]:
@@ -59,8 +59,7 @@ def _budget_notes(manifest: Manifest) -> list[str]:
     notes = []
     for row in manifest.budgets or ():
         state = {True: "within budget", False: "over budget", None: f"not known: {row.reason}"}[row.within]
-        value = MISSING if row.value is None else f"{row.value:,.6g}"
-        notes.append(f"{row.budget}: {value} of {row.limit:,.6g}, {state}")
+        notes.append(f"{row.budget}: {needed(row.budget, row.value, row.limit)}, {state}")
     return notes
 
 

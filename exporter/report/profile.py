@@ -15,7 +15,7 @@ from exporter.report.units import MISSING, added, batch, bytes_, count, microsec
 _KINDS_SHOWN = 8
 
 
-def print_profile(result: Result, written: bool) -> None:
+def print_profile(result: Result, written: bool = True) -> None:
     """Print the figures of one artifact to stdout, and where they were written, if they were."""
     console = terminal.console(soft_wrap=True)
     manifest, parity = result.manifest, result.manifest.parity

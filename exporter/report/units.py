@@ -1,8 +1,12 @@
 """Numbers with their units, as a person reads them, a dash for what is not known, and names of files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from safeio.errors import one_line
+
+if TYPE_CHECKING:
+    from exporter.core.types import BudgetName
 
 MISSING = "-"
 _NAMES_SHOWN = 5
@@ -39,6 +43,25 @@ def change(share: float | None) -> str:
     if share is None:
         return MISSING
     return f"{100 * share:+.3g} %" if share else "0 %"
+
+
+def needed(budget: "BudgetName", value: float | None, limit: float) -> str:
+    """Return what an artifact needs of a budget and what that allows, as `3.25 MB of 3.00 MB`.
+
+    Two numbers that are not equal never look equal: where rounding would make them so, they are not rounded.
+    """
+    per_click = " FLOPs per click" if budget == "flops_per_token" else ""
+    shown: Callable[[float | None], str]
+    match budget:
+        case "size_bytes" | "memory_bytes":
+            shown, unit = bytes_, " bytes"
+        case "latency_us":
+            shown, unit = microseconds, " us"
+        case _:
+            shown, unit = count, per_click
+    if value is not None and value != limit and shown(value) == shown(limit):
+        return f"{value:,.15g} of {limit:,.15g}{unit}"
+    return f"{shown(value)} of {shown(limit)}{per_click}"
 
 
 def batch(users: int | None) -> str:

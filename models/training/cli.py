@@ -1,6 +1,5 @@
 """The options of cocorr-train; torch is imported only once there is something to train."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +12,10 @@ from models.training.columns import BY_NAME, Columns, parse_columns
 from models.training.progress import Passing
 from models.training.settings import DEVICES, Filters, NextItem, Request, Settings, SettingsError
 from models.zoo import MODELS, installed, is_known
-from safeio.errors import BadInputError
+from safeio.errors import BadInputError, nearest
 from safeio.packages import MissingExtraError, missing
 from safeio.places import parse_path
+from safeio.progress import PassingLine, tell
 
 __all__ = ["app", "main"]
 
@@ -27,36 +27,31 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 class Progress:
-    """Prints notes with the time left to stderr, and on a terminal also a line that is overwritten between them."""
+    """Tells notes with the time left, and on a terminal what is done just now."""
 
     def __init__(self) -> None:
         self.started = self.shown = time.monotonic()
         self.before = 0
-        self.terminal = sys.stderr.isatty()
-        self.open_line = False
+        self.line = PassingLine()
 
     def __call__(self, done: int, total: int, note: str) -> None:
         """Report that `done` of `total` batches are trained; a total of 0 stands for a note before or after that."""
         now = time.monotonic()
         passing = not note or isinstance(note, Passing)
-        if passing and (not self.terminal or now - self.shown < 0.5):
+        if passing and (not self.line.is_shown or now - self.shown < 0.5):
             return
         self.shown = now
         if note and (not total or note.startswith("going on")):  # what was done before has no part in the pace
             self.started, self.before = now, done
-            self.end_line()
-            typer.echo(note, err=True)
+            self.line.end()
+            tell(note)
             return
         left = (now - self.started) / max(done - self.before, 1) * (total - done)
         line = f"{note or f'batch {done}/{total}'}, {left:.0f} s left"
-        typer.echo(f"\r{line:<100}" if self.terminal else line, err=True, nl=not passing)
-        self.open_line = passing
-
-    def end_line(self) -> None:
-        """Begin a new line, where the last one was to be overwritten."""
-        if self.open_line:
-            typer.echo(err=True)
-        self.open_line = False
+        if passing:
+            self.line.show(line)
+        else:
+            self.line.stay(line)
 
 
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -124,7 +119,8 @@ def train(
     """Train MODEL on interaction data and write a checkpoint with its metrics; exit code 2 for bad input."""
     if not is_known(model):
         known = ", ".join((*MODELS, *installed()))
-        raise SettingsError(f"unknown model {model!r}; known: {known}, or a model of your own: FILE.py:SPEC")
+        meant = nearest(model, (*MODELS, *installed()))
+        raise SettingsError(f"unknown model {model!r}{meant}; known: {known}, or a model of your own: FILE.py:SPEC")
     only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         raise SettingsError("--backbone and the options below it are for ofa")
@@ -150,7 +146,7 @@ def train(
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)
     if device not in DEVICES:
-        raise SettingsError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
+        raise SettingsError(f"unknown device {device!r}{nearest(device, DEVICES)}; known: {', '.join(DEVICES)}")
     named = columns or BY_NAME
     _run(Request(model, architecture, data, output, settings, filters, options, start_from, named, device, force))
 
@@ -158,9 +154,9 @@ def train(
 def _usual(backbone: str, method: str) -> tuple[float, float, float]:
     """Return learning rate, temperature and compactness of a backbone; raises SettingsError for unknown names."""
     if backbone not in BLOCKS:
-        raise SettingsError(f"unknown backbone {backbone!r}; known: {', '.join(BLOCKS)}")
+        raise SettingsError(f"unknown backbone {backbone!r}{nearest(backbone, BLOCKS)}; known: {', '.join(BLOCKS)}")
     if method not in METHODS:
-        raise SettingsError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+        raise SettingsError(f"unknown method {method!r}{nearest(method, METHODS)}; known: {', '.join(METHODS)}")
     return DEFAULTS[backbone]
 
 
@@ -186,7 +182,7 @@ def _run(request: Request) -> None:
     except ValueError as error:  # an architecture that is none
         raise BadInputError(str(error)) from error
     finally:
-        progress.end_line()
+        progress.line.end()
     for part, values in checkpoint.config["metrics"].items():
         typer.echo(f"{part}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     typer.echo(f"wrote {request.output}")

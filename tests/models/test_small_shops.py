@@ -83,7 +83,7 @@ def test_a_model_that_ends_below_popularity_is_warned_of(clicks, tmp_path, cocor
 
 def test_a_device_that_is_not_there_is_refused_first(tmp_path, cocorr_train):
     for device, message in (
-        ("tpu", "unknown device 'tpu'; known: cpu, cuda, mps, auto"),
+        ("tpu", "unknown device 'tpu' (did you mean 'cpu'?); known: cpu, cuda, mps, auto"),
         ("mps", "finds no such device"),
     ):
         refusal = cocorr_train("din", "--data", tmp_path, "--output", tmp_path / "it", "--device", device)
@@ -134,4 +134,4 @@ def test_evaluations_are_told_on_a_terminal_and_not_in_a_pipe(monkeypatch):
         shown = screen.getvalue()
         assert ("validating epoch 1, 1024 of 9000 users" in shown) is terminal
         assert shown.count("\n") == 2
-        assert shown.endswith("\nwarning\n")
+        assert shown.endswith("\n... warning\n")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checking import check
+from models.listed import SHIPPED
 from models.spec import External
 from models.untrained import untrained
 from models.zoo import DEFAULT_PROGRAMS, MODELS, load_spec
@@ -147,3 +148,18 @@ def test_the_specs_that_ship_are_whole(name: str) -> None:
 
 def test_the_default_programs_are_known_without_torch() -> None:
     assert {name: load_spec(name).default_program for name in MODELS} == DEFAULT_PROGRAMS
+
+
+def test_what_lists_say_of_the_models_that_ship_is_what_their_specs_say():
+    told = {
+        name: (model.description, {title: (part.runs_on, part.description) for title, part in model.programs.items()})
+        for name, model in SHIPPED.items()
+    }
+    specs = {name: load_spec(name) for name in MODELS}
+    assert told == {
+        name: (spec.description, {part.name: (part.runs_on, part.description) for part in spec.programs.values()})
+        for name, spec in specs.items()
+    }
+    assert {name: list(spec.programs) for name, spec in specs.items()} == {
+        name: list(model.programs) for name, model in SHIPPED.items()
+    }
