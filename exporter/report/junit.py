@@ -76,7 +76,7 @@ def _parity(checked: Checked, where: str) -> Element:
 
 def _gone(name: str) -> Element:
     case = _case("baseline", name)
-    _say(case, "skipped", "gone", f"{name} is in the baseline and was not checked")
+    _say(case, "failure", "gone", f"{name} is in the baseline and was not checked")
     return case
 
 
