@@ -184,11 +184,11 @@ def _latency(limit: Limit, timed: Timed) -> LimitCheck:
             reason = f"{interval}: too noisy to tell"
     return LimitCheck(
         figure=LATENCY,
-        unit="times the baseline's",
+        unit="times",
         limit=limit.text,
         line=limit.line,
-        baseline=None if ratio is None else 1.0,
-        value=ratio,
+        baseline=None,
+        value=None if ratio is None else round(ratio, 3),
         change=None if ratio is None else ratio - 1,
         outcome=outcome,
         reason=reason,

@@ -72,7 +72,7 @@ def headline(report: Report) -> tuple[str, str]:
         return "nothing checked", "there is no artifact in this report"
     counts = Counter(standing(checked).word for checked in report.artifacts)
     listed = "; ".join(f"{number} {word}" for word, number in counts.items())
-    listed += f", {len(report.gone)} in the baseline and not checked" if report.gone else ""
+    listed += f"; {len(report.gone)} in the baseline and not checked" if report.gone else ""
     artifacts = "1 artifact" if len(report.artifacts) == 1 else f"{len(report.artifacts)} artifacts"
     return _HEADLINES[report.exit_code], f"{artifacts}: {listed}"
 

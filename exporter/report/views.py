@@ -1,6 +1,8 @@
 """What the HTML report shows, as values that its template lays out: texts, tables, and figures or why there is none."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -20,6 +22,8 @@ from exporter.report.standing import (
 
 _TONE_OF: dict[str, Tone] = {"kept": "good", "broken": "bad", "unknown": "unsure"}
 _WORST = {"broken": 0, "unknown": 1, "kept": 2}
+Shown = TypeVar("Shown")
+
 _FIGURES = {1, 2, 3}  # columns of LIMIT_COLUMNS
 
 
@@ -109,11 +113,18 @@ def limits_table(report: Report) -> Table | None:
         if limit.line is not None:
             cells[4] = replace(cells[4], text=f"{limit.limit} (line {limit.line})")
         cells[5] = replace(cells[5], text=limit.outcome, tone=_TONE_OF[limit.outcome], note=limit.reason)
-        rows.append((Cell(checked.name), *cells))
+        rows.append((Cell(checked.name), *_outcome_early(cells)))
     if not rows:
         return None
     caption = "Limits, and what became of the figures since the baseline"
-    return Table("limits", caption, ("artifact", *LIMIT_COLUMNS), tuple(rows), is_sortable=True)
+    columns = ("artifact", *_outcome_early(LIMIT_COLUMNS))
+    return Table("limits", caption, columns, tuple(rows), is_sortable=True)
+
+
+def _outcome_early(cells: Sequence[Shown]) -> tuple[Shown, ...]:
+    """Return the cells of a limit with the outcome behind the figure, where a phone shows it without scrolling."""
+    figure, *others, outcome = cells
+    return figure, outcome, *others
 
 
 def figures_table(report: Report) -> Table | None:
