@@ -57,8 +57,8 @@ def test_the_verdict_and_what_moved_come_first() -> None:
     made = markdown(drawn.report(drawn.words(("scn",))))
     lines = made.splitlines()
     assert lines[0] == "### ❌ cocorr-export of `scn`: fail"
-    counts = "1 limit broken; 1 unverified, over budget, budget not known; 1 no artifact; 1 in the baseline and not checked"
-    assert lines[2] == f"3 artifacts: {counts}."
+    counts = "1 limit broken; 1 unverified, over budget, budget not known; 1 no artifact"
+    assert lines[2] == f"3 artifacts: {counts}; 1 in the baseline and not checked."
     table = [line for line in lines if line.startswith("| `scn` |")]
     assert table[0] == "| `scn` | scn | 3,256,761 B | 3,354,464 B | +3 % | scn (line 12) | ❌ broken: scn |"
     outcomes = [row.split(" | ")[-1].split(":")[0].split(" ")[1] for row in table]
