@@ -63,6 +63,10 @@ def check(
         from exporter.report.gate import print_check
 
         print_check(checked)
+        if update and checked.exit_code == 1:
+            typer.echo(f"{checked.lock} is as it was: what fails is no baseline")
+        elif update:
+            typer.echo(f"{checked.lock} is written; commit it")
     if annotations:
         from exporter.report.annotations import annotations as commands
 

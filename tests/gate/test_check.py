@@ -175,7 +175,8 @@ def test_update_accepts_what_moved_and_the_next_check_passes(repository: Path, c
 def test_a_failure_is_no_baseline(repository: Path, capfd: Capfd) -> None:
     before = (repository / "cocorr.lock.json").read_bytes()
     pad(repository)
-    assert checked(capfd, "--update").code == 1
+    ended = run_here(capfd, "check", "--update")
+    assert ended.code == 1 and "cocorr.lock.json is as it was" in ended.out
     assert (repository / "cocorr.lock.json").read_bytes() == before
 
 
