@@ -84,6 +84,7 @@ def write(folder: Path) -> None:
         "candidates": np.stack([numbers.permutation(ITEMS - 1)[:CANDIDATES] + 1 for _ in range(CASES)]),
     }
     example = tuple(torch.from_numpy(array[:1]) for array in golden.values())  # a batch of one
+    folder.mkdir(parents=True, exist_ok=True)
     torch.export.save(torch.export.export(model, example), folder / "sasrec.pt2")
     np.savez(folder / "golden.npz", **golden)
 

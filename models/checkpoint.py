@@ -19,17 +19,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from models.checkpoint_files import CONFIG, FILES, GOLDEN, ITEMS, MAX_BYTES, WEIGHTS, together
 from models.layers import ItemEmbedding
 from models.spec import ModelSpec, require_module
 from safeio import catalogue, files, npz, places, staging, strict_json
 from safeio.errors import BadInputError
 
 SCHEMA_VERSION = 1
-WEIGHTS, CONFIG, GOLDEN = FILES = ("model.safetensors", "config.json", "golden.npz")
-ITEMS = catalogue.FILE
 METRICS = "metrics.json"
 """How the training went, for people and their plots; nothing here reads it."""
-MAX_BYTES = {WEIGHTS: 4 << 30, CONFIG: 1 << 20, GOLDEN: 64 << 20, ITEMS: catalogue.MAX_BYTES}
 MAX_GOLDEN_BYTES = 64 << 20
 _ADVICE = "choose another folder for the checkpoint"
 _MAX_AXES = 8
@@ -87,7 +85,7 @@ def read(folder: Path | str) -> Checkpoint:
         raise CheckpointError(f"checkpoint {folder} was replaced while it was read; start again")
     config = _parse_config(folder, content[CONFIG])
     vocabulary, history = config["architecture"]["vocabulary"], config["history_length"]
-    sha256 = _sha256(content)
+    sha256 = together({name: hashlib.sha256(data).hexdigest() for name, data in content.items()})
     state = _parse_weights(folder, content.pop(WEIGHTS))  # which need not be held beside its own bytes
     return Checkpoint(
         folder=folder,
@@ -100,18 +98,6 @@ def read(folder: Path | str) -> Checkpoint:
         items=None if items is None else _parse_items(folder, items, vocabulary),
         items_file=items,
     )
-
-
-def sha256_of(folder: Path) -> str:
-    """Return the sha256 of a checkpoint as `read` gives it, of one that need not be whole; raises CheckpointError."""
-    content = {name: _read_file(folder, name) for name in FILES}
-    items = read_items(folder)
-    return _sha256(content if items is None else {**content, ITEMS: items})
-
-
-def _sha256(content: Mapping[str, bytes]) -> str:
-    digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in content.items())
-    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

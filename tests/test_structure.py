@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "models.listed",
         "models.spec",
         "models.checkpoint",
+        "models.checkpoint_files",
         "models.untrained",
         "models.importing",
         "models.importing.run",

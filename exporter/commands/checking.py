@@ -1,7 +1,7 @@
 """The commands that a team's CI calls: check, and report, which draws the same reports of any artifacts."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,8 +39,8 @@ def check(
     markdown: Markdown = None,
     html: Html = None,
     annotations: Annotated[
-        bool, typer.Option("--annotations", help="Print GitHub's workflow commands too, at the lines of the limits.")
-    ] = False,
+        Path | None, path_option("Write GitHub's workflow commands, which show at the lines of the limits.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Export what changed of what a repository lists, judge all of it, and hold it to the committed baseline."""
@@ -52,11 +52,10 @@ def check(
         return
     if checkpoint is not None:
         raise BadInputError("--checkpoint goes with --init; after that the configuration names it")
-    if annotations and as_json:
-        raise BadInputError("--annotations and --json both want stdout; choose one")
-    _check_places(junit, markdown, html)
+    lock = pipeline.lock_of(config)
+    _check_places(junit, markdown, html, annotations, taken=(config, lock, config.parent / pipeline.CACHE_FOLDER))
     checked = pipeline.check(pipeline.CheckRequest(config, update, html is not None), tell)
-    _write(checked, junit, markdown, html)
+    _write(checked, junit, markdown, html, annotations)
     if as_json:
         ending.print_document(checked.to_json())
     else:
@@ -67,11 +66,6 @@ def check(
             typer.echo(f"{checked.lock} is as it was: what fails is no baseline")
         elif update:
             typer.echo(f"{checked.lock} is written; commit it")
-    if annotations:
-        from exporter.report.annotations import annotations as commands
-
-        for line in commands(checked):
-            typer.echo(line)
     sys.exit(checked.exit_code)
 
 
@@ -106,17 +100,26 @@ def report(
     sys.exit(made.exit_code)
 
 
-def _check_places(*paths: Path | None) -> None:
-    """Raise OutputError before the work begins where a report could not be written, or two have one place."""
+def _check_places(*paths: Path | None, taken: Sequence[Path] = ()) -> None:
+    """Raise OutputError before the work begins where a report could not be written, or something else has its place.
+
+    `taken` are files and folders of the gate's own.
+    """
     named = [path for path in paths if path is not None]
     for path in named:
-        check_file(path, _ADVICE)
-    if len({str(path) for path in named}) < len(named):
+        real = check_file(path, _ADVICE)
+        own = next((other for other in taken if real.is_relative_to(other.resolve())), None)
+        if own is not None:
+            raise BadInputError(f"{path}: {own} is the gate's own; {_ADVICE}")
+    if len({path.resolve() for path in named}) < len(named):
         raise BadInputError("two reports have the same file; give each its own")
 
 
-def _write(made: "Report", junit: Path | None, markdown: Path | None, html: Path | None) -> None:
+def _write(
+    made: "Report", junit: Path | None, markdown: Path | None, html: Path | None, annotations: Path | None = None
+) -> None:
     """Write each report that was asked for whole or not at all."""
+    from exporter.report import annotations as commands
     from exporter.report import html as page
     from exporter.report import junit as cases
     from exporter.report import markdown as comment
@@ -125,6 +128,7 @@ def _write(made: "Report", junit: Path | None, markdown: Path | None, html: Path
         (junit, cases.junit),
         (markdown, comment.markdown),
         (html, page.html),
+        (annotations, lambda report: "".join(f"{line}\n" for line in commands.annotations(report))),
     ]
     for path, draw in drawn:
         if path is not None:

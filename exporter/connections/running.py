@@ -99,9 +99,12 @@ def _request(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> 
 
 
 def count_instructions(subject: Subject, inputs: Arrays) -> Counted:
-    """Count the instructions of one call of case 0 on this machine's processor, or say why that cannot be."""
+    """Count the instructions of one call of case 0 on this machine's processor, or say why that cannot be.
+
+    Without a number and a reason, the artifact has none here: it is not run by its own runtime, or not on this machine.
+    """
     if subject.place is not subject.connection or subject.connection.name != "host":
-        return Counted(None, None, f"{subject.place.name} is not counted on this machine's processor")
+        return Counted(None, None)  # an interpreter's own instructions say nothing
     reason = valgrind.why_not() or subject.target.unverifiable(subject.options)
     if reason is not None:
         return Counted(None, None, reason)

@@ -4,6 +4,7 @@ The agent runs as on the host, in callgrind, which counts from the agent's reque
 each of the three markers, the C function `getpgid`: nothing lies between the first two, a call between the last two.
 """
 
+import hashlib
 import os
 import platform
 import re
@@ -83,10 +84,16 @@ def _total(path: Path) -> int | None:
 
 
 def _processor() -> str:
-    """Return the model of this machine's processor."""
+    """Return the model of this machine's processor, its family, model and stepping, and a digest of what else it tells.
+
+    Hypervisors give many processors one name; instruction sets and the size of a cache choose kernels too.
+    """
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:
-        text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return " ".join(found[1].split()) if found else os.uname().machine
+        return os.uname().machine
+    rows = dict(re.findall(r"^([^:\n]+?)\s*: *(.*)$", text, re.MULTILINE))
+    numbers = "-".join(rows.get(name, "?") for name in ("cpu family", "model", "stepping"))
+    flags = " ".join([*sorted(rows.get("flags", "").split()), rows.get("cache size", "")])
+    digest = hashlib.sha256(flags.encode()).hexdigest()[:8]
+    return f"{' '.join(rows.get('model name', 'unknown processor').split())} ({numbers}, {digest})"

@@ -18,11 +18,10 @@ from safeio.errors import nearest
 
 FILE = "cocorr.yaml"
 MOST_ARTIFACTS = 256
-_ADVICE = "write one with: cocorr-export check --init"
+_ADVICE = "write one with --init"
 _Word = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 _Words = Annotated[tuple[_Word, ...], Field(strict=False, min_length=1, max_length=64)]
-_Written = str | int | float
-_Limits = Mapping[str, _Written | Annotated[tuple[_Written, ...], Field(strict=False, min_length=1, max_length=4)]]
+_Limits = Mapping[str, object]  # whose values `limits.parse` reads
 
 
 class _Entry(Strict):
@@ -57,7 +56,7 @@ class Entry:
     """One program to export for each of its targets, profiles and precisions; None stands for the usual choice.
 
     Paths are those of the file that names them, made relative to where the command runs. `title` is what the entry is
-    called, by its name or by the model as it is written there, and `line` that of the entry.
+    called, by its name or by the model as it is written there, `line` that of the entry and `lines` those of its keys.
     """
 
     title: str
@@ -78,6 +77,7 @@ class Entry:
     without_passes: frozenset[str]
     limits: Mapping[str, tuple[Limit, ...]]
     line: int
+    lines: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def load(path: Path) -> Config:
     try:
         config = _Config.model_validate(document.data)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(document, problem) for problem in error.errors()[:3])) from error
+        # What is deepest says most, and a key that nobody knows may be the one that is missing.
+        order = sorted(error.errors(), key=lambda one: (-len(one["loc"]), one["type"] != "extra_forbidden"))
+        raise ConfigError(_explain(document, order[0])) from error
     common = limits.merged(limits.defaults(), _limits(document, (), config.limits))
     entries = tuple(_entry(document, at, entry, common) for at, entry in enumerate(config.artifacts))
     return Config(path, entries)
@@ -114,7 +116,7 @@ def first_text(checkpoints: Sequence[tuple[str, str]], targets: Sequence[str]) -
     return (
         "# What cocorr-export check exports, and holds to cocorr.lock.json; docs/ci.md has every key.\n"
         f"artifacts:\n{entries}"
-        "    # profiles: [generic, pixel-8-pro]   # device profiles, by name or file\n"
+        "    # profiles: [generic, android-emulator]   # device profiles, by name or file\n"
         "    # precisions: [fp32, int8]\n\n"
         "# How far a figure may move from the baseline; also: at most 3 MB, at least 0.99, none. These are defaults.\n"
         f"limits:\n{stated}"
@@ -149,6 +151,7 @@ def _entry(document: documents.Document, at: int, entry: _Entry, common: Mapping
         without_passes=frozenset(entry.without_passes),
         limits=limits.merged(common, own),
         line=document.line(keys),
+        lines={key: document.line((*keys, key)) for key in entry.model_fields_set},
     )
 
 

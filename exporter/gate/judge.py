@@ -1,5 +1,6 @@
 """What holds of an artifact's limits: its figures now, beside those of the baseline."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,7 +13,7 @@ from exporter.gate.limits import Limit
 from exporter.gate.lock import Locked
 
 BASELINE = "baseline"
-_UPDATE = "look at it, then: cocorr-export check --update"
+_UPDATE = "look at it, and where it is meant, run this with --update"
 _SHORT = 16
 _ACCEPTED = "it is the baseline from now on"
 _RELATIVE = ("change", "share of the baseline")
@@ -37,6 +38,7 @@ def figures_of(manifest: Manifest) -> dict[str, float]:
 def judged(
     limits: Mapping[str, tuple[Limit, ...]],
     manifest: Manifest,
+    source: str | None,
     baseline: Locked | None,
     counted: Counted,
     timed: Timed,
@@ -44,12 +46,13 @@ def judged(
 ) -> tuple[LimitCheck, ...]:
     """Return what holds of each limit; those of the baseline alone are left out where there is none.
 
-    With `accept` nothing is held to the baseline, since it is written anew; what moved from it is still told.
+    `source` is the SHA-256 of what it is made of. With `accept` nothing is held to the baseline, since it is
+    written anew; what moved from it is still told.
     """
     checks: list[LimitCheck] = []
     for name, several in limits.items():
         for limit in several:
-            check = _one(limit, name, manifest, baseline, counted, timed)
+            check = _one(limit, name, manifest, source, baseline, counted, timed)
             if check is not None and accept and check.outcome == "broken" and limit.sort not in _ABSOLUTE:
                 check = replace(check, outcome="kept", reason=_ACCEPTED)
             if check is not None:
@@ -65,27 +68,33 @@ def without_baseline(lock: str) -> LimitCheck:
         limit="in the lock",
         line=None,
         baseline=None,
-        value=None,
+        value="missing",
         change=None,
         outcome="broken",
         reason=f"{lock} does not have it; {_UPDATE}",
     )
 
 
-def other_checkpoint(limit: Limit, baseline: Locked, sha256: str | None) -> LimitCheck:
-    """Return the check of a checkpoint beside the baseline's."""
-    return _identity(limit, baseline.checkpoint, sha256)
+def other_source(limit: Limit, baseline: Locked, source: str | None) -> LimitCheck:
+    """Return the check of what an artifact is made of, `source` as in the lock, beside the baseline's."""
+    return _identity(limit, baseline.source, source)
 
 
 def _one(
-    limit: Limit, name: str, manifest: Manifest, baseline: Locked | None, counted: Counted, timed: Timed
+    limit: Limit,
+    name: str,
+    manifest: Manifest,
+    source: str | None,
+    baseline: Locked | None,
+    counted: Counted,
+    timed: Timed,
 ) -> LimitCheck | None:
     if limit.sort == "same":
         if baseline is None:
             return None
         if name == "precision":
             return _identity(limit, baseline.precision, manifest.precision)
-        return other_checkpoint(limit, baseline, manifest.source.checkpoint_sha256)
+        return other_source(limit, baseline, source)
     if name == LATENCY:
         return None if baseline is None else _latency(limit, timed)
     if name == INSTRUCTIONS:
@@ -118,6 +127,7 @@ def _check(
     limit: Limit, figure: Figure, before: float | None, value: float | None, outcome: Outcome, reason: str | None
 ) -> LimitCheck:
     change = None if value is None or not before else (value - before) / abs(before)
+    change = change if change is None or math.isfinite(change) else None
     return LimitCheck(
         figure=figure.name,
         unit=figure.unit,
@@ -132,7 +142,7 @@ def _check(
 
 
 def _identity(limit: Limit, before: str | None, value: str | None) -> LimitCheck:
-    same = before == value
+    same = before == value and value is not None
     return LimitCheck(
         figure=limit.figure,
         unit="",
@@ -150,21 +160,23 @@ def _instructions(limit: Limit, baseline: Locked | None, counted: Counted) -> Li
     """Compare counts of the same counter and processor only; otherwise nothing here can tell."""
     figure = FIGURES[INSTRUCTIONS]
     known = {} if baseline is None else baseline.instructions
-    if counted.number is None or counted.by is None:
-        if not known and (limit.line is None or baseline is not None):
-            return None
-        # A counter without a count: the artifact of the baseline itself, which that has counted.
-        outcome: Outcome = "unknown" if counted.by is None else "kept"
-        return _check(limit, figure, None, None, outcome, counted.reason)
-    before = known.get(counted.by)
+    before = None if counted.by is None else known.get(counted.by)
+    number = counted.number
+    if number is None and before is not None:  # of the artifact of the baseline itself
+        if limit.sort in _RELATIVE:
+            return _check(limit, figure, None, None, "kept", counted.reason)
+        number = before
+    if number is None:
+        return None if counted.reason is None else _check(limit, figure, None, None, "unknown", counted.reason)
     if limit.sort not in _RELATIVE or before is not None:
-        held = _outcome(limit, figure, before, counted.number)
-        return _check(limit, figure, before, counted.number, held, f"counted by {counted.by}")
+        return _check(
+            limit, figure, before, number, _outcome(limit, figure, before, number), f"counted by {counted.by}"
+        )
     if baseline is None:
         return None
     others = ", ".join(sorted(known)) or "nothing"
     reason = f"counted by {counted.by}; the baseline was counted by {others}, and only like is compared with like"
-    return _check(limit, figure, None, counted.number, "unknown", reason)
+    return _check(limit, figure, None, number, "unknown", reason)
 
 
 def _latency(limit: Limit, timed: Timed) -> LimitCheck:

@@ -6,6 +6,7 @@ Amounts are exact fractions of what is written, so that 0.999 is not below 1 - 0
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
@@ -137,8 +138,8 @@ def _allowed(name: str) -> str:
 
 
 def _plain(number: float) -> str:
-    """Return a number of a YAML file as text, without an exponent that only Python wrote."""
-    return f"{number:.18f}".rstrip("0").rstrip(".") if isinstance(number, float) else str(number)
+    """Return a number of a YAML file as it was written there, but for an exponent."""
+    return format(Decimal(repr(number)), "f")
 
 
 def merged(*levels: Mapping[str, tuple[Limit, ...]]) -> dict[str, tuple[Limit, ...]]:

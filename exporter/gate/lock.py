@@ -20,7 +20,7 @@ from safeio import files, strict_json
 
 _MAX_BYTES = 4 << 20
 _SUFFIX = ".lock.json"
-_ADVICE = "write it with: cocorr-export check --update"
+_ADVICE = "write it with --update"
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Name = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
@@ -29,12 +29,12 @@ _Name = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x
 class Locked:
     """One artifact of the baseline: what it was made of, and its figures by name.
 
-    `key` finds it in the cache, and `model_sha256` is of the files that its runtime loads. `instructions` has counts of
-    one call by what counted them, since they hang on the processor that chose the kernels.
+    `source` is the SHA-256 of its checkpoint, or of a .pt2 and its golden inputs, and `model_sha256` that of the files
+    that its runtime loads. `instructions` has counts of one call by what counted them, since they hang on the processor
+    that chose the kernels.
     """
 
-    key: _Sha256
-    checkpoint: _Sha256 | None
+    source: _Sha256
     precision: Precision
     model_sha256: _Sha256
     figures: Mapping[_Name, Number]

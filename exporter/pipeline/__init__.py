@@ -3,7 +3,8 @@
 The command line imports it when it starts, so what is slow to import is imported where it is used.
 """
 
-from exporter.pipeline.check import CheckRequest, check
+from exporter.pipeline.cache import FOLDER as CACHE_FOLDER
+from exporter.pipeline.check import CheckRequest, check, lock_of
 from exporter.pipeline.compare import compare
 from exporter.pipeline.compute import compute
 from exporter.pipeline.export import export
@@ -23,6 +24,7 @@ from exporter.pipeline.starting import start_config
 from exporter.pipeline.swap import swap
 
 __all__ = [
+    "CACHE_FOLDER",
     "MOST_ITERATIONS",
     "CheckRequest",
     "Embeddings",
@@ -46,6 +48,7 @@ __all__ = [
     "import_weights",
     "install_emulator",
     "listing",
+    "lock_of",
     "model_names",
     "origin_names",
     "parity",

@@ -1,18 +1,19 @@
 """`cocorr-export check`: everything that a repository lists is exported, judged, and held to what it committed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import ArtifactError, BadInputError, CheckpointError, ConfigError, OutputError
+from exporter.core.errors import ArtifactError, CheckpointError, ConfigError
 from exporter.pipeline import judging, timing
 from exporter.pipeline.cache import Cache
 from exporter.pipeline.export import export
-from exporter.pipeline.gating import Job, jobs_of
+from exporter.pipeline.gating import Job, at_line, jobs_of
 from exporter.pipeline.job import WARMUP
 from exporter.pipeline.lengths import Report as Progress
 from exporter.pipeline.request import ExportRequest
+from safeio.files import UnreadableError
 
 if TYPE_CHECKING:
     from exporter.artifact.results import Checked, Report
@@ -48,6 +49,13 @@ class _Made:
     is_cached: bool = False
 
 
+def lock_of(config: Path) -> Path:
+    """Return where the lock of a configuration lies."""
+    from exporter.gate import lock
+
+    return lock.path_of(config)
+
+
 def check(request: CheckRequest, report: Progress) -> "Report":
     """Export what changed, judge all of it, and compare it with the baseline; with `update`, write that instead.
 
@@ -59,32 +67,43 @@ def check(request: CheckRequest, report: Progress) -> "Report":
     from exporter.gate import lock as locks
 
     config = configs.load(request.config)
-    lock_file = locks.path_of(request.config)
+    lock_file = lock_of(request.config)
     lock = locks.read(lock_file)
     if lock is None and not request.update:
-        raise ConfigError(f"{lock_file} does not exist; write it with: cocorr-export check --update, and commit it")
+        raise ConfigError(f"{lock_file} does not exist; write it with --update, and commit it")
     lock = lock or locks.Lock({}, {})
-    jobs, versions = jobs_of(config)
+    jobs, versions = jobs_of(config, report)
     baselines, gone = _paired(jobs, lock)
     cache = Cache(request.config)
-    cache.check()
-    rows = [
-        _Gate(cache, request, str(lock_file), report).checked(made, baselines.get(made.job.name))
-        for made in _all_made(jobs, baselines, cache, report)
-    ]
-    differing = [name for name in sorted({*lock.versions, *versions}) if lock.versions.get(name) != versions.get(name)]
-    checked = Report(
-        artifacts=tuple(row for row, _ in rows),
-        config=str(request.config),
-        lock=str(lock_file),
-        versions={name: (lock.versions.get(name), versions.get(name)) for name in differing if lock.versions},
-        gone=() if request.update else gone,
-    )
-    if request.update and checked.exit_code != 1:
-        lock = locks.Lock({row.name: locked for row, locked in rows if locked is not None}, versions)
-        locks.write(lock_file, lock)
-    cache.keep_only({*(job.key for job in jobs), *(locked.key for locked in lock.artifacts.values())})
+    with cache.held():
+        gate = _Gate(cache, request, str(lock_file), report, lock.versions == versions)
+        made = _all_made(config.path, jobs, baselines, cache, report)
+        rows = [gate.checked(one, baselines.get(one.job.name)) for one in made]
+        # Of what the baseline had of packages that nothing here uses, nobody knows what they are now.
+        differing = [name for name in sorted(versions) if lock.versions and lock.versions.get(name) != versions[name]]
+        checked = Report(
+            artifacts=tuple(row for row, _ in rows),
+            config=str(request.config),
+            lock=str(lock_file),
+            versions={name: (lock.versions.get(name), versions[name]) for name in differing},
+            gone=() if request.update else gone,
+        )
+        if request.update and checked.exit_code != 1:
+            lock = locks.Lock({row.name: locked for row, locked in rows if locked is not None}, versions)
+            locks.write(lock_file, lock)
+        of_baseline = {locked.model_sha256 for locked in lock.artifacts.values()}
+        cache.keep_only({*(cache.place(job.key) for job in jobs), *_with_sha256(cache, of_baseline)})
     return checked
+
+
+def _with_sha256(cache: Cache, wanted: Collection[str]) -> Iterator[Path]:
+    """Yield the artifacts of the cache whose files are some of `wanted`; what cannot be read is none."""
+    for place in cache.all():
+        try:
+            if judging.as_made(place).model_sha256 in wanted:
+                yield place
+        except (ArtifactError, UnreadableError):
+            continue
 
 
 def _paired(jobs: Sequence[Job], lock: "Lock") -> "tuple[dict[str, Locked], tuple[str, ...]]":
@@ -103,7 +122,9 @@ def _paired(jobs: Sequence[Job], lock: "Lock") -> "tuple[dict[str, Locked], tupl
     return baselines, tuple(sorted(free))
 
 
-def _all_made(jobs: Sequence[Job], baselines: "dict[str, Locked]", cache: Cache, report: Progress) -> "list[_Made]":
+def _all_made(
+    config: Path, jobs: Sequence[Job], baselines: "dict[str, Locked]", cache: Cache, report: Progress
+) -> "list[_Made]":
     """Return the artifact of each job, in their order; what the cache does not have is made."""
     made = {job.name: _Made(job, cache.place(job.key), is_cached=True) for job in jobs if _is_held(cache, job)}
     missing = [job for job in jobs if job.name not in made]
@@ -113,7 +134,7 @@ def _all_made(jobs: Sequence[Job], baselines: "dict[str, Locked]", cache: Cache,
         group = [job for job in missing if job.group == missing[0].group]
         missing = [job for job in missing if job.group != group[0].group]
         known = all(job.name in baselines for job in group)
-        made |= {one.job.name: one for one in _exported(group, known, cache, report)}
+        made |= {one.job.name: one for one in _exported(config, group, known, cache, report)}
     return [made[job.name] for job in jobs]
 
 
@@ -121,14 +142,19 @@ def _is_held(cache: Cache, job: Job) -> bool:
     """Say whether the cache has the artifact of a job; one that was changed there is, and fails when it is judged."""
     from exporter.pipeline.opening import read_manifest
 
+    place = cache.place(job.key)
     try:
-        read_manifest(cache.place(job.key))
+        made = None if place.is_symlink() else read_manifest(place)
     except ArtifactError:
         return False
-    return True
+    if made is None:
+        return False
+    of_job = (job.target, job.profile.name, job.precision or job.profile.precision)
+    sha256 = made.source.checkpoint_sha256
+    return (made.target, made.profile, made.precision) == of_job and sha256 in (None, job.source)
 
 
-def _exported(group: Sequence[Job], are_known: bool, cache: Cache, report: Progress) -> "list[_Made]":
+def _exported(config: Path, group: Sequence[Job], are_known: bool, cache: Cache, report: Progress) -> "list[_Made]":
     """Make the artifacts of jobs that differ by their targets alone, and put them into the cache.
 
     `are_known` says that the baseline has them all: a checkpoint that is there and cannot be used is then what the
@@ -148,14 +174,12 @@ def _exported(group: Sequence[Job], are_known: bool, cache: Cache, report: Progr
             fold=first.entry.fold,
         )
         try:
-            results = export(request, report)
-        except OutputError:
+            with at_line(config, first.entry):
+                results = export(request, report)
+        except ConfigError as error:
+            if isinstance(error.__cause__, CheckpointError) and are_known:
+                return [_Made(job, None, str(error.__cause__)) for job in group]
             raise
-        except BadInputError as error:
-            there = first.checkpoint is not None and first.checkpoint.is_dir()
-            if isinstance(error, CheckpointError) and are_known and there:
-                return [_Made(job, None, str(error)) for job in group]
-            raise ConfigError(f"{first.place}: {error}") from error
         return [
             _Made(job, cache.put(Path(result.place), job.key))
             if isinstance(result, Result)
@@ -172,6 +196,7 @@ class _Gate:
     request: CheckRequest
     lock: str
     report: Progress
+    has_same_versions: bool
 
     def checked(self, made: _Made, baseline: "Locked | None") -> "tuple[Checked, Locked | None]":
         """Judge one artifact and hold it to its limits; return it, and what a new baseline says of it."""
@@ -181,7 +206,10 @@ class _Gate:
 
         job, limits = made.job, made.job.entry.limits
         if made.place is None:
-            compared = () if baseline is None else self._checkpoint(job, baseline)
+            named = limits.get("checkpoint", ())
+            compared = (
+                () if baseline is None else tuple(judge.other_source(each, baseline, job.source) for each in named)
+            )
             row = Checked(
                 name=job.name, place=None, manifest=None, limits=compared, error=made.error, line=job.entry.line
             )
@@ -192,10 +220,10 @@ class _Gate:
             judged = judging.judge(made.place, connection, self.report)
         else:
             judged = judging.as_made(made.place)
-        is_baselines = baseline is not None and (baseline.key, baseline.model_sha256) == (job.key, judged.model_sha256)
-        counted = self._counted(job, judged, made.place, baseline if is_baselines else None, connection)
+        same = baseline if baseline is not None and baseline.model_sha256 == judged.model_sha256 else None
+        counted = self._counted(job, judged, made.place, same if self.has_same_versions else None, connection)
         timed = self._timed(job, judged, made.place, baseline, connection)
-        checks = judge.judged(limits, judged.manifest, baseline, counted, timed, accept=self.request.update)
+        checks = judge.judged(limits, judged.manifest, job.source, baseline, counted, timed, accept=self.request.update)
         if baseline is None and not self.request.update:
             checks = (judge.without_baseline(self.lock), *checks)
         row = Checked(
@@ -209,16 +237,6 @@ class _Gate:
             evidence=judged.evidence if self.request.evidence else None,
         )
         return row, _locked(job, judged, counted, baseline)
-
-    def _checkpoint(self, job: Job, baseline: "Locked") -> "tuple":
-        """Return what holds of the checkpoint of an artifact that could not be made."""
-        from exporter.gate import judge
-        from models import checkpoint
-
-        sha256 = None if job.checkpoint is None else checkpoint.sha256_of(job.checkpoint)
-        return tuple(
-            judge.other_checkpoint(limit, baseline, sha256) for limit in job.entry.limits.get("checkpoint", ())
-        )
 
     def _counted(
         self, job: Job, judged: "Judged", place: Path, baseline: "Locked | None", connection: "Connection"
@@ -250,15 +268,11 @@ class _Gate:
             return Timed(None, "it is the file of the baseline", is_same_file=True)
         if judged.manifest.parity.verdict != "pass":
             return Timed(None, "it was not timed: what fails has no time worth having")
-        before = self.cache.place(baseline.key)
-        try:
-            old = judging.as_made(before)
-            if old.model_sha256 != baseline.model_sha256:
-                raise ArtifactError(f"{before} is not the artifact of the baseline")
-            first = timing.first_case(before, old.manifest, connection)
-            second = timing.first_case(place, judged.manifest, connection)
-        except ArtifactError:
+        before = next(_with_sha256(self.cache, {baseline.model_sha256}), None)
+        if before is None:
             return Timed(None, "the artifact of the baseline is not at hand; keep .cocorr to compare times")
+        first = timing.first_case(before, judging.as_made(before).manifest, connection)
+        second = timing.first_case(place, judged.manifest, connection)
         self.report(f"{job.name}: calling it and the artifact of the baseline in turn")
         comparison = timing.in_turn_anew("baseline", first, "now", second, (WARMUP, _PAIRS))
         return Timed(comparison, comparison.reason)
@@ -276,8 +290,7 @@ def _locked(job: Job, judged: "Judged", counted: "Counted", baseline: "Locked | 
     if baseline is not None and baseline.model_sha256 == judged.model_sha256:
         instructions = {**baseline.instructions, **instructions}
     return Locked(
-        key=job.key,
-        checkpoint=judged.manifest.source.checkpoint_sha256,
+        source=job.source,
         precision=judged.manifest.precision,
         model_sha256=judged.model_sha256,
         figures=judge.figures_of(judged.manifest),

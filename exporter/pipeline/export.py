@@ -40,7 +40,7 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
         for name, reason in reasons.items():
             if reason is not None:
                 report(f"{name}: left out, {reason}")
-    asked, without = request.precision or profile.precision, _known_passes(request.without_passes)
+    asked, without = request.precision or profile.precision, known_passes(request.without_passes)
     precision = MILDEST_FIRST[0] if asked == "auto" else asked
     fold, options = request.fold or profile.fold, profile.options_for
     lowerings = [lengths.Lowering(name, precision, options(name), without, fold, asked == "auto") for name in chosen]
@@ -52,7 +52,7 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     store.check_output(request.output)
     _check_places(request, profile, lowerings)
 
-    source = _source(request, profile, report)
+    source = source_of(request, profile, report)
     jobs = [Job(request.output, source, profile, lowering, report, request.force) for lowering in lowerings]
     for job in jobs:
         job.check_place()
@@ -77,7 +77,7 @@ def _named_targets(words: str) -> list[str]:
     return names
 
 
-def _known_passes(names: frozenset[str]) -> frozenset[str]:
+def known_passes(names: frozenset[str]) -> frozenset[str]:
     """Return names of passes that can be left out; raises UnknownNameError for another."""
     from exporter.graph import OPTIONAL
 
@@ -109,7 +109,7 @@ def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "
         places.check(place_of(request.output, choice.model, program, profile, lowering), facts, request.force)
 
 
-def _source(request: ExportRequest, profile: "DeviceProfile", report: Report) -> "Exportable":
+def source_of(request: ExportRequest, profile: "DeviceProfile", report: Report) -> "Exportable":
     """Return what was asked for: a program of a model with a checkpoint, or one that was handed over."""
     from exporter.pipeline import program as programs
     from exporter.pipeline import source as sources

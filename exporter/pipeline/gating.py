@@ -1,17 +1,20 @@
 """What a configuration of the gate asks for, one job for each artifact: its name, what it is made of, and its key."""
 
+import os
 import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import BadInputError, ConfigError, UnknownNameError
+from exporter.core.errors import BadInputError, CheckpointError, ConfigError, OutputError, UnknownNameError
 from exporter.pipeline import cache
+from exporter.pipeline.lengths import Report
 from exporter.pipeline.listing import require_model
 from exporter.pipeline.request import ProgramChoice, SavedProgram
 from exporter.targets import TARGETS
-from models import zoo
+from models import checkpoint_files, zoo
 
 if TYPE_CHECKING:
     from exporter.core.precision import Precision
@@ -40,18 +43,19 @@ class Job:
     place: str
     stem: str
     name: str
+    source: str
     key: str
     checkpoint: Path | None
 
 
-def jobs_of(config: "Config") -> tuple[list[Job], dict[str, str]]:
+def jobs_of(config: "Config", report: Report) -> tuple[list[Job], dict[str, str]]:
     """Return the jobs of a configuration, and the versions of all packages that make their artifacts.
 
-    Raises ConfigError with the line of an entry that names what is not known.
+    Raises ConfigError with the line of the key that names what is not known.
     """
     from exporter.targets.environment import versions
 
-    jobs = [job for at, entry in enumerate(config.entries) for job in _jobs(config.path, at, entry)]
+    jobs = [job for at, entry in enumerate(config.entries) for job in _jobs(config.path, at, entry, report)]
     names = [job.name for job in jobs]
     for job in jobs:
         if names.count(job.name) > 1:
@@ -60,20 +64,39 @@ def jobs_of(config: "Config") -> tuple[list[Job], dict[str, str]]:
     return jobs, made_by
 
 
-def _jobs(path: Path, at: int, entry: "Entry") -> Iterator[Job]:
+@contextmanager
+def at_line(path: Path, entry: "Entry", key: str = "") -> Iterator[None]:
+    """Put file, line and key of an entry before what is wrong with it in the body; raises ConfigError."""
+    try:
+        yield
+    except (OutputError, ConfigError):
+        raise
+    except BadInputError as error:
+        named = f" {key}:" if key in entry.lines else ""
+        raise ConfigError(f"{path}:{entry.lines.get(key, entry.line)}:{named} {error}") from error
+
+
+def _jobs(path: Path, at: int, entry: "Entry", report: Report) -> Iterator[Job]:
     """Yield the jobs of one entry."""
     from exporter import profiles
+    from exporter.pipeline.export import known_passes
 
-    try:
-        for name in entry.targets:
-            if name not in TARGETS:
-                raise UnknownNameError("target", name, TARGETS)
-        choice, program, checkpoint = _choice(entry)
+    with at_line(path, entry, "targets"):
+        unknown = next((name for name in entry.targets if name not in TARGETS), None)
+        if unknown is not None:
+            raise UnknownNameError("target", unknown, TARGETS)
+    with at_line(path, entry, "profiles"):
         loaded = [(word, profiles.load(word)) for word in entry.profiles]
-    except BadInputError as error:
-        raise ConfigError(f"{path}:{entry.line}: {error}") from error
+    with at_line(path, entry, "without_passes"):
+        known_passes(entry.without_passes)
+    with at_line(path, entry, "model"):
+        choice, program, checkpoint = _choice(entry)
+    with at_line(path, entry, "checkpoint" if entry.file is None else "file"):
+        source = _source_of(entry, checkpoint)
     for word, profile in loaded:
         for precision in entry.precisions:
+            with at_line(path, entry):
+                content = _content(choice, word, precision, report)
             for target in entry.targets:
                 stem = f"{entry.title}{program} {target} {profile.name} "
                 yield Job(
@@ -87,7 +110,8 @@ def _jobs(path: Path, at: int, entry: "Entry") -> Iterator[Job]:
                     place=f"{path}:{entry.line}",
                     stem=stem,
                     name=f"{stem}{precision or profile.precision}",
-                    key=_key(entry, choice, target, profile, precision, checkpoint),
+                    source=source,
+                    key=_key(entry, choice, target, profile, precision, [source, content]),
                     checkpoint=checkpoint,
                 )
 
@@ -107,8 +131,37 @@ def _choice(entry: "Entry") -> tuple[ProgramChoice | SavedProgram, str, Path | N
         embeddings=entry.embeddings,
     )
     program = entry.program or zoo.DEFAULT_PROGRAMS.get(model)
-    shipped = _SHIPPED / model if model in zoo.MODELS else None
-    return choice, "" if program is None else f"/{program}", entry.checkpoint or shipped
+    checkpoint = entry.checkpoint or (_SHIPPED / model if model in zoo.MODELS else None)
+    if checkpoint is None:
+        raise BadInputError(f"{model} does not ship with weights; name its 'checkpoint'")
+    return choice, "" if program is None else f"/{program}", checkpoint
+
+
+def _source_of(entry: "Entry", checkpoint: Path | None) -> str:
+    """Return the SHA-256 of what an entry's weights come from; raises BadInputError where that is not there."""
+    if entry.file is not None and entry.inputs is not None:
+        digests = [cache.digest(path) for path in (entry.file, entry.inputs)]
+        for path, digest in zip((entry.file, entry.inputs), digests, strict=True):
+            if not digest:
+                raise BadInputError(f"{path} does not exist; give a program and its golden inputs")
+        return cache.key_of_text(digests)
+    sha256 = None if checkpoint is None else checkpoint_files.sha256_of(checkpoint)
+    if sha256 is None:
+        listed = ", ".join(checkpoint_files.FILES)
+        raise CheckpointError(f"{checkpoint} is no checkpoint: it needs {listed}; give the folder of one")
+    return sha256
+
+
+def _content(choice: ProgramChoice | SavedProgram, profile: str, precision: "Precision | None", report: Report) -> str:
+    """Return one SHA-256 over what torch makes of a model that does not ship: its program and its golden cases.
+
+    Its code may import anything and read anything, so that its files do not say whether it is the same.
+    """
+    if isinstance(choice, SavedProgram) or choice.model in zoo.MODELS:
+        return ""
+    from exporter.pipeline.content import digest_of
+
+    return digest_of(choice, profile, precision, report)
 
 
 def _key(
@@ -117,34 +170,34 @@ def _key(
     target: str,
     profile: "DeviceProfile",
     precision: "Precision | None",
-    checkpoint: Path | None,
+    content: list[str],
 ) -> str:
     from exporter.targets.environment import versions
 
     facts: dict[str, object] = {
         "target": target,
         "profile": profile.model_dump(mode="json"),
-        "precision": precision,
+        "precision": precision or profile.precision,
         "fold": entry.fold,
         "without": sorted(entry.without_passes),
         "versions": versions(TARGETS[target]),
         "machine": [platform.system(), platform.machine()],
+        "content": content,
     }
     if isinstance(choice, SavedProgram):
-        return cache.key_of(
-            {**facts, "ranking": choice.ranking, "outputs": choice.outputs}, [choice.file, choice.inputs]
-        )
-    history = Path(choice.history) if choice.history is not None and Path(choice.history).is_file() else None
-    own_code = Path(choice.model.rpartition(":")[0]) if ".py:" in choice.model else None
-    installed = zoo.installed().get(choice.model)
-    distribution = None if installed is None or installed.dist is None else installed.dist.version
+        return cache.key_of({**facts, "ranking": choice.ranking, "outputs": choice.outputs})
+    # Whether it is a file or ids is decided where it is read; what it says counts here in any case.
+    history = None if choice.history is None else [choice.history, _said_by(choice.history)]
     facts |= {
         "model": choice.model.rpartition(":")[2],
-        "distribution": distribution,
         "program": choice.program,
-        "history": choice.history if history is None else None,
+        "history": history,
         "structure": choice.structure,
         "embeddings": choice.embeddings,
     }
-    content = [path for path in (checkpoint, history, own_code) if path is not None]
-    return cache.key_of(facts, content)
+    return cache.key_of(facts)
+
+
+def _said_by(history: str) -> str:
+    """Return the digest of a file of clicks, "" for clicks that stand in the configuration itself."""
+    return cache.digest(Path(history)) if os.path.isfile(history) else ""  # noqa: PTH113 - false for what is no path

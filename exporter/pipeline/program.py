@@ -147,10 +147,10 @@ def _traced(choice: GivenModule, first: Arrays) -> "tuple[Given, str]":
         found = given.given(exported, form, choice.outputs, frozenset())
     except ProgramError as error:
         raise ProgramError(f"the module {error}") from error
-    return found, _digest(exported)
+    return found, digest_of_program(exported)
 
 
-def _digest(exported: Any) -> str:
+def digest_of_program(exported: Any) -> str:
     """Return the SHA-256 of a program's graph and tensors."""
     digest = hashlib.sha256(exported.graph_module.code.encode())
     for name, tensor in {**exported.state_dict, **exported.constants}.items():

@@ -25,27 +25,36 @@ def print_check(report: Report) -> None:
     for checked in report.artifacts:
         stands = standing(checked)
         console.print(Text(f"{stands.word:<12}", style=_STYLES[stands.tone]), Text(printable(checked.name)), end="")
-        console.print(Text(f"  {checked.place or ''}", style="dim"))
-        for reason in stands.reasons:
-            if checked.manifest is None or not reason.startswith(tuple(limit.figure for limit in checked.limits)):
-                console.print(Text(f"  {printable(reason)}", style=_STYLES[stands.tone]))
+        console.print(Text(f"  {printable(checked.place or '')}", style="dim"))
+        parity = checked.manifest.parity if checked.manifest is not None else None
+        reason = checked.error if parity is None else parity.reason if parity.verdict != "pass" else None
+        if reason:
+            console.print(Text(f"  because: {printable(reason)}", style=_STYLES[stands.tone]))
     _print_moved(report)
     for line in what_else_moved(report):
-        console.print(Text(printable(line), style="yellow"))
+        console.print(Text(f"also: {printable(line)}", style="yellow"))
     word, counts = headline(report)
-    kept = sum(limit.outcome == "kept" for checked in report.artifacts for limit in limits_of(checked))
-    console.print(Text(f"{word}: {counts}; {kept} limits kept"))
+    held = [limit.outcome == "kept" for checked in report.artifacts for limit in limits_of(checked)]
+    console.print(Text(f"{word}: {counts}; {sum(held)} of {len(held)} limits kept"))
 
 
 def _print_moved(report: Report) -> None:
-    """Print the limits that are not kept or whose figure moved, a line each that is as long as it is."""
+    """Print the limits that are not kept or whose figure moved, a line each that is as long as it is.
+
+    No line begins with a name, which could be one that a CI's runner takes for a command.
+    """
     console = terminal.console(soft_wrap=True)
     pairs = [(checked, limit) for checked in report.artifacts for limit in limits_of(checked) if has_moved(limit)]
     if not pairs:
         return
     console.print()
-    rows: list[tuple[str, ...]] = [("artifact", *LIMIT_COLUMNS)]
-    rows += [(printable(checked.name), *map(printable, limit_cells(limit))) for checked, limit in pairs]
+    figure, *others, outcome = LIMIT_COLUMNS
+    rows = [(outcome, "artifact", figure, *others, "why")]
+    for checked, limit in pairs:
+        figure, *others, _ = limit_cells(limit)
+        where = "" if limit.line is None else f" (line {limit.line})"
+        cells = (checked.name, figure, *others[:-1], f"{others[-1]}{where}", limit.reason or "")
+        rows.append((limit.outcome, *map(printable, cells)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     styles = ["dim", *(_OUTCOMES[limit.outcome] for _, limit in pairs)]
     for cells, style in zip(rows, styles, strict=True):

@@ -125,4 +125,10 @@ def what_else_moved(report: Report) -> Sequence[str]:
         f"{package} was {then or 'not there'} in the baseline and is {now or 'not there'}"
         for package, (then, now) in report.versions.items()
     ]
-    return [*versions, *(f"{name} is in the baseline and was not checked" for name in report.gone)]
+    return [
+        *versions,
+        *(
+            f"{name} is in the baseline and was not checked; put it back, or run this with --update"
+            for name in report.gone
+        ),
+    ]

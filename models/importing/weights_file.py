@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from models.checkpoint import MAX_BYTES, WEIGHTS
+from models.checkpoint_files import MAX_BYTES, WEIGHTS
 from models.importing import torch_file
 from models.importing.origin import Origin
 from safeio import files

@@ -12,6 +12,7 @@ import torch
 
 from models import checkpoint, replacing
 from models.checkpoint import Checkpoint, CheckpointError
+from models.checkpoint_files import MAX_BYTES, WEIGHTS
 from models.forward_ofa.supernet import Supernet
 from models.spec import ModelSpec, require_module
 from models.training import loop, next_item
@@ -131,7 +132,7 @@ def _architecture(request: Request, spec: ModelSpec, interactions: Interactions)
         if name not in ("vocabulary", *checkpoint.NAMES) and not sized:
             raise SettingsError(f"{name} must be a whole number from 1 to {checkpoint.MAX_SIZE}, not {str(size)[:40]}")
     weight_bytes = spec.weights(architecture) * (4 if request.next_item is None else 2)
-    if interactions.vocabulary > checkpoint.MAX_VOCABULARY or weight_bytes > checkpoint.MAX_BYTES[checkpoint.WEIGHTS]:
+    if interactions.vocabulary > checkpoint.MAX_VOCABULARY or weight_bytes > MAX_BYTES[WEIGHTS]:
         raise DataError(
             f"{request.data} has {interactions.vocabulary - 1} items, more than a checkpoint of {request.model} holds;"
             " leave rare ones out with --min-item-clicks"
@@ -163,7 +164,7 @@ def _check_room(request: Request, model: torch.nn.Module, progress: Path) -> Non
     """Raise DataError where no checkpoint takes the weights, and OutputError where the disk has no room for them."""
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     written = weights if request.next_item is None else weights // 2
-    if written > checkpoint.MAX_BYTES[checkpoint.WEIGHTS] - _HEADER_BYTES:
+    if written > MAX_BYTES[WEIGHTS] - _HEADER_BYTES:
         raise DataError(
             f"{request.data} has more items than a checkpoint of {request.model} holds: its weights would take"
             f" {written} bytes; leave rare items out with --min-item-clicks"

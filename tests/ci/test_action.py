@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ci_runner import EXPRESSION, SHELL, Job, obeyed
 from commands import COMMAND
 
 from exporter.core.types import Row
+from exporter.gate import config, limits
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -42,7 +44,8 @@ if words[0] == "check":
     for stream in (sys.stdout, sys.stderr):
         print("::add-mask::pass\\nscn ##[add-path]/tmp\\n::stop-commands::x\\n::x::\\n::add-mask::pass", file=stream)
     if "--annotations" in words:
-        print("::error file=cocorr.yaml,line=3,title=scn::size is 5 B\\n::warning ::scn")
+        commands = "::error file=cocorr.yaml,line=3,title=scn::size is 5 B\\n::warning ::scn\\n"
+        Path(words[words.index("--annotations") + 1]).write_text(commands)
 sys.exit(int(os.environ["CODE"]))
 """
 
@@ -143,10 +146,17 @@ def test_every_input_is_documented() -> None:
         assert about["description"] and isinstance(about["default"], str)
 
 
-def test_what_the_page_shows_uses_what_there_is() -> None:
+def test_what_the_page_shows_uses_what_there_is(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "ci.md").read_text()
     blocks = re.findall(r"^```yaml\n(.*?)^```$|END'\n(.*?) +END", page, re.S | re.M)
-    workflow, written_out, template = (yaml.safe_load(textwrap.dedent(one or other)) for one, other in blocks)
+    documents = [yaml.safe_load(textwrap.dedent(one or other)) for one, other in blocks]
+    (configuration,) = (document for document in documents if "artifacts" in document)
+    (tmp_path / "cocorr.yaml").write_text(yaml.safe_dump(configuration))
+    assert config.load(tmp_path / "cocorr.yaml").entries
+    documented = set(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page, re.M))
+    named = {word for row in documented for word in re.findall(r"\w+", row)}
+    assert {*limits.names(), *(field.name for field in fields(config.Entry))} - {"title", "line", "lines"} <= named
+    workflow, written_out, template = (document for document in documents if document is not configuration)
     assert workflow["permissions"] == {"contents": "read"} and "pull_request" in workflow[True]
     for document in (workflow, written_out):
         (step,) = [step for step in document["jobs"]["recommenders"]["steps"] if step["uses"].startswith("OWNER/")]

@@ -32,6 +32,7 @@ SHA = "0" * 64
         ("latency", "no slower", "slower by", Fraction(2, 100)),
         ("latency", "+5%", "slower by", Fraction(5, 100)),
         ("precision", "same", "same", Fraction(0)),
+        ("kendall_tau", -0.3, "change", Fraction(3, 10)),
     ],
 )
 def test_a_limit_is_what_is_written(figure: str, written: object, sort: str, amount: Fraction) -> None:
@@ -80,9 +81,20 @@ def test_a_change_is_kept_up_to_its_limit(name: str, before: int, moved: int, al
 
 
 def baseline(**instructions: int) -> Locked:
-    return Locked(
-        key=SHA, checkpoint=SHA, precision="fp32", model_sha256=SHA, figures={}, instructions=dict(instructions)
-    )
+    return Locked(source=SHA, precision="fp32", model_sha256=SHA, figures={}, instructions=dict(instructions))
+
+
+def test_an_absolute_limit_holds_the_baseline_itself_too() -> None:
+    (limit,) = limits.parse("instructions", "at most 999")
+    check = judge._instructions(limit, baseline(this=1000), Counted(None, "this", "the same artifact"))
+    assert check is not None and check.outcome == "broken"
+
+
+def test_what_nothing_could_count_is_told_of() -> None:
+    (limit,) = limits.parse("instructions", "+1%")
+    check = judge._instructions(limit, baseline(), Counted(None, None, "no valgrind"))
+    assert check is not None and check.outcome == "unknown"
+    assert judge._instructions(limit, baseline(), Counted(None, None)) is None  # it never has any here
 
 
 @pytest.mark.parametrize(
@@ -182,7 +194,7 @@ def test_a_lock_is_read_as_it_was_written_and_written_the_same(
     tmp_path_factory: pytest.TempPathFactory, figures: dict
 ) -> None:
     path = tmp_path_factory.mktemp("lock") / "cocorr.lock.json"
-    locked = Locked(key=SHA, checkpoint=None, precision="int8", model_sha256=SHA, figures=figures)
+    locked = Locked(source=SHA, precision="int8", model_sha256=SHA, figures=figures)
     written = Lock(dict.fromkeys(figures, locked), {"torch": "2"})
     lock.write(path, written)
     assert lock.read(path) == written
@@ -191,10 +203,16 @@ def test_a_lock_is_read_as_it_was_written_and_written_the_same(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{}", b"<<<<<<< HEAD\n", b"[]", b'{"schema_version":1,"artifacts":{"a":{"key":"../../x"}},"versions":{}}'],
+    [
+        b"",
+        b"{}",
+        b"<<<<<<< HEAD\n",
+        b"[]",
+        b'{"schema_version":1,"artifacts":{"a":{"source":"../../x"}},"versions":{}}',
+    ],
 )
 def test_a_lock_that_cannot_be_used_says_what_to_do(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "cocorr.lock.json"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="check --update"):
+    with pytest.raises(ConfigError, match="--update"):
         lock.read(path)
