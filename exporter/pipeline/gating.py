@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.connections import connect
 from exporter.core.errors import BadInputError, CheckpointError, ConfigError, OutputError, UnknownNameError
 from exporter.pipeline import cache
 from exporter.pipeline.lengths import Report
@@ -87,6 +88,11 @@ def _jobs(path: Path, at: int, entry: "Entry", report: Report) -> Iterator[Job]:
             raise UnknownNameError("target", unknown, TARGETS)
     with at_line(path, entry, "profiles"):
         loaded = [(word, profiles.load(word)) for word in entry.profiles]
+        for word, profile in loaded:
+            try:
+                connect(*profile.connection.chosen()).check()
+            except BadInputError as error:
+                raise BadInputError(f"{word}: {error}") from error
     with at_line(path, entry, "without_passes"):
         known_passes(entry.without_passes)
     with at_line(path, entry, "model"):

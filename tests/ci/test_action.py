@@ -16,7 +16,8 @@ from ci_runner import EXPRESSION, SHELL, Job, obeyed
 from commands import COMMAND
 
 from exporter.core.types import Row
-from exporter.gate import config, limits
+from exporter.gate import config as gate
+from exporter.gate import limits
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -152,10 +153,10 @@ def test_what_the_page_shows_uses_what_there_is(tmp_path: Path) -> None:
     documents = [yaml.safe_load(textwrap.dedent(one or other)) for one, other in blocks]
     (configuration,) = (document for document in documents if "artifacts" in document)
     (tmp_path / "cocorr.yaml").write_text(yaml.safe_dump(configuration))
-    assert config.load(tmp_path / "cocorr.yaml").entries
+    assert gate.load(tmp_path / "cocorr.yaml").entries
     documented = set(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page, re.M))
     named = {word for row in documented for word in re.findall(r"\w+", row)}
-    assert {*limits.names(), *(field.name for field in fields(config.Entry))} - {"title", "line", "lines"} <= named
+    assert {*limits.names(), *(field.name for field in fields(gate.Entry))} - {"title", "line", "lines"} <= named
     workflow, written_out, template = (document for document in documents if document is not configuration)
     assert workflow["permissions"] == {"contents": "read"} and "pull_request" in workflow[True]
     for document in (workflow, written_out):
