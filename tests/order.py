@@ -24,6 +24,7 @@ LONG = (
     "test_cli.py",
     "connections/test_host_runtimes.py",
     "test_profiles.py",
+    "gate/test_check.py",
     "ci/test_action.py",
     "report/test_page.py",
     "targets/test_counts.py",

@@ -91,14 +91,15 @@ def check(request: CheckRequest, report: Progress) -> "Report":
         if request.update and checked.exit_code != 1:
             lock = locks.Lock({row.name: locked for row, locked in rows if locked is not None}, versions)
             locks.write(lock_file, lock)
+        current = {cache.place(job.key) for job in jobs}
         of_baseline = {locked.model_sha256 for locked in lock.artifacts.values()}
-        cache.keep_only({*(cache.place(job.key) for job in jobs), *_with_sha256(cache, of_baseline)})
+        cache.keep_only(current.union(_with_sha256([path for path in cache.all() if path not in current], of_baseline)))
     return checked
 
 
-def _with_sha256(cache: Cache, wanted: Collection[str]) -> Iterator[Path]:
-    """Yield the artifacts of the cache whose files are some of `wanted`; what cannot be read is none."""
-    for place in cache.all():
+def _with_sha256(places: Collection[Path], wanted: Collection[str]) -> Iterator[Path]:
+    """Yield the artifacts whose files are some of `wanted`; what cannot be read is none."""
+    for place in places:
         try:
             if judging.as_made(place).model_sha256 in wanted:
                 yield place
@@ -268,7 +269,7 @@ class _Gate:
             return Timed(None, "it is the file of the baseline", is_same_file=True)
         if judged.manifest.parity.verdict != "pass":
             return Timed(None, "it was not timed: what fails has no time worth having")
-        before = next(_with_sha256(self.cache, {baseline.model_sha256}), None)
+        before = next(_with_sha256(self.cache.all(), {baseline.model_sha256}), None)
         if before is None:
             return Timed(None, "the artifact of the baseline is not at hand; keep .cocorr to compare times")
         first = timing.first_case(before, judging.as_made(before).manifest, connection)
