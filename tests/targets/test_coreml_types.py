@@ -1,4 +1,4 @@
-"""What torch makes like another tensor has the type that was asked for in Core ML too."""
+"""What torch makes like another tensor has its type in Core ML too; the same program is the same package."""
 
 from pathlib import Path
 
@@ -42,3 +42,15 @@ def test_a_place_that_16_bits_do_not_hold_is_found_at_fp16(tmp_path: Path) -> No
     captured = capture("test", "piece", Best(), {"x": x}, ("y",))
     program = mil.load(TARGETS["coreml"].lower(captured, "fp16", OPTIONS["coreml"], tmp_path))
     assert program.run({"x": x})["y"].tolist() == [[69_990]]
+
+
+def test_the_same_program_is_the_same_package(tmp_path: Path) -> None:
+    inputs = {"x": np.ones((1, 4), np.float32), "ids": np.array([[3, 0, 2, 0]], np.int32)}
+    packages = []
+    for name in ("first", "second"):  # of other names, since tests keep what they lowered of a program before
+        (tmp_path / name).mkdir()
+        captured = capture(name, "program", Masks().eval(), inputs, ("y",))
+        package = TARGETS["coreml"].lower(captured, "fp32", OPTIONS["coreml"], tmp_path / name)
+        paths = sorted(path for path in package.rglob("*") if path.is_file())
+        packages.append({path.relative_to(package): path.read_bytes() for path in paths})
+    assert packages[0] == packages[1] and len(packages[0]) >= 2

@@ -1,6 +1,8 @@
 """Core ML programs (.mlpackage) through coremltools."""
 
+import json
 import stat
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -106,6 +108,7 @@ _KINDS = {
     "shape": kinds.SHAPE,
 }
 _SETTINGS = ("transpose_x", "transpose_y", "axis", "groups")  # those that a formula asks for
+_MANIFEST = "Manifest.json"
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _PLAN = (
     "the smallest of several arenas over the lifetimes of the program's values, 64-byte aligned;"
@@ -167,6 +170,7 @@ class CoreMLTarget:
         path = folder / self.model_file
         # Its own save() copies the same package and adds notes for debugging; a failed write is a list of texts there.
         _copy(Path(converted.package_path), path)
+        _name_parts(path / _MANIFEST)
         _describe(path / _SPECIFICATION, captured.about)
         return path
 
@@ -224,6 +228,20 @@ def _copy(package: Path, place: Path) -> None:
             (place / name).mkdir()
         else:
             files.write_new(place / name, (package / name).read_bytes())
+
+
+def _name_parts(manifest: Path) -> None:
+    """Give the parts of a package identifiers by their paths, so that the same program is the same bytes.
+
+    coremltools draws them; they only have to differ within the package.
+    """
+    document = json.loads(manifest.read_bytes())
+    parts = document["itemInfoEntries"]
+    names = {drawn: str(uuid.uuid5(uuid.NAMESPACE_URL, part["path"])) for drawn, part in parts.items()}
+    document["itemInfoEntries"] = {names[drawn]: part for drawn, part in parts.items()}
+    document["rootModelIdentifier"] = names[document["rootModelIdentifier"]]
+    manifest.unlink()
+    files.write_new(manifest, json.dumps(document, indent=4, sort_keys=True).encode())
 
 
 def _describe(specification: Path, about: About) -> None:
