@@ -25,9 +25,10 @@ class Counted:
 class LimitCheck:
     """One limit of one artifact: what its figure was in the baseline, is now, and may be.
 
-    `figure` is its name in the configuration (`size`, `flops`), `limit` the limit as a person wrote it or its default
-    (`+2%`, `at most 3 MB`, `no slower`), and `line` where it stands in the configuration, None for a default.
-    `change` is (value - baseline) / |baseline|. `reason` says why a limit is unknown, or more of why it is broken.
+    `figure` is its name in the configuration (`size`, `flops`), `limit` the limit as a person wrote it or its
+    default (`+2%`, `at most 3 MB`, `no slower`), and `line` where it stands in the configuration, None for a
+    default. `change` is (value - baseline) / |baseline|, None for what is itself a share. `reason` says why a limit
+    is unknown, or more of why it is broken.
     """
 
     figure: str

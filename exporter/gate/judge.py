@@ -126,7 +126,8 @@ def _outcome(limit: Limit, figure: Figure, before: float | None, value: float) -
 def _check(
     limit: Limit, figure: Figure, before: float | None, value: float | None, outcome: Outcome, reason: str | None
 ) -> LimitCheck:
-    change = None if value is None or not before else (value - before) / abs(before)
+    # Of shares the difference counts, and a percentage of a share beside it would only confuse.
+    change = None if value is None or not before or figure.kind == "share" else (value - before) / abs(before)
     change = change if change is None or math.isfinite(change) else None
     return LimitCheck(
         figure=figure.name,

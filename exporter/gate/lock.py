@@ -54,8 +54,11 @@ _SCHEMA = TypeAdapter(Lock)
 
 
 def path_of(config: Path) -> Path:
-    """Return where the lock of a configuration lies: `cocorr.lock.json` beside `cocorr.yaml`."""
-    return config.with_name(config.stem + _SUFFIX)
+    """Return where the lock of a configuration lies: `cocorr.lock.json` beside `cocorr.yaml`.
+
+    That of a file with another ending has the whole name before `.lock.json`, so that no two share one.
+    """
+    return config.with_name((config.stem if config.suffix == ".yaml" else config.name) + _SUFFIX)
 
 
 def read(path: Path) -> Lock | None:
@@ -67,14 +70,14 @@ def read(path: Path) -> Lock | None:
             return None
         raise ConfigError(f"{path} {error}; {_ADVICE}") from error
     try:
-        strict_json.loads(content)
+        strict_json.loads(content, unique=True)
         return _SCHEMA.validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {place!r} is wrong: {first['msg'].lower()}; {_ADVICE}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not readable as JSON, as after an unresolved merge; {_ADVICE}") from error
+        raise ConfigError(f"{path}: {error}, as after an unresolved merge; {_ADVICE}") from error
 
 
 def write(path: Path, lock: Lock) -> None:

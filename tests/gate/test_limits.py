@@ -202,6 +202,14 @@ def test_a_lock_is_read_as_it_was_written_and_written_the_same(
 
 
 @pytest.mark.parametrize(
+    ("config_file", "lock_file"),
+    [("cocorr.yaml", "cocorr.lock.json"), ("cocorr.yml", "cocorr.yml.lock.json"), ("gate", "gate.lock.json")],
+)
+def test_each_configuration_has_a_lock_of_its_own(config_file: str, lock_file: str) -> None:
+    assert lock.path_of(Path("a") / config_file) == Path("a") / lock_file
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"",
