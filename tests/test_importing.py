@@ -89,7 +89,13 @@ def test_bad_input_is_one_line_and_leaves_all_as_it_was(
     own.mkdir()
     (own / "letter.txt").write_text("mine")
     cases = {
-        (file, "--as", "recbole", "--output", tmp_path / "new"): "unknown origin 'recbole'; known: cocorrrec-bert4rec,",
+        (
+            file,
+            "--as",
+            "recbole",
+            "--output",
+            tmp_path / "new",
+        ): "(did you mean 'recbole-sasrec'?); known: cocorrrec-bert4rec,",
         (file, "--as", "recbole-sasrec", "--output", tmp_path / "new"): "missing: position_embedding.weight,",
         (tmp_path / "none.pt", "--as", "recbole-sasrec", "--output", tmp_path / "new"): "none.pt does not exist; give",
         (tmp_path, "--as", "recbole-sasrec", "--output", tmp_path / "new"): "is no regular file; give a state dict",

@@ -16,7 +16,7 @@ from torch import nn
 from exporter import pipeline
 from exporter.artifact import store
 from exporter.pipeline.parity import judge_golden
-from exporter.report.units import bytes_, needed
+from exporter.report.units import needed
 from exporter.targets import TARGETS
 
 Capfd = pytest.CaptureFixture[str]
@@ -169,7 +169,8 @@ def test_the_mildest_scheme_that_fits(checkpoint: Path, tmp_path: Path, capfd: C
         {"precision": "fp16+fp32", "reason": "failing its parity"},  # random weights make its tables' errors larger
     ]
     shown = run_here(capfd, "parity", document["artifact"])
-    assert f"precision auto: fp16, as fp32 is over budget: size_bytes {bytes_(plain['size_bytes'])}" in shown.out
+    over = needed("size_bytes", plain["size_bytes"], limit)
+    assert f"precision auto: fp16, as fp32 is over budget: size_bytes {over}" in shown.out
 
 
 def test_a_manifest_whose_scheme_is_not_that_of_its_precision_is_not_read(
