@@ -68,10 +68,7 @@ def check(request: CheckRequest, report: Progress) -> "Report":
 
     config = configs.load(request.config)
     lock_file = lock_of(request.config)
-    lock = locks.read(lock_file)
-    if lock is None and not request.update:
-        raise ConfigError(f"{lock_file} does not exist; write it with --update, and commit it")
-    lock = lock or locks.Lock({}, {})
+    lock = _baseline(lock_file, request.update, report)
     jobs, versions = jobs_of(config, report)
     baselines, gone = _paired(jobs, lock)
     cache = Cache(request.config)
@@ -95,6 +92,22 @@ def check(request: CheckRequest, report: Progress) -> "Report":
         of_baseline = {locked.model_sha256 for locked in lock.artifacts.values()}
         cache.keep_only(current.union(_with_sha256([path for path in cache.all() if path not in current], of_baseline)))
     return checked
+
+
+def _baseline(lock_file: Path, is_update: bool, report: Progress) -> "Lock":
+    """Return the baseline; where it is written anyway, one that is not there or cannot be used is an empty one."""
+    from exporter.gate import lock as locks
+
+    try:
+        lock = locks.read(lock_file)
+    except ConfigError as error:
+        if not is_update:
+            raise
+        report(f"{error}: it is written anew")
+        lock = None
+    if lock is None and not is_update:
+        raise ConfigError(f"{lock_file} does not exist; write it with --update, and commit it")
+    return lock or locks.Lock({}, {})
 
 
 def _with_sha256(places: Collection[Path], wanted: Collection[str]) -> Iterator[Path]:

@@ -185,6 +185,12 @@ def test_update_writes_the_same_bytes_for_the_same_figures(repository: Path, cap
     assert (repository / "cocorr.lock.json").read_bytes() == before
 
 
+def test_update_writes_over_a_lock_that_a_merge_broke(repository: Path, capfd: Capfd) -> None:
+    (repository / "cocorr.lock.json").write_text("<<<<<<< HEAD\n")
+    assert "write it with --update" in run_here(capfd, "check").error_line()
+    assert checked(capfd, "--update").code == 0 and checked(capfd).code == 0
+
+
 def test_update_accepts_what_moved_and_the_next_check_passes(repository: Path, capfd: Capfd) -> None:
     leave_a_pass_out(repository)
     ended = checked(capfd, "--update")
