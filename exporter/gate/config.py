@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,6 @@ from exporter.gate import limits
 from exporter.gate.limits import Limit, LimitError
 from safeio.errors import nearest
 
-FILE = "cocorr.yaml"
 MOST_ARTIFACTS = 256
 _ADVICE = "write one with --init"
 _Word = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
@@ -85,7 +84,7 @@ class Config:
     """A configuration: its file, and its entries in their order, each with all limits that hold for it."""
 
     path: Path
-    entries: tuple[Entry, ...] = field(default=())
+    entries: tuple[Entry, ...]
 
 
 def load(path: Path) -> Config:

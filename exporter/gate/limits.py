@@ -63,6 +63,8 @@ def parse(name: str, written: object, line: int | None = None) -> tuple[Limit, .
     `none` is no limit at all.
     """
     if isinstance(written, list | tuple):
+        if not written:
+            raise LimitError(f"a limit is {_allowed(name)}")
         return tuple(limit for part in written for limit in _parsed(name, part, line))
     return _parsed(name, written, line)
 

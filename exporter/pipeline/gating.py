@@ -31,7 +31,7 @@ class Job:
 
     `name` is what the baseline knows it by, `stem` the part of it before the precision, and `place` the file and
     line of its entry; jobs with one `group` differ by their targets alone. `precision` is what is asked of the
-    export, None for the profile's.
+    export, None for the profile's, and `source` the SHA-256 of the checkpoint, or of a .pt2 and its golden inputs.
     """
 
     entry: "Entry"
@@ -46,7 +46,6 @@ class Job:
     name: str
     source: str
     key: str
-    checkpoint: Path | None
 
 
 def jobs_of(config: "Config", report: Report) -> tuple[list[Job], dict[str, str]]:
@@ -118,7 +117,6 @@ def _jobs(path: Path, at: int, entry: "Entry", report: Report) -> Iterator[Job]:
                     name=f"{stem}{precision or profile.precision}",
                     source=source,
                     key=_key(entry, choice, target, profile, precision, [source, content]),
-                    checkpoint=checkpoint,
                 )
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from exporter.core.errors import CheckpointError, OutputError
 from exporter.targets import TARGETS
 from models import zoo
+from models.checkpoint_files import CONFIG, FILES, MAX_BYTES
 from safeio import files, strict_json
 from safeio.errors import has_controls
 from safeio.places import check_file
 
-_CHECKPOINT = ("config.json", "model.safetensors", "golden.npz")
-_MOST_BYTES = 1 << 20
 _MOST_FOLDERS = 1_000
 _DEPTH = 3
 _ADVICE = "choose another place"
@@ -48,7 +47,7 @@ def _below(folder: Path) -> list[tuple[str, Path]]:
                 folders = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and e.name[0] != ".")
         except OSError:
             continue
-        if all((here / name).is_file() for name in _CHECKPOINT):
+        if all((here / name).is_file() for name in FILES):
             try:
                 found.append((_model_of(here), here))
             except CheckpointError:  # another tool has files of these names
@@ -62,7 +61,7 @@ def _model_of(checkpoint: Path) -> str:
     """Return the model that a checkpoint says it is of; raises CheckpointError."""
     advice = "give a folder that cocorr-train or import wrote"
     try:
-        document = strict_json.loads(files.read_file(checkpoint / _CHECKPOINT[0], _MOST_BYTES))
+        document = strict_json.loads(files.read_file(checkpoint / CONFIG, MAX_BYTES[CONFIG]))
     except (files.UnreadableError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is no checkpoint: {error}; {advice}") from error
     model = document.get("model") if isinstance(document, dict) else None

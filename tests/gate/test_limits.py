@@ -48,6 +48,7 @@ def test_a_limit_is_what_is_written(figure: str, written: object, sort: str, amo
         ("size", "-2%", "how far it may grow"),
         ("size", "at least 3 MB", "'at most 3 MB'"),
         ("size", True, "a limit is"),
+        ("size", [], "a limit is"),
         ("flops", "+1 MB", "'MB' is no unit of flops"),
         ("flops", float("nan"), "a limit of flops is"),
         ("kendall_tau", "+0.1", "how far it may fall"),
