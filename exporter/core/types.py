@@ -247,12 +247,37 @@ class Lowered:
 
 
 @dataclass(frozen=True)
+class NpmPackage:
+    """A package of npm, pinned: `integrity` is the SHA-512 of its tarball, as npm writes it.
+
+    `files` are those that are kept, by their paths in the package; `imports` has a URL, relative to the file, for each
+    module that these files import by its bare name, which a browser does not know.
+    """
+
+    name: str
+    version: str
+    integrity: str
+    files: tuple[str, ...]
+    imports: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WebRuntime:
+    """What runs a target's files in a browser, as plain WebAssembly: `loader` is the script that starts it there."""
+
+    name: str
+    loader: Path
+    packages: tuple[NpmPackage, ...]
+
+
+@dataclass(frozen=True)
 class DeviceRuntime:
     """What runs a target's files, on this host and on a device: `name` in messages, `distribution` for pip.
 
     `modules` must be importable besides numpy, where a Python that is not ours runs the agent; `loader` is the source
     file that the agent loads the runtime by; `bundled` says whether the ARM64 bundle has it. `trivial` is a program
-    that adds one to one number, by which a call of the runtime is timed; None where there is none.
+    that adds one to one number, by which a call of the runtime is timed; None where there is none. `web` runs it in a
+    browser; None where nothing does.
     """
 
     name: str
@@ -261,6 +286,7 @@ class DeviceRuntime:
     loader: Path
     bundled: bool = False
     trivial: Path | None = None
+    web: WebRuntime | None = None
 
     @property
     def packages(self) -> tuple[str, ...]:

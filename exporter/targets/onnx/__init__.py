@@ -8,7 +8,17 @@ from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.precision import Precision, body_of
 from exporter.core.protocols import Target, Tracing
-from exporter.core.types import About, Captured, DeviceRuntime, ExternalWeights, GraphForm, Lowered, Options
+from exporter.core.types import (
+    About,
+    Captured,
+    DeviceRuntime,
+    ExternalWeights,
+    GraphForm,
+    Lowered,
+    NpmPackage,
+    Options,
+    WebRuntime,
+)
 from exporter.targets.onnx import file as onnx_file
 from exporter.targets.onnx import writing
 from safeio.files import write_new, write_pieces
@@ -28,6 +38,15 @@ _MOST_NUMBERS = 1 << 26
 """Of the constants that are computed once, and not with each call."""
 
 
+# The build that is WebAssembly alone, for any number of threads.
+_WEB = NpmPackage(
+    "onnxruntime-web",
+    "1.30.0",
+    "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+    ("dist/ort.wasm.min.mjs", "dist/ort-wasm-simd-threaded.mjs", "dist/ort-wasm-simd-threaded.wasm"),
+)
+
+
 class OnnxTarget:
     """`.onnx` files with their weights inside."""
 
@@ -44,6 +63,7 @@ class OnnxTarget:
         Path(__file__).with_name("loader.py"),
         bundled=True,
         trivial=Path(__file__).with_name("trivial.onnx"),
+        web=WebRuntime("onnxruntime-web", Path(__file__).with_name("browser.js"), (_WEB,)),
     )
     model_file: str = "model.onnx"
     read_beside: tuple[str, ...] = (onnx_file.PACKAGE,)

@@ -8,7 +8,7 @@ from exporter.core.calling import Calling, Snippet
 from exporter.core.extras import LOWER, converting, require
 from exporter.core.precision import Precision, body_of
 from exporter.core.protocols import Target, Tracing
-from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, Options
+from exporter.core.types import Captured, DeviceRuntime, GraphForm, Lowered, NpmPackage, Options, WebRuntime
 from exporter.targets import noise
 from exporter.targets.tflite import writing
 from safeio.files import write_pieces
@@ -22,6 +22,30 @@ _NOISE = (
     r"^WARNING: All log messages before absl",
     r"^(Model name|Original model size|Quantized model size|Quantization Ratio|Total time): ",
     r"Created TensorFlow Lite XNNPACK delegate",
+)
+
+
+# Without threads and without WebGPU; `compat` is for browsers whose WebAssembly has no relaxed SIMD.
+_WEB = (
+    NpmPackage(
+        "@litertjs/core",
+        "2.5.3",
+        "sha512-PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoyJQ==",
+        (
+            "dist/index.js",
+            "wasm/litert_wasm_internal.js",
+            "wasm/litert_wasm_internal.wasm",
+            "wasm/litert_wasm_compat_internal.js",
+            "wasm/litert_wasm_compat_internal.wasm",
+        ),
+        {"@litertjs/wasm-utils": "../../wasm-utils/dist/index.js"},
+    ),
+    NpmPackage(
+        "@litertjs/wasm-utils",
+        "2.5.3",
+        "sha512-4fJiw6tBQnIs+0jH/OQ16nYOiSl8/+zZnn5h2ul8aTKHi05sVqZW580Tmk78pC2kT39A9OYBVdFawteZ/sI1kQ==",
+        ("dist/index.js",),
+    ),
 )
 
 
@@ -45,6 +69,7 @@ class TFLiteTarget:
         Path(__file__).with_name("loader.py"),
         bundled=True,
         trivial=Path(__file__).with_name("trivial.tflite"),
+        web=WebRuntime("LiteRT.js", Path(__file__).with_name("browser.js"), _WEB),
     )
     model_file: str = "model.tflite"
     read_beside: tuple[str, ...] = ()
