@@ -16,6 +16,7 @@ from exporter.core.precision import Precision, has_own_tables, named
 from exporter.core.sections import (
     Budget,
     Count,
+    DeviceRun,
     Drawn,
     Exchange,
     External,
@@ -46,7 +47,7 @@ _ITEM_BYTES = {"float32": 4, "float16": 2}
 _WORDS_SHOWN = 60
 _NEVER_NULL = (
     *("ranked", "batch", "drawn", "passes", "fold", "scheme", "passed_over", "interface", "flops", "memory"),
-    *("latency", "budgets"),
+    *("latency", "devices", "budgets"),
 )
 # absent until they are known
 _LATER = (*_NEVER_NULL, "selection", "growth", "network")
@@ -74,7 +75,8 @@ class Manifest:
     `options` are those of its target; `ranking` names the output whose order parity keeps, and `ranked` the one with
     the ids of the items that it is of, where the program itself chooses the best; `state` names for an output the input
     that takes it with the next call; `batch` says how many users a call takes where it is more than one, on the first
-    axis of all inputs. `scheme` is there where tables are stored otherwise than all else, `passed_over` where the
+    axis of all inputs. `devices` are phones that ran it one after the other, of which the sections have the last.
+    `scheme` is there where tables are stored otherwise than all else, `passed_over` where the
     precision was to be the mildest that fits. `others` are the keys of later versions.
     """
 
@@ -112,6 +114,7 @@ class Manifest:
     flops: Flops | None = None
     memory: Memory | None = None
     latency: Latency | None = None
+    devices: tuple[DeviceRun, ...] | None = None
     budgets: tuple[Budget, ...] | None = None
     selection: Selection | None = None
     growth: Growth | None = None

@@ -34,5 +34,10 @@ def finish(results: "Sequence[Result | Refusal | Unread]", document: Mapping[str
     for result in results:
         if isinstance(result, Unread):
             typer.echo(one_line(f"error: {result.error}"), err=True)
+    sys.exit(exit_code(results))
+
+
+def exit_code(results: "Sequence[Result | Refusal | Unread]") -> int:
+    """Return the exit code of a command: that of the result that outweighs the others."""
     codes = {result.exit_code for result in results}
-    sys.exit(next(code for code in (2, 1, 3, 0) if code in codes))
+    return next(code for code in (2, 1, 3, 0) if code in codes)

@@ -47,6 +47,7 @@ def export_model(
     ] = 1,
     without_pass: options.WithoutPass = None,
     fold: options.FoldLimit = None,
+    connection: options.ExportConnection = None,
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
@@ -62,7 +63,8 @@ def export_model(
         batch=batch,
     )
     left_out = frozenset(without_pass or ())
-    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out, fold), as_json)
+    request = pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out, fold, connection)
+    _export(request, as_json)
 
 
 def command_of(model: str) -> Callable[..., None]:
@@ -91,6 +93,7 @@ def program(
     output: options.Output = Path("artifacts"),
     without_pass: options.WithoutPass = None,
     fold: options.FoldLimit = None,
+    connection: options.ExportConnection = None,
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
@@ -98,7 +101,8 @@ def program(
     names = None if outputs is None else tuple(name.strip() for name in outputs.split(","))
     choice = pipeline.SavedProgram(file, inputs, ranking, names)
     left_out = frozenset(without_pass or ())
-    _export(pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out, fold), as_json)
+    request = pipeline.ExportRequest(choice, target, output, profile, precision, force, left_out, fold, connection)
+    _export(request, as_json)
 
 
 def swap(

@@ -15,10 +15,11 @@ from safeio.progress import tell
 def parity(
     artifacts: options.Artifacts,
     connection: options.Connection = "host",
+    devices: options.Devices = 1,
     as_json: options.Json = False,
 ) -> None:
     """Run the golden cases of artifacts again and judge them, from their folders alone."""
-    results = pipeline.parity_of_all(artifacts, tell, connection)
+    results = pipeline.parity_of_all(artifacts, tell, connection, devices)
     documents = [result.to_json() for result in results]
     several = {"schema_version": 1, "artifacts": documents}
     ending.finish(results, documents[0] if len(documents) == 1 else several, as_json)
@@ -41,6 +42,7 @@ def profile(
         str | None, typer.Option(help="FILE.py:SPEC of an artifact whose model is there, for other lengths.")
     ] = None,
     connection: options.Connection = "host",
+    devices: options.Devices = 1,
     no_write: Annotated[
         bool, typer.Option("--no-write", help="Only show the figures; the artifact's folder stays as it is.")
     ] = False,
@@ -50,15 +52,17 @@ def profile(
     request = pipeline.ProfileRequest(
         artifact, iterations, samples, against, checkpoint, connection, model, not no_write
     )
-    result = pipeline.profile(request, tell)
+    results = pipeline.profile_by(request, devices, tell)
+    documents = [result.to_json() for result in results]
     if as_json:
-        ending.print_document(result.to_json())
+        ending.print_document(documents[0] if devices == 1 else {"schema_version": 1, "artifacts": documents})
     else:
         from exporter.report.profile import print_profile
 
-        print_profile(result, request.write)
-    uncounted = result.manifest.flops.uncounted if result.manifest.flops else ()
-    sys.exit(1 if strict and uncounted else result.exit_code)
+        for result in results:
+            print_profile(result, request.write)
+    uncounted = any(result.manifest.flops and result.manifest.flops.uncounted for result in results)
+    sys.exit(1 if strict and uncounted else ending.exit_code(results))
 
 
 def compare(

@@ -13,7 +13,7 @@ def targets() -> list[str]:
 
 def connections() -> list[str]:
     """Return the connections that need no profile, and the profiles, each of which names one."""
-    return list(dict.fromkeys(("host", "emulator", *pipeline.profile_names())))
+    return list(dict.fromkeys((*pipeline.NAMED_CONNECTIONS, *pipeline.profile_names())))
 
 
 def programs(ctx: Any) -> list[str]:

@@ -30,13 +30,25 @@ Connection = Annotated[
     str,
     typer.Option(
         "--connection",
-        help="host, emulator, or the device profile (name or file) whose device runs it.",
+        help="host, emulator, browser, or the device profile (name or file) whose device runs it.",
         autocompletion=names.connections,
     ),
+]
+Devices = Annotated[
+    int, typer.Option(min=1, max=100, help="Phones that run it, one after the other; for a page that people open.")
 ]
 FoldLimit = Annotated[
     Fold | None,
     typer.Option("--fold", help="How much larger for tables of computed rows; the default is the profile's."),
+]
+ExportConnection = Annotated[
+    str | None,
+    typer.Option(
+        "--connection",
+        help="Where it is run, as of parity; the default is the profile's.",
+        autocompletion=names.connections,
+        show_default=False,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace another artifact that stands at the place.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]

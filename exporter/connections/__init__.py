@@ -31,6 +31,10 @@ def connect(name: str, options: Mapping[str, Any]) -> "Connection":
         from exporter.connections.adb import AdbConnection
 
         return AdbConnection(**options)
+    if name == "browser":
+        from exporter.connections.browser.connection import BrowserConnection
+
+        return BrowserConnection(**options)
     from exporter.connections.host import HostConnection
 
     return HostConnection()

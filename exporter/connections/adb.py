@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 
 from exporter.connections.remote import RemoteConnection
-from exporter.connections.run_folder import printable
+from exporter.connections.response import printable
 from exporter.core.errors import DeviceError
 
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")

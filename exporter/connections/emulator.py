@@ -1,5 +1,6 @@
 """The `emulator` connection: ARM64 code on an emulated processor of this machine, out of the installed bundle."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from exporter.connections.counting import CountingError, count
 from exporter.connections.host import death, run_agent
 from exporter.connections.run_folder import read_response, require_models, write_request
 from exporter.core.errors import RuntimeMissingError
-from exporter.core.types import PairedTimes, RunRequest, RunResult
+from exporter.core.types import PairedTimes, RunRequest, RunResult, Verdict
 from safeio.staging import scratch
 
 _SETTLED = 3  # calls after which runtimes have the memory that they will use
@@ -64,6 +65,9 @@ class EmulatorConnection:
     def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
         """Raise RuntimeMissingError: there is no time here to compare."""
         raise RuntimeMissingError(f"{_REASON}; compare on a device, or by instructions")
+
+    def show(self, verdict: Verdict, words: str, facts: Mapping[str, str]) -> None:
+        """Do nothing: whoever is there has the terminal."""
 
     def _instructions(self, installed: bundle.Bundle, request: RunRequest) -> tuple[int | None, str | None]:
         """Count the instructions of one call of case 0, in a run of its own; None and the reason where that fails."""

@@ -14,7 +14,7 @@ from exporter.connections.agent.contract import OUT_OF_MEMORY
 from exporter.connections.agent_archive import write_agent
 from exporter.connections.run_folder import log_tail, read_comparison, read_response, require_models, write_request
 from exporter.core.errors import CocorrError, OutputError, RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
-from exporter.core.types import PairedTimes, RunRequest, RunResult
+from exporter.core.types import PairedTimes, RunRequest, RunResult, Verdict
 from safeio.staging import ROOM, scratch
 
 Answer = TypeVar("Answer")
@@ -50,6 +50,9 @@ class HostConnection:
     def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
         """Call two artifacts in turn in one process, with the counts, threads and limits of `first`."""
         return self._serve(first, second, read_comparison)
+
+    def show(self, verdict: Verdict, words: str, facts: Mapping[str, str]) -> None:
+        """Do nothing: whoever is there has the terminal."""
 
     def _serve(
         self, request: RunRequest, rival: RunRequest | None, read: Callable[[Path, RunRequest], Answer]

@@ -1,12 +1,13 @@
 """The `interpreter` connection: Core ML programs, computed by the reference interpreter on any machine."""
 
 import platform
+from collections.abc import Mapping
 
 import numpy as np
 
 from exporter import mil
 from exporter.core.errors import RuntimeMissingError
-from exporter.core.types import PairedTimes, RunRequest, RunResult
+from exporter.core.types import PairedTimes, RunRequest, RunResult, Verdict
 
 _REASON = "times and memory of the reference interpreter say nothing about Core ML; run on macOS to measure them"
 
@@ -47,3 +48,6 @@ class InterpreterConnection:
     def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
         """Raise RuntimeMissingError: there is no time here to compare."""
         raise RuntimeMissingError(_REASON)
+
+    def show(self, verdict: Verdict, words: str, facts: Mapping[str, str]) -> None:
+        """Do nothing: whoever is there has the terminal."""

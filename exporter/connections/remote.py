@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
@@ -23,16 +23,11 @@ from exporter.connections import bundle
 from exporter.connections.agent.folder import AGENT
 from exporter.connections.agent_archive import write_agent
 from exporter.connections.host import death, settings
-from exporter.connections.run_folder import (
-    printable,
-    read_comparison,
-    read_response,
-    require_models,
-    write_request,
-)
+from exporter.connections.response import printable
+from exporter.connections.run_folder import read_comparison, read_response, require_models, write_request
 from exporter.connections.shell import GRACE_S, communicate, end, last_words
 from exporter.core.errors import DeviceError, RuntimeCrashError
-from exporter.core.types import DeviceRuntime, PairedTimes, RunRequest, RunResult
+from exporter.core.types import DeviceRuntime, PairedTimes, RunRequest, RunResult, Verdict
 from safeio.staging import scratch
 
 Answer = TypeVar("Answer")
@@ -97,6 +92,9 @@ class RemoteConnection(ABC):
         times = self._serve(device, first, second, read_comparison)
         first_on, second_on = (self._place(one, device) for one in times.executed_on)
         return replace(times, executed_on=(first_on, second_on))
+
+    def show(self, verdict: Verdict, words: str, facts: Mapping[str, str]) -> None:
+        """Do nothing: the agent has no screen there."""
 
     def clean(self) -> None:
         """Remove all that this project ever left on the device."""

@@ -15,7 +15,8 @@ from exporter.core.types import Arrays, DataFile, Options, PairedTimes, RunReque
 class Subject:
     """An artifact to run over a connection: what running needs of its manifest.
 
-    `options` are those of its target; `data` is the file from which it reads external weights.
+    `options` are those of its target; `data` is the file from which it reads external weights; `label` is what a
+    person calls it.
     """
 
     target: Target
@@ -25,6 +26,7 @@ class Subject:
     threads: int
     connection: Connection
     data: DataFile | None = None
+    label: str = ""
 
     @property
     def place(self) -> Connection:
@@ -95,6 +97,7 @@ def _request(subject: Subject, inputs: Arrays, warmup: int, iterations: int) -> 
         threads=subject.threads,
         data=subject.data,
         options=subject.options,
+        label=subject.label,
     )
 
 

@@ -16,6 +16,7 @@ from exporter.core.types import (
     PairedTimes,
     RunRequest,
     RunResult,
+    Verdict,
 )
 
 if TYPE_CHECKING:  # the command line imports this module when it starts
@@ -105,3 +106,6 @@ class Connection(Protocol):
 
     def compare(self, first: RunRequest, second: RunRequest) -> PairedTimes:
         """Call two artifacts in turn in one process, so that what slows the machine slows both; raises as `run`."""
+
+    def show(self, verdict: Verdict, words: str, facts: Mapping[str, str]) -> None:
+        """Tell the person at the device what came of the last run; does nothing where nobody is there."""

@@ -307,6 +307,8 @@ class Memory:
     baseline_rss_bytes: Count | None = None
     artifact_rss_bytes: Difference | None = None
     rss_method: str | None = None
+    wasm_heap_bytes: Count | None = None
+    wasm_heap_method: str | None = None
     reason: str | None = None
 
 
@@ -315,6 +317,7 @@ class Latency:
     """Times of single calls of case 0, in the units of their names; `conditions` are what the device said of itself.
 
     `call_us` is the part of them that a call of the runtime takes whatever it computes, found as `call_method` says.
+    Where a clock is too coarse for single calls, each of the `iterations` is the mean of `calls_per_sample` of them.
     `instructions` are of one call, on the processor `counted_on`.
     """
 
@@ -329,10 +332,23 @@ class Latency:
     p99_us: Number | None = None
     call_us: Number | None = None
     call_method: str | None = None
+    calls_per_sample: Count | None = None
     instructions: Count | None = None
     counted_on: str | None = None
     conditions: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class DeviceRun:
+    """What an artifact did on one of several devices: the verdict there, its times, and its runtime's memory.
+
+    What the device is called stands in `executed_on` of the verdict.
+    """
+
+    parity: Parity
+    latency: Latency
+    wasm_heap_bytes: Count | None
 
 
 @dataclass(frozen=True)

@@ -301,7 +301,7 @@ class RunRequest:
     Each case is computed once for the outputs; case 0 is then timed: `warmup` calls unmeasured, `iterations` measured.
     `data` describes the data file beside the model file. Inputs named after its tensors are written into it, case by
     case, and the model is loaded again; the timed calls and a request without such inputs use the file as it is.
-    `options` are those of the target that lowered it.
+    `options` are those of the target that lowered it; `label` is what a person calls the artifact.
     """
 
     target: "Target"
@@ -314,6 +314,7 @@ class RunRequest:
     time_limit_s: float = 120.0
     data: DataFile | None = None
     options: Options = field(default_factory=dict)
+    label: str = ""
 
 
 EQUAL_ELEMENTS = "elements are equal; here the one that stands first comes first"
@@ -329,7 +330,8 @@ class RunResult:
     to write its weights and load the model again, where cases had weights. `unsettled` are the choices behind the
     outputs that only another machine could settle, a line for each; none where the target's own runtime computed
     them. `call_samples_us` are calls of a program that does next to nothing; `call_reason` says why there are none
-    where the artifact was timed.
+    where the artifact was timed. `wasm_heap_bytes` is the memory of a browser's runtime; `warmup` the calls before the
+    timed ones, where the place chose how many; a sample is the mean of `calls_per_sample` calls.
     """
 
     outputs: Arrays
@@ -349,6 +351,9 @@ class RunResult:
     unsettled: tuple[str, ...] = ()
     call_samples_us: tuple[float, ...] = ()
     call_reason: str | None = None
+    wasm_heap_bytes: int | None = None
+    warmup: int | None = None
+    calls_per_sample: int = 1
 
 
 @dataclass(frozen=True)

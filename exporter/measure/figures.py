@@ -35,6 +35,10 @@ _RSS = (
     "resident set of a process that only loads the artifact and runs it: its peak (VmHWM), what it was with the runtime"
     " imported and nothing loaded, and the difference, in bytes"
 )
+_HEAP = (
+    "memory of the runtime's WebAssembly in the page once all cases were computed, in bytes; it grows and never shrinks,"
+    " and much of it is there before a model is loaded"
+)
 _CALL = (
     "p50 of as many calls of a program that adds one to one number, made after the artifact's in the same process, in"
     " the same way"
@@ -99,6 +103,8 @@ def memory(lowered: Lowered, inputs: Sequence[str], result: RunResult | None, re
         baseline_rss_bytes=baseline,
         artifact_rss_bytes=None if peak is None or baseline is None else peak - baseline,
         rss_method=_RSS,
+        wasm_heap_bytes=result.wasm_heap_bytes if result else None,
+        wasm_heap_method=_HEAP if result and result.wasm_heap_bytes is not None else None,
         reason="; ".join(filter(None, (plan.reason, without))) or None,
     )
 
@@ -124,8 +130,9 @@ def latency(result: RunResult | None, reason: str | None, warmup: int) -> Latenc
         reason="; ".join(filter(None, (result.reason, result.call_reason))) or None,
         connection=result.connection,
         threads=result.threads,
-        warmup=warmup,
+        warmup=warmup if result.warmup is None else result.warmup,
         iterations=len(result.samples_us),
+        calls_per_sample=result.calls_per_sample if result.calls_per_sample > 1 else None,
         load_ms=result.load_ms,
         first_us=result.first_us,
         p50_us=percentiles.p50,

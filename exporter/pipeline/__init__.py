@@ -14,8 +14,9 @@ from exporter.pipeline.locating import ExplainRequest, explain
 from exporter.pipeline.opening import read_manifest
 from exporter.pipeline.parity import parity, parity_of_all
 from exporter.pipeline.passes import passes
-from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile
+from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile, profile_by
 from exporter.pipeline.rank import RankRequest, rank
+from exporter.pipeline.reach import NAMED as NAMED_CONNECTIONS
 from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
 from exporter.pipeline.reporting import ReportRequest, report_on
 from exporter.pipeline.request import Embeddings, ExportRequest, GivenModule, ProgramChoice, SavedProgram
@@ -26,6 +27,7 @@ from exporter.pipeline.swap import swap
 __all__ = [
     "CACHE_FOLDER",
     "MOST_ITERATIONS",
+    "NAMED_CONNECTIONS",
     "CheckRequest",
     "Embeddings",
     "ExplainRequest",
@@ -55,6 +57,7 @@ __all__ = [
     "parity_of_all",
     "passes",
     "profile",
+    "profile_by",
     "profile_names",
     "program_names",
     "rank",

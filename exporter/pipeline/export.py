@@ -8,6 +8,7 @@ from exporter.pipeline import lengths, places, promises
 from exporter.pipeline.job import Job, place_of
 from exporter.pipeline.lengths import Report
 from exporter.pipeline.listing import require_model
+from exporter.pipeline.reach import way_of
 from exporter.pipeline.request import ExportRequest, ProgramChoice
 from exporter.targets import TARGETS
 from models import zoo
@@ -34,6 +35,8 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
         require_model(request.choice.model)
     chosen = _named_targets(request.target)
     profile = profiles.load(request.profile)
+    if request.connection is not None:
+        profile = profile.model_copy(update={"connection": way_of(request.connection)})
     if request.target == "all":
         reasons = {name: left_out(TARGETS[name]) for name in profile.allowed()}
         chosen = [name for name, reason in reasons.items() if reason is None]

@@ -156,6 +156,7 @@ class Job:
         from exporter.core.types import Folding
         from exporter.measure import figures
         from exporter.pipeline.subjects import parity_of
+        from exporter.pipeline.telling import tell_device
         from exporter.targets.environment import versions
 
         program, profile = source.program, self.profile
@@ -169,8 +170,12 @@ class Job:
             threads=profile.threads,
             connection=connect(*profile.connection.chosen()),
             data=data,
+            label=f"{source.name}/{program.name}",
         )
         ran = running.run(subject, source.inputs, WARMUP, ITERATIONS)
+        parity = parity_of(ran, golden, program.ranking, precision, program.ranked, scheme, source.origin.untrained)
+        latency = figures.latency(ran.result, ran.reason, WARMUP)
+        tell_device(subject.connection, parity, latency)
         in_file = {} if data is None else data.tensors
         inputs = tuple(_tensor(spec) for spec in source.specs if spec.name not in in_file)
         manifest = Manifest(
@@ -202,10 +207,10 @@ class Job:
             links=tuple(Link(**link.model_dump()) for link in profile.links),
             interface=interface(source, lowered, inputs),
             source=replace(source.origin, versions=versions(target)),
-            parity=parity_of(ran, golden, program.ranking, precision, program.ranked, scheme, source.origin.untrained),
+            parity=parity,
             flops=self._flops(source, lowered),
             memory=figures.memory(lowered, [spec.name for spec in captured.inputs], ran.result, ran.reason),
-            latency=figures.latency(ran.result, ran.reason, WARMUP),
+            latency=latency,
         )
         return replace(manifest, budgets=budgets.section(profile.stated_budgets(), manifest))
 

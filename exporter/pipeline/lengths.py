@@ -203,6 +203,7 @@ def _timed(
         threads=threads,
         connection=connection or HostConnection(),
         data=data,
+        label=f"{captured.model}/{captured.program} for other histories",
     )
     inputs = {spec.name: captured.examples[spec.name][None] for spec in captured.inputs}
     return running.run(subject, inputs, *timed)

@@ -10,7 +10,8 @@ from exporter.core.errors import CocorrError
 from exporter.pipeline.finding import artifact_folders
 from exporter.pipeline.lengths import Report
 from exporter.pipeline.opening import changed_file, open_known
-from exporter.pipeline.reach import reach
+from exporter.pipeline.reach import by_devices, reach
+from exporter.pipeline.telling import tell_device
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
@@ -41,17 +42,24 @@ def parity(folder: Path, report: Report, connection: str = "host") -> "Result":
     return Result(replace(opened.manifest, parity=judged), str(folder), added=added)
 
 
-def parity_of_all(folders: Sequence[Path], report: Report, connection: str = "host") -> "list[Result | Unread]":
+def parity_of_all(
+    folders: Sequence[Path], report: Report, connection: str = "host", devices: int = 1
+) -> "list[Result | Unread]":
     """Judge artifacts in turn, each as `parity` does; a folder that holds artifacts stands for all of them.
 
     One that cannot be read keeps the others from nothing. Raises what `parity` does where there is only one artifact.
+    `devices` is how many phones judge all of them, one phone after the other.
     """
+    found = artifact_folders(folders)
+    judged: list[Result | Unread] = []
+    for _ in by_devices(connection, devices):  # what is wrong with it is wrong for all
+        judged += [parity(found[0], report, connection)] if len(found) == 1 else _each(found, report, connection)
+    return judged
+
+
+def _each(found: Sequence[Path], report: Report, connection: str) -> "list[Result | Unread]":
     from exporter.artifact.results import Unread
 
-    found = artifact_folders(folders)
-    if len(found) == 1:
-        return [parity(found[0], report, connection)]
-    reach(connection)  # what is wrong with it is wrong for all
     judged: list[Result | Unread] = []
     for folder in found:
         try:
@@ -108,7 +116,7 @@ def run_golden(
     ordered = {spec.name: golden.inputs[spec.name] for spec in fed(manifest)}
     if external is None:
         ran = running.run(subject, ordered, *timed)
-        return judged(ran), ran
+        return _told(judged(ran), ran, timed, connection), ran
     shipped = weights.beside(folder, subject.data, external.shapes, external.metadata)
     cases = len(next(iter(ordered.values())))
     with_shipped = {
@@ -118,7 +126,18 @@ def run_golden(
     both = {name: np.concatenate([array, with_shipped[name]]) for name, array in ordered.items()}
     ran, given = running.run(subject, both, *timed).split(cases)
     strange = [name for name, array in given.items() if not np.isfinite(array).all()]
+    verdict = judged(ran)
     if strange:
-        reason = f"the weights that ship give values of {strange[0]!r} that are not finite"
-        return Parity(verdict="fail", reason=reason), ran
-    return judged(ran), ran
+        verdict = Parity(
+            verdict="fail", reason=f"the weights that ship give values of {strange[0]!r} that are not finite"
+        )
+    return _told(verdict, ran, timed, connection), ran
+
+
+def _told(parity: "Parity", ran: "Ran", timed: tuple[int, int], connection: "Connection | None") -> "Parity":
+    """Return the parity section, of which the device has been told."""
+    from exporter.measure import figures
+
+    if connection is not None:
+        tell_device(connection, parity, figures.latency(ran.result, ran.reason, timed[0]))
+    return parity

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import BadInputError, CocorrError
 from exporter.pipeline import budgets, lengths, origin, timing
 from exporter.pipeline.opening import open_known, require_unchanged
-from exporter.pipeline.reach import reach
+from exporter.pipeline.reach import by_devices, reach
 from models import zoo
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.results import Result
     from exporter.artifact.store import Opened
-    from exporter.connections.running import Ran
+    from exporter.connections.running import Ran, Subject
     from exporter.core.protocols import Connection
-    from exporter.core.sections import Growth, Latency, Memory, Network, Parity
-    from exporter.core.types import Verdict
+    from exporter.core.sections import DeviceRun, Growth, Latency, Memory, Network, Parity
+    from exporter.core.types import Arrays, Verdict
     from exporter.measure.flops import FlopCount
     from exporter.pipeline.timing import Case
 
@@ -46,6 +46,28 @@ class ProfileRequest:
     connection: str = "host"
     model: str | None = None
     write: bool = True
+
+
+def profile_by(request: ProfileRequest, devices: int, report: lengths.Report) -> "list[Result]":
+    """Measure an artifact on so many phones, one after the other, as `profile` does on each.
+
+    Where there are several, `devices` of the manifest has them all, and its other sections are those of the last.
+    """
+    from exporter.artifact import store
+
+    results = [profile(request, report) for _ in by_devices(request.connection, devices)]
+    if devices > 1 and request.write:
+        opened, _ = _open(request.artifact)
+        runs = tuple(_device_run(result.manifest) for result in results)
+        store.update_manifest(opened, replace(opened.manifest, devices=runs))
+    return results
+
+
+def _device_run(manifest: "Manifest") -> "DeviceRun":
+    from exporter.core.sections import DeviceRun, Latency
+
+    memory = manifest.memory
+    return DeviceRun(manifest.parity, manifest.latency or Latency(), None if memory is None else memory.wasm_heap_bytes)
 
 
 def profile(request: ProfileRequest, report: lengths.Report) -> "Result":
@@ -86,7 +108,6 @@ def _measured(
     request: ProfileRequest, opened: "Opened", case: "Case", report: lengths.Report
 ) -> "tuple[Manifest, Ran]":
     """Count, run and time an artifact; return its manifest with the figures, and the run."""
-    from exporter.connections import running
     from exporter.core.calling import clicks_per_call
     from exporter.measure import figures, flops
     from exporter.targets import reading
@@ -95,7 +116,7 @@ def _measured(
     report("counting the operations of the file")
     lowered = reading.read(subject.target, subject.model_file)
     report(f"running {request.iterations} times in a process of its own")
-    ran = running.run(subject, inputs, _WARMUP, request.iterations)
+    ran, parity = _run(subject, inputs, request, opened, report)
     if ran.verdict == "unverified" and request.connection != "host":  # asked for by name: figures that are there stay
         raise BadInputError(f"nothing could be measured over {request.connection}: {ran.reason}")
     counted = flops.count(lowered.operations)
@@ -105,6 +126,7 @@ def _measured(
     per_click = _growth(request, manifest, (counted, memory, latency), report, subject.connection)
     manifest = replace(
         manifest,
+        parity=parity,
         memory=memory,
         latency=latency,
         growth=per_click,
@@ -113,6 +135,24 @@ def _measured(
     )
     limits = {row.budget: row.limit for row in manifest.budgets or ()}
     return replace(manifest, budgets=budgets.section(limits, manifest)), ran
+
+
+def _run(
+    subject: "Subject", inputs: "Arrays", request: ProfileRequest, opened: "Opened", report: lengths.Report
+) -> "tuple[Ran, Parity]":
+    """Run and time an artifact; return the run, and the verdict: the manifest's, or the page's that ran it.
+
+    A phone is at hand once, and its user wants to know both of it.
+    """
+    from exporter.connections import running
+    from exporter.pipeline.parity import run_golden
+
+    if subject.connection.name != "browser":
+        return running.run(subject, inputs, _WARMUP, request.iterations), opened.manifest.parity
+    timed = _WARMUP, request.iterations
+    parity, ran = run_golden(opened.folder, opened.manifest, report, subject.connection, timed)
+    assert ran is not None  # its golden cases were read before
+    return ran, parity
 
 
 def _open(folder: Path) -> "tuple[Opened, tuple[str, ...]]":

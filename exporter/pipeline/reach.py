@@ -3,25 +3,53 @@
 from typing import TYPE_CHECKING
 
 from exporter.connections import connect
-from exporter.core.errors import ProfileError, UnknownNameError
+from exporter.core.errors import BadInputError, ProfileError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from exporter.core.protocols import Connection
+    from exporter.profiles import Connection as Way
+
+
+NAMED = ("host", "emulator", "browser")
+"""The connections that need no more than their names."""
 
 
 def reach(name: str) -> "Connection":
-    """Return the connection `host` or `emulator`, or that of a profile; raises ProfileError or UnknownNameError."""
+    """Return the connection of that name, or that of a profile; raises ProfileError or UnknownNameError."""
+    return connect(*way_of(name).chosen())
+
+
+def way_of(name: str) -> "Way":
+    """Return how a connection is made that has a name of its own, or that of a profile; raises as `reach` does."""
     from exporter import profiles
 
-    simple = {"host", "emulator"}
-    if name in simple:
-        return connect(*profiles.Connection.model_validate(name).chosen())
+    if name in NAMED:
+        return profiles.Connection.model_validate(name)
     try:
-        return connect(*profiles.load(name).connection.chosen())
+        return profiles.load(name).connection
     except UnknownNameError as error:
-        raise UnknownNameError("connection", name, {*simple, *profiles.shipped()}) from error
+        raise UnknownNameError("connection", name, {*NAMED, *profiles.shipped()}) from error
+
+
+def by_devices(connection: str, devices: int) -> "Iterator[None]":
+    """Yield once per device; from the second on, another phone is asked for. Raises BadInputError where none can come.
+
+    Nobody but a person can bring another device, so several are for a page that a person opens.
+    """
+    from exporter.connections.browser.connection import BrowserConnection
+
+    way = reach(connection)
+    if devices == 1:
+        yield
+        return
+    if not isinstance(way, BrowserConnection) or not way.is_for_phones:
+        raise BadInputError(f"--devices is for phones that open a page, and {connection} is one device; leave it out")
+    for device in range(devices):
+        if device:
+            way.next_device()
+        yield
 
 
 def clean_device(profile: str) -> str:

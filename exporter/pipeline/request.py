@@ -67,7 +67,7 @@ class ExportRequest:
     `precision` None stands for the profile's, "auto" for the mildest scheme whose size and memory fit the budgets.
     With `force`, an artifact that stands at the place is replaced even where it is another one: of another
     precision, structure, checkpoint or device. `without_passes` are left out; `fold` says by how much the artifact
-    may grow for tables of computed rows, None as the profile says.
+    may grow for tables of computed rows, and `connection` where it is run, as of `parity`; None as the profile says.
     """
 
     choice: ProgramChoice | SavedProgram | GivenModule
@@ -78,3 +78,4 @@ class ExportRequest:
     force: bool = False
     without_passes: frozenset[str] = frozenset()
     fold: "Fold | None" = None
+    connection: str | None = None

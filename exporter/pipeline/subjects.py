@@ -25,6 +25,7 @@ def subject_of(folder: Path, manifest: Manifest, connection: Connection | None =
         threads=manifest.threads,
         connection=connection or HostConnection(),
         data=None if data is None else data.layout,
+        label=f"{manifest.model}/{manifest.program}",
     )
 
 

@@ -1,6 +1,7 @@
 """The schema of a device profile; device_profiles/schema.json is the same in JSON Schema, for editors."""
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
@@ -118,6 +119,41 @@ class AdbOptions(Strict):
     folder: str = Field(default="/data/local/tmp", pattern=_FOLDER)
 
 
+class Certificate(Strict):
+    """Files in PEM: a certificate for the address that is bound, with those that it rests on, and its key."""
+
+    certificate: str = Field(min_length=1, max_length=4096, pattern=_PRINTABLE)
+    key: str = Field(min_length=1, max_length=4096, pattern=_PRINTABLE)
+
+
+def _address(value: str) -> str:
+    if value not in ("loopback", "network"):
+        try:
+            ip_address(value)
+        except ValueError:
+            raise ValueError("give loopback, network, or an IP address of this machine") from None
+    return value
+
+
+class BrowserOptions(Strict):
+    """A web page that runs the artifact, opened by Chromium on this machine or by a person on a phone.
+
+    `open` is null for Chromium where there is one. `bind` is where the page can be had: `loopback` for this machine
+    alone, `network` for the address by which it reaches its network, or an IP address. `https` is for phones: true
+    for a certificate that nobody signed, of which browsers warn, or the files of one.
+    """
+
+    open: Literal["chromium", "phone"] | None = None
+    bind: Annotated[str, Field(max_length=64), AfterValidator(_address)] = "loopback"
+    https: bool | Certificate = False
+
+    @model_validator(mode="after")
+    def _by_phones(self) -> "BrowserOptions":
+        if self.https is not False and self.open != "phone":
+            raise ValueError("https is for phones: give open: phone beside it")
+        return self
+
+
 class Connection(Strict):
     """How the device is reached: exactly one of these."""
 
@@ -125,6 +161,7 @@ class Connection(Strict):
     emulator: EmulatorOptions | None = None
     ssh: SshOptions | None = None
     adb: AdbOptions | None = None
+    browser: BrowserOptions | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.connections.run_folder import printable
+from exporter.connections.response import printable
 from exporter.core.errors import SetupError
 
 _TIME_LIMIT_S = 600

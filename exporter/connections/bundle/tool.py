@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Sequence
 
-from exporter.connections.run_folder import printable
+from exporter.connections.response import printable
 from exporter.core.errors import SetupError
 
 _TIME_LIMIT_S = 1200

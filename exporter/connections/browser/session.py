@@ -1,0 +1,319 @@
+"""What a page and this computer say to each other: one device at a time, its jobs, its beats and its answers.
+
+The server's threads write here, the command's own thread waits here: `fileno` becomes readable with every word.
+"""
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporter.connections.browser.about import device_name
+from exporter.connections.browser.server import Reply, Served
+from exporter.connections.response import MAX_RESPONSE_BYTES, printable
+from safeio import strict_json
+
+_PAGE = Path(__file__).with_name("page")
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+}
+_WORDS = 8192
+_LIMITS = {"hello": _WORDS, "next": _WORDS, "beat": _WORDS, "started": _WORDS, "bye": _WORDS}
+_LONG_POLL_S = 15.0
+_FAREWELL_S = 2.0
+_IDLE_S = 5.0
+_ENDED = "The command has ended. You can close this page."
+
+
+def served(path: Path) -> Served:
+    """Return a file with its media type, by its name."""
+    return Served(path, _KINDS.get(path.suffix, "application/octet-stream"))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job for a page: what it is told, the files that it may have for it, and the bytes of its outputs."""
+
+    told: Mapping[str, Any]
+    files: Mapping[str, Served]
+    output_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a page sent back, unread: the JSON document, and the outputs' bytes, None where none came."""
+
+    response: bytes
+    outputs: bytes | None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """How far a page is: what it does, how much of how much is done, and whether a person sees the page."""
+
+    phase: str = "waiting"
+    done: float = 0.0
+    total: float = 0.0
+    is_visible: bool = True
+
+
+@dataclass
+class _Device:
+    """The device that is at work: the secret that it shows with each word, its name, and what it is yet to be told."""
+
+    ticket: str
+    name: str
+    seen: float
+    beat: Beat = field(default_factory=Beat)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    told: int = 0
+    left: bool = False
+    started: float | None = None
+    is_known: bool = False
+
+    def is_idle(self, now: float) -> bool:
+        """Say whether it never began with anything and is silent: another may take its place."""
+        return not self.is_known and now - self.seen > _IDLE_S
+
+
+@dataclass(frozen=True)
+class Situation:
+    """How a job stands: since when there is one, who does it, and when a word of that device last came.
+
+    `started` is when it began with it; `is_known` says whether it ever began with one, `has_left` whether it said that
+    it goes after that.
+    """
+
+    began: float
+    device: str | None = None
+    beat: Beat = field(default_factory=Beat)
+    seen: float = 0.0
+    started: float | None = None
+    is_known: bool = False
+    has_left: bool = False
+
+
+class Session:
+    """The site of one command: its page, the job of the moment, and the device that does it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._wakes, self._wake = os.pipe()
+        os.set_blocking(self._wakes, False)
+        os.set_blocking(self._wake, False)
+        self._page = {path.name: served(path) for path in sorted(_PAGE.iterdir())}
+        self._page[""] = self._page.pop("index.html")
+        self._device: _Device | None = None
+        self._work: Work | None = None
+        self._outputs: bytes | None = None
+        self._answer: Answer | None = None
+        self._is_over = False
+        self._began = time.monotonic()
+
+    def fileno(self) -> int:
+        """Return what becomes readable when something came, until `drain`."""
+        return self._wakes
+
+    def drain(self) -> None:
+        """Have `fileno` wait for what comes next."""
+        while True:
+            try:
+                if not os.read(self._wakes, 4096):
+                    return
+            except BlockingIOError:
+                return
+
+    # what the server asks
+
+    def file(self, name: str) -> Served | None:
+        """Return a file of the page, or one of the job of the moment."""
+        with self._changed:
+            return self._page.get(name) or (None if self._work is None else self._work.files.get(name))
+
+    def limit(self, name: str) -> int | None:
+        """Return the most bytes that may be sent to a name."""
+        if name == "outputs":
+            with self._changed:
+                return None if self._work is None else self._work.output_bytes
+        return MAX_RESPONSE_BYTES if name == "response" else _LIMITS.get(name)
+
+    def post(self, name: str, visit: str, body: bytes) -> Reply:
+        """Take a word of a page; one that is not of the device at work changes nothing."""
+        if name == "hello":
+            return self._hello(body)
+        with self._changed:
+            device = self._device
+            if device is None or not secrets.compare_digest(device.ticket.encode(), visit.encode()):
+                return Reply(410)
+            device.seen = time.monotonic()
+            if name == "next":
+                return self._next(device, body)
+            reply = self._take(device, name, body)
+            self._notify()
+            return reply
+
+    def _hello(self, body: bytes) -> Reply:
+        try:
+            name = device_name(_object(body))
+        except ValueError:
+            return Reply(400)
+        with self._changed:
+            if self._is_over:
+                return Reply(410)
+            now = time.monotonic()
+            if self._device is not None and not self._device.is_idle(now):
+                return Reply(409)
+            self._device = _Device(secrets.token_urlsafe(16), name, now)
+            if self._work is not None:
+                self._device.events.append({"kind": "job", "job": dict(self._work.told)})
+            self._notify()
+            return Reply(200, json.dumps({"visit": self._device.ticket}).encode())
+
+    def _next(self, device: _Device, body: bytes) -> Reply:
+        """Answer with the event after those that the device has, once there is one; waits a while for it."""
+        try:
+            after = _object(body).get("after")
+        except ValueError:
+            return Reply(400)
+        if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= len(device.events):
+            return Reply(400)
+        deadline = time.monotonic() + _LONG_POLL_S
+        while after >= len(device.events) and not self._is_over:
+            if not self._changed.wait(deadline - time.monotonic()):
+                break
+        device.seen = time.monotonic()
+        if after >= len(device.events):
+            return Reply(410 if self._is_over else 204)
+        device.told = after + 1
+        self._changed.notify_all()
+        return Reply(200, json.dumps(device.events[after]).encode())
+
+    def _take(self, device: _Device, name: str, body: bytes) -> Reply:
+        """Take what the device at work says of its job."""
+        if name == "bye":
+            if device.is_known:
+                device.left = True
+            else:  # a look only, as of an app that reads QR codes and then opens the browser
+                self._device = None
+        elif name == "outputs":
+            if self._work is None or len(body) != self._work.output_bytes:
+                return Reply(400)
+            self._outputs = body
+        elif name == "response":
+            if self._work is None or self._answer is not None:
+                return Reply(409)
+            self._answer = Answer(body, self._outputs)
+        else:
+            try:
+                document = _object(body)
+            except ValueError:
+                return Reply(400)
+            if name == "started":
+                device.started, device.is_known = time.monotonic(), True
+            device.beat = _beat(document, device.beat)
+        return Reply(204)
+
+    # what the command asks
+
+    def begin(self, work: Work) -> None:
+        """Give the device at work a job, or the first that comes."""
+        with self._changed:
+            self._work, self._outputs, self._answer = work, None, None
+            self._began = time.monotonic()
+            if self._device is not None:
+                self._device.started = None
+                self._tell({"kind": "job", "job": dict(work.told)})
+
+    def answer(self) -> Answer | None:
+        """Return what came of the job, once it is there; its files are no longer to be had then."""
+        with self._changed:
+            if self._answer is not None:
+                self._work = None
+            return self._answer
+
+    def situation(self) -> Situation:
+        """Return how the job stands."""
+        with self._changed:
+            device = self._device
+            if device is None:
+                return Situation(self._began)
+            return Situation(
+                began=self._began,
+                device=device.name,
+                beat=device.beat,
+                seen=device.seen,
+                started=device.started,
+                is_known=device.is_known,
+                has_left=device.left,
+            )
+
+    def show(self, verdict: str, words: str, facts: list[tuple[str, str]]) -> None:
+        """Have the page of the device at work show what came of its job."""
+        with self._changed:
+            self._tell({"kind": "verdict", "verdict": verdict, "words": words, "facts": facts})
+
+    def dismiss(self, words: str = _ENDED) -> None:
+        """Tell the device at work that it is done, wait a moment until it knows, and let the next one come."""
+        with self._changed:
+            device = self._device
+            if device is not None and not device.left:
+                self._tell({"kind": "end", "words": words})
+                deadline = time.monotonic() + _FAREWELL_S
+                while device.told < len(device.events) and self._changed.wait(deadline - time.monotonic()):
+                    pass
+            self._device = None
+
+    def close(self) -> None:
+        """End what still waits here."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        if self._device is not None:
+            self._device.events.append(event)
+            self._changed.notify_all()
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        try:
+            os.write(self._wake, b"\0")
+        except BlockingIOError:
+            pass  # it is readable already
+
+    def __del__(self) -> None:
+        os.close(self._wakes)
+        os.close(self._wake)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    document = strict_json.loads(body)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    return document
+
+
+def _beat(document: Mapping[str, Any], last: Beat) -> Beat:
+    """Return how far a page says that it is; what it does not say stays as it was."""
+
+    def number(name: str) -> float:
+        value = document.get(name, 0)
+        return float(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0.0
+
+    phase = document.get("phase", last.phase)
+    return Beat(
+        printable(phase)[:60] if isinstance(phase, str) else last.phase,
+        number("done"),
+        number("total"),
+        document.get("visible") is not False,
+    )
