@@ -3,38 +3,29 @@
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from exporter.connections.browser.chromium import find
 from exporter.connections.bundle import apt
 from exporter.core.errors import SetupError
 
-NAMES = ("google-chrome", "google-chrome-stable", "chromium-headless-shell", "chromium")
 PACKAGES = ("chromium-headless-shell", "fonts-dejavu-core")  # without a font there is no text to look at
 PROGRAM = "usr/lib/chromium/chromium-headless-shell"
 
 
-@dataclass(frozen=True)
-class Chromium:
-    """A program that speaks the DevTools protocol, and the environment variables that it wants."""
-
-    program: Path
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-def chromium(base: Path) -> Chromium:
-    """Return a Chromium; skips where this machine has none and apt can fetch none, and says so.
+def chromium(base: Path) -> Path:
+    """Return a Chromium to start; skips where this machine has none and apt can fetch none, and says so.
 
     What is fetched lies in COCORR_TEST_CACHE, which outlives the tests, or else below `base`, which is the session's.
     """
-    for name in NAMES:
-        path = shutil.which(name)
-        if path is not None:
-            return Chromium(Path(path))
+    found = find()
+    if found is not None:
+        return found
     folder = Path(os.environ.get("COCORR_TEST_CACHE") or base / "cache") / "chromium"
     folder.mkdir(parents=True, exist_ok=True)
     failure = base / "chromium.failure"
@@ -47,14 +38,14 @@ def chromium(base: Path) -> Chromium:
                 failure.write_text(str(error))
     if failure.exists():
         pytest.skip(f"no Chromium, so no page was opened: {failure.read_text()}")
-    return _unpacked(folder / "root")
+    return _started_by(folder / "root", base / "programs")
 
 
 def _fetch(folder: Path) -> None:
     """Fetch and unpack Debian's headless shell with those packages that it needs and this machine lacks."""
     about = dict(re.findall(r"^(\w+)=\"?([^\"\n]*)", Path("/etc/os-release").read_text(), re.M))
     if about.get("ID") != "debian":
-        raise SetupError(f"none of {', '.join(NAMES)} is on the PATH, and Debian's is for Debian")
+        raise SetupError("it is not installed, and Debian's is for Debian")
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     release = about["VERSION_CODENAME"]
@@ -84,9 +75,13 @@ def _needed(folder: Path) -> list[tuple[str, str]]:
     return re.findall(r"^Inst (\S+) .*\[(\w+)\]\)", done.stdout, re.M)
 
 
-def _unpacked(root: Path) -> Chromium:
+def _started_by(root: Path, folder: Path) -> Path:
+    """Return a script named chromium, for a PATH, that sets what the unpacked program needs and becomes it."""
     libraries = sorted({path.parent for path in (root / "usr/lib").rglob("*.so*")})
-    return Chromium(
-        root / PROGRAM,
-        {"LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)), "XDG_DATA_HOME": str(root / "usr/share")},
-    )
+    variables = {"LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)), "XDG_DATA_HOME": str(root / "usr/share")}
+    words = shlex.join(["env", *(f"{name}={value}" for name, value in variables.items()), str(root / PROGRAM)])
+    folder.mkdir(exist_ok=True)
+    script = folder / f"chromium.{os.getpid()}"
+    script.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    script.chmod(0o755)
+    return script.replace(folder / "chromium")

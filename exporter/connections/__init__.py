@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from exporter.core.types import Row
 
 _PACKAGES = {
-    "apt-get": {"ssh": "openssh-client", "adb": "adb"},
-    "dnf": {"ssh": "openssh-clients", "adb": "android-tools"},
-    "brew": {"ssh": "openssh", "adb": "--cask android-platform-tools"},
+    "apt-get": {"ssh": "openssh-client", "adb": "adb", "chromium": "chromium"},
+    "dnf": {"ssh": "openssh-clients", "adb": "android-tools", "chromium": "chromium"},
+    "brew": {"ssh": "openssh", "adb": "--cask android-platform-tools", "chromium": "--cask google-chrome"},
 }
-_PARTS = {"ssh": "OpenSSH's client", "adb": "Android's SDK Platform-Tools"}
+_PARTS = {"ssh": "OpenSSH's client", "adb": "Android's SDK Platform-Tools", "chromium": "Chromium or Google Chrome"}
 
 
 def connect(name: str, options: Mapping[str, Any]) -> "Connection":
@@ -47,12 +47,12 @@ def ways() -> "list[Row]":
     rows = [survey()]
     for tool in ("ssh", "adb"):
         found = shutil.which(tool)
-        how = None if found else f"{tool} is not on the PATH; {_how_to_get(tool)}"
+        how = None if found else f"{tool} is not on the PATH; {how_to_get(tool)}"
         rows.append({"connection": tool, "packages": {tool: found}, "ready": found is not None, "install": how})
     return rows
 
 
-def _how_to_get(tool: str) -> str:
+def how_to_get(tool: str) -> str:
     """Return the command of this system's package manager that installs a tool, or what it is a part of."""
     for manager, packages in _PACKAGES.items():
         if shutil.which(manager) is not None:
