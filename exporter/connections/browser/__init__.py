@@ -1,0 +1,1 @@
+"""The `browser` connection: the artifact runs in a web page, here or on a phone."""
