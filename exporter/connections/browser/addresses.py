@@ -5,7 +5,7 @@ import errno
 import ipaddress
 import socket
 
-from exporter.connections.run_folder import printable
+from exporter.connections.response import printable
 from exporter.core.errors import DeviceError
 
 _BACKLOG = 128

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exporter.connections.browser import addresses
 from exporter.connections.bundle import tool
-from exporter.connections.run_folder import printable
+from exporter.connections.response import printable
 from exporter.core.errors import BadInputError
 from safeio import files, locks
 

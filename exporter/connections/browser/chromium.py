@@ -21,7 +21,7 @@ from exporter.connections import how_to_get as command_of
 from exporter.connections.agent.contract import OUT_OF_MEMORY
 from exporter.connections.browser.devtools import DevTools, EndedError, Message
 from exporter.connections.host import SIGNALS
-from exporter.connections.run_folder import printable
+from exporter.connections.response import printable
 from exporter.core.errors import CocorrError, DeviceError, RuntimeCrashError, RuntimeMemoryError
 
 LIMIT_S = 60.0

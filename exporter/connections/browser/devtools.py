@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from exporter.connections.run_folder import printable
+from exporter.connections.response import printable
 from exporter.core.errors import DeviceError
 from safeio import strict_json
 
