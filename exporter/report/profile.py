@@ -78,6 +78,8 @@ def _print_memory(console: Console, manifest: Manifest) -> None:
         f"process: peak {bytes_(memory.peak_rss_bytes)}, of it the empty runtime"
         f" {bytes_(memory.baseline_rss_bytes)}, the artifact {bytes_(memory.artifact_rss_bytes)}"
     )
+    if memory.wasm_heap_bytes is not None:
+        console.print(f"WebAssembly: {bytes_(memory.wasm_heap_bytes)}, {memory.wasm_heap_method}")
     for twice in memory.stored_twice:
         console.print(f"stored twice: {' and '.join(twice.names)}, {bytes_(twice.bytes)} each")
     for grown in memory.expanded:

@@ -117,7 +117,8 @@ def _line_cells(line: GrowthLine | None, form: Callable[[float | None], str]) ->
 
 def timing(latency: Latency) -> str:
     """Return how the times of an artifact were taken."""
-    calls = f"{latency.iterations} calls after {latency.warmup} to warm up"
+    each = "calls" if latency.calls_per_sample is None else f"means of {latency.calls_per_sample} calls"
+    calls = f"{latency.iterations} {each} after {latency.warmup} to warm up"
     return f"{latency.connection}, {latency.threads or 'its own'} threads, {calls}"
 
 
@@ -133,6 +134,7 @@ def methods(manifest: Manifest) -> list[tuple[str, str]]:
         ("FLOPs, MACs", flops and f"{flops.unit}; counted in the artifact's own file"),
         ("planned activations", memory and memory.plan_method),
         ("peak memory, process", memory and memory.rss_method),
+        ("memory of WebAssembly", memory and memory.wasm_heap_method),
         ("latency", timing(latency) if latency is not None and latency.p50_us is not None else None),
         ("the call itself", latency and latency.call_method),
         ("per click", manifest.growth and manifest.growth.method),

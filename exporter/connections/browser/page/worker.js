@@ -217,7 +217,7 @@ async function timeACall(runtime, entry, artifact, job, step) {
   }
 }
 
-async function startRuntime(base, entry, threads) {
+async function begin(base, entry, threads) {
   importScripts(base + entry.runtime);
   return self.startRuntime({ npm: `${base}npm/`, threads, version: entry.version });
 }
@@ -240,7 +240,7 @@ async function execute(job, base) {
   progress("loading files");
   await artifact.download();
   progress("starting the runtime");
-  const runtime = await startRuntime(base, entry, job.threads);
+  const runtime = await begin(base, entry, job.threads);
   const loadMs = await artifact.load(runtime);
   artifact.checkInputs();
   const outputs = new Uint8Array(job.output_bytes);
@@ -294,7 +294,7 @@ async function compare(job, base) {
     const artifact = new Artifact(base, entry, []);
     progress("loading files");
     await artifact.download();
-    if (!runtimes.has(entry.runtime)) runtimes.set(entry.runtime, await startRuntime(base, entry, job.threads));
+    if (!runtimes.has(entry.runtime)) runtimes.set(entry.runtime, await begin(base, entry, job.threads));
     await artifact.load(runtimes.get(entry.runtime));
     artifact.checkInputs();
     calls.push({ model: artifact.model, feed: artifact.feed(0) });
