@@ -28,7 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "passes": listing.passes,
     "doctor": listing.doctor,
 }
-GROUPS = {"emulator": machines.emulator, "device": machines.device}
+GROUPS = {"emulator": machines.emulator, "browser": machines.browser, "device": machines.device}
 
 
 app = typer.Typer(

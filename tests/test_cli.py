@@ -115,7 +115,7 @@ def test_bad_arguments(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("words", [[], ["emulator"], ["device"]], ids=str)
+@pytest.mark.parametrize("words", [[], ["emulator"], ["browser"], ["device"]], ids=str)
 def test_help_of_what_has_only_commands_in_it(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     shown = run_here(capfd, *words, "-h")
     assert (shown.code, shown.err, "Commands:" in shown.out) == (0, "", True)
@@ -360,6 +360,7 @@ def test_lists_need_no_torch() -> None:
         ("list ", {"models", "programs", "targets", "profiles", "origins"}),
         ("parity x --connection ho", {"host"}),
         ("emulator ", {"install", "remove"}),
+        ("browser ", {"install", "remove"}),
         ("device clean pixel", {"pixel-8-pro"}),
         ("import f --as recbole", {"recbole-sasrec", "recbole-gru4rec"}),
         ("parity ", set()),  # the shell has the files

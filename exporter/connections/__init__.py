@@ -2,12 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exporter.core.protocols import Connection
-    from exporter.core.types import Row
+    from exporter.core.types import NpmPackage, Row
 
 _PACKAGES = {
     "apt-get": {"ssh": "openssh-client", "adb": "adb", "chromium": "chromium"},
@@ -40,11 +40,15 @@ def connect(name: str, options: Mapping[str, Any]) -> "Connection":
     return HostConnection()
 
 
-def ways() -> "list[Row]":
-    """Return a row per connection: what it needs with the versions, whether that is there, how to get it."""
-    from exporter.connections.bundle.install import survey
+def ways(web: "Sequence[NpmPackage]") -> "list[Row]":
+    """Return a row per connection: what it needs with the versions, whether that is there, how to get it.
 
-    rows = [survey()]
+    `web` is what runs the targets' files in a browser.
+    """
+    from exporter.connections.browser import packages
+    from exporter.connections.bundle import install
+
+    rows = [install.survey(), packages.survey(web)]
     for tool in ("ssh", "adb"):
         found = shutil.which(tool)
         how = None if found else f"{tool} is not on the PATH; {how_to_get(tool)}"

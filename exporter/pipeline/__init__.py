@@ -17,7 +17,7 @@ from exporter.pipeline.passes import passes
 from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile, profile_by
 from exporter.pipeline.rank import RankRequest, rank
 from exporter.pipeline.reach import NAMED as NAMED_CONNECTIONS
-from exporter.pipeline.reach import clean_device, install_emulator, remove_emulator
+from exporter.pipeline.reach import clean_device, install_browser, install_emulator, remove_browser, remove_emulator
 from exporter.pipeline.reporting import ReportRequest, report_on
 from exporter.pipeline.request import Embeddings, ExportRequest, GivenModule, ProgramChoice, SavedProgram
 from exporter.pipeline.run import run_package
@@ -48,6 +48,7 @@ __all__ = [
     "explain",
     "export",
     "import_weights",
+    "install_browser",
     "install_emulator",
     "listing",
     "lock_of",
@@ -62,6 +63,7 @@ __all__ = [
     "program_names",
     "rank",
     "read_manifest",
+    "remove_browser",
     "remove_emulator",
     "report_on",
     "run_package",

@@ -85,6 +85,7 @@ def _listed(name: str) -> "ListedModel | str":
 def doctor() -> "dict[str, Sequence[Row]]":
     """Return one row per target and connection: its packages, whether it is ready, how to install what is missing."""
     from exporter.connections import ways
+    from exporter.pipeline.reach import web_packages
     from exporter.targets.environment import survey
 
-    return {"targets": survey(TARGETS), "connections": ways()}
+    return {"targets": survey(TARGETS), "connections": ways(web_packages())}

@@ -6,9 +6,11 @@ from exporter.connections import connect
 from exporter.core.errors import BadInputError, ProfileError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from exporter.core.protocols import Connection
+    from exporter.core.types import NpmPackage
     from exporter.profiles import Connection as Way
 
 
@@ -77,5 +79,30 @@ def install_emulator(report: "Callable[[str], None]") -> str:
 def remove_emulator() -> bool:
     """Remove what the emulator needs; return whether it was there."""
     from exporter.connections.bundle import remove
+
+    return remove()
+
+
+def web_packages() -> "list[NpmPackage]":
+    """Return the packages of npm that run the targets' files in a browser, of all targets that have some."""
+    from exporter.targets import TARGETS
+
+    runtimes = [target.runtime.web for target in TARGETS.values()]
+    return [package for web in runtimes if web is not None for package in web.packages]
+
+
+def install_browser(tarballs: "Sequence[Path]", report: "Callable[[str], None]") -> str:
+    """Install what runs artifacts in a browser; return what is there then, in words."""
+    from exporter.connections.browser.packages import install, place
+
+    packages = web_packages()
+    install(packages, tarballs, report)
+    versions = ", ".join(f"{package.name} {package.version}" for package in packages)
+    return f"{place(packages[0]).parent}: {versions}"
+
+
+def remove_browser() -> bool:
+    """Remove what runs artifacts in a browser; return whether it was there."""
+    from exporter.connections.browser.packages import remove
 
     return remove()

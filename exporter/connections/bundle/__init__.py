@@ -1,12 +1,11 @@
 """The ARM64 bundle: loader, C library, Python, numpy, three runtimes; whatever runs ARM64 code can start it.
 
-It lies in the cache folder of the user (XDG_CACHE_HOME, else ~/.cache). Everything in it is started through its own
-loader, so that nothing of the device but its kernel is needed.
+It lies in the cache folder of the user. Everything in it is started through its own loader, so that nothing of the
+device but its kernel is needed.
 """
 
 import hashlib
 import json
-import os
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from exporter.connections.bundle import pins
+from exporter.connections.cache import cache_folder
 from exporter.core.errors import RuntimeMissingError
 from safeio import files
 
+PART = "emulator"
+"""The part of the cache that has all that is fetched for the emulator."""
 INSTALL = "cocorr-export emulator install"
 LOADER = "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1"
 LIBRARIES = "usr/lib/aarch64-linux-gnu"
@@ -61,17 +63,6 @@ class Bundle:
         return path
 
 
-def cache_folder() -> Path:
-    """Return the folder of all that is fetched for the emulator."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError as error:  # a user id without an account, as in some containers
-            raise RuntimeMissingError("this user has no home folder; name a cache folder in XDG_CACHE_HOME") from error
-    return base / "cocorr-export" / "emulator"
-
-
 def recipe() -> str:
     """Return 12 digits that change with the pinned parts and with the sources that are compiled into the bundle."""
     digest = hashlib.sha256(json.dumps(pins.pins(), sort_keys=True).encode())
@@ -82,7 +73,7 @@ def recipe() -> str:
 
 def place() -> Path:
     """Return where the bundle of this version of the project lies, or will."""
-    return cache_folder() / f"arm64-{recipe()}"
+    return cache_folder(PART) / f"arm64-{recipe()}"
 
 
 def find() -> Bundle:
@@ -98,7 +89,7 @@ def find() -> Bundle:
 
 def remove() -> bool:
     """Remove all that was fetched; return whether there was anything."""
-    folder = cache_folder()
+    folder = cache_folder(PART)
     there = folder.exists()
     shutil.rmtree(folder, ignore_errors=True)
     return there
