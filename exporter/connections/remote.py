@@ -93,7 +93,7 @@ class RemoteConnection(ABC):
         first_on, second_on = (self._place(one, device) for one in times.executed_on)
         return replace(times, executed_on=(first_on, second_on))
 
-    def show(self, verdict: Verdict, words: str, facts: Mapping[str, str]) -> None:
+    def show(self, verdict: Verdict, words: str, facts: Mapping[str, str]) -> None:  # noqa: B027 - all there is to do
         """Do nothing: the agent has no screen there."""
 
     def clean(self) -> None:

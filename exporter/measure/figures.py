@@ -36,8 +36,8 @@ _RSS = (
     " imported and nothing loaded, and the difference, in bytes"
 )
 _HEAP = (
-    "memory of the runtime's WebAssembly in the page once all cases were computed, in bytes; it grows and never shrinks,"
-    " and much of it is there before a model is loaded"
+    "memory of the runtime's WebAssembly in the page once all cases were computed, in bytes; it grows and never"
+    " shrinks, and much of it is there before a model is loaded"
 )
 _CALL = (
     "p50 of as many calls of a program that adds one to one number, made after the artifact's in the same process, in"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import BadInputError, CocorrError
+from exporter.core.errors import ArtifactError, BadInputError, CocorrError
 from exporter.pipeline import budgets, lengths, origin, timing
 from exporter.pipeline.opening import open_known, require_unchanged
 from exporter.pipeline.reach import by_devices, reach
@@ -151,7 +151,8 @@ def _run(
         return running.run(subject, inputs, _WARMUP, request.iterations), opened.manifest.parity
     timed = _WARMUP, request.iterations
     parity, ran = run_golden(opened.folder, opened.manifest, report, subject.connection, timed)
-    assert ran is not None  # its golden cases were read before
+    if ran is None:
+        raise ArtifactError(f"{request.artifact}: {parity.reason}; export the artifact again")
     return ran, parity
 
 

@@ -186,7 +186,7 @@ def _attend(session: Session, patience: _Patience, tab: "chromium.Chromium | Non
                 line.show(f"{at.device}: {at.beat.phase}, {at.beat.done / at.beat.total:.0%}")
             elif at.device is not None:
                 line.show(f"{at.device}: {at.beat.phase}")
-            watched = [session] if tab is None else [session, tab]
+            watched: list[Session | chromium.Chromium] = [session] if tab is None else [session, tab]
             ready = select.select(watched, [], [], patience.left(time.monotonic(), at))[0]
             if session in ready:
                 session.drain()

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from exporter.connections.browser.tarball import MAX_TARBALL_BYTES, integrity_of, title
-from exporter.connections.run_folder import printable
+from exporter.connections.response import printable
 from exporter.core.errors import SetupError
 from exporter.core.types import NpmPackage
 from safeio import files

@@ -3,12 +3,13 @@
 The server's threads write here, the command's own thread waits here: `fileno` becomes readable with every word.
 """
 
+import contextlib
 import json
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -286,10 +287,8 @@ class Session:
 
     def _notify(self) -> None:
         self._changed.notify_all()
-        try:
+        with contextlib.suppress(BlockingIOError):  # it is readable already
             os.write(self._wake, b"\0")
-        except BlockingIOError:
-            pass  # it is readable already
 
     def __del__(self) -> None:
         os.close(self._wakes)

@@ -45,9 +45,10 @@ class Stand:
         self.session = Session()
         with ExitStack() as stack:
             certificate = None
-            if https is not False:
-                folder = stack.enter_context(scratch("certificate"))
-                certificate = self_signed(folder, address) if https is True else _given(https)
+            if isinstance(https, Mapping):
+                certificate = Certificate(Path(https["certificate"]), Path(https["key"]))
+            elif https:
+                certificate = self_signed(stack.enter_context(scratch("certificate")), address)
             self._print = None if certificate is None else fingerprint(certificate)
             self.url = stack.enter_context(Server(self.session, address, certificate)).url
             weakref.finalize(self, _close, self.session, stack.pop_all())
@@ -66,11 +67,6 @@ class Stand:
             sys.stderr.flush()
         if self._print is not None:
             tell(f"its browser will warn of a certificate that nobody signed; its SHA-256 is {self._print}")
-
-
-def _given(https: Https) -> Certificate:
-    assert isinstance(https, Mapping)
-    return Certificate(Path(https["certificate"]), Path(https["key"]))
 
 
 def _close(session: Session, stack: ExitStack) -> None:
