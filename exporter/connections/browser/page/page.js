@@ -13,10 +13,11 @@ let worker = null;
 let isRunning = false;
 let current = { phase: "waiting for Run", done: 0, total: 0 };
 let wakeLock = null;
+let verdict = null; // the last one, which stays when runs without one follow
 
-function say(words, verdict = "") {
+function say(words, kind = "") {
   $("state").textContent = words;
-  $("state").dataset.verdict = verdict;
+  $("state").dataset.verdict = kind;
 }
 
 function show(facts) {
@@ -92,6 +93,12 @@ function showJob(job) {
   ]);
 }
 
+function tellVerdict(event) {
+  verdict = event;
+  say(event.words, event.verdict);
+  show(event.facts);
+}
+
 /** Waits for a press of the button. */
 function pressed() {
   return new Promise((resolve) => {
@@ -156,10 +163,11 @@ function end(event) {
   wakeLock?.release();
   $("advice").hidden = true;
   $("run").hidden = true;
-  if (isRunning && $("state").dataset.verdict !== "") {
-    $("what").textContent = "The computer has the results. You can close this page.";
-  } else {
+  if (verdict === null) {
     say(event.words);
+  } else {
+    tellVerdict(verdict);
+    $("what").textContent = "The computer has the results. You can close this page.";
   }
 }
 
@@ -174,8 +182,7 @@ async function follow() {
     const event = await response.json();
     after += 1;
     if (event.kind === "job") await run(event.job);
-    if (event.kind === "verdict") say(event.words, event.verdict);
-    if (event.kind === "verdict") show(event.facts);
+    if (event.kind === "verdict") tellVerdict(event);
     if (event.kind === "end") return end(event);
   }
 }
@@ -190,5 +197,5 @@ follow().catch((error) => {
   visit = "";
   $("run").hidden = true;
   $("progress").hidden = true;
-  if ($("state").dataset.verdict === "") say(`The computer no longer answers (${error.message}). Its command has ended.`);
+  if (verdict === null) say(`The computer no longer answers (${error.message}). Its command has ended.`);
 });
