@@ -92,12 +92,13 @@ def test_nothing_but_annotations_is_a_command(tmp_path: Path, tools: dict[str, s
 
 
 def test_what_is_installed(tmp_path: Path, tools: dict[str, str]) -> None:
-    done = job(tmp_path, tools, inputs={"extras": "onnx,lower", "emulator": "true"})
-    pip, emulator, check = said(tools)
+    done = job(tmp_path, tools, inputs={"extras": "onnx,lower", "emulator": "true", "browser": "true"})
+    pip, emulator, browser, check = said(tools)
     assert pip.endswith(f"--constraint {ROOT}/constraints.txt {ROOT}[onnx,lower]|https://download.pytorch.org/whl/cpu")
     assert json.loads(emulator) == ["emulator", "install"]
+    assert json.loads(browser) == ["browser", "install"]
     assert json.loads(check)[:2] == ["check", "cocorr.yaml"]
-    assert [name for name, _ in done.used].count("actions/cache@v4") == 2
+    assert [name for name, _ in done.used].count("actions/cache@v4") == 3
 
 
 def test_an_index_of_ones_own_stays(tmp_path: Path, tools: dict[str, str]) -> None:
