@@ -258,7 +258,7 @@ class NpmPackage:
     version: str
     integrity: str
     files: tuple[str, ...]
-    imports: Mapping[str, str] = field(default_factory=dict)
+    imports: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
