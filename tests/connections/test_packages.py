@@ -42,6 +42,7 @@ if content == b"absent":
     sys.exit(1)
 if (here / "hold").exists():
     place.write_bytes(content[:9])
+    (here / "pid").write_text(str(os.getpid()))
     (here / "hold").open("w").close()
     (here / "hold").open().read()
 place.write_bytes(content)
@@ -303,7 +304,7 @@ def test_a_kill_leaves_nothing_that_the_next_does_not_tidy(
     hold.open().read()  # npm has come half-way
     first.send_signal(signal.SIGKILL)
     first.wait()
-    hold.open("w").close()  # and goes on, with nobody behind it
+    os.kill(int((fake_npm.folder / "pid").read_text()), signal.SIGKILL)  # it would write on, with nobody behind it
     hold.unlink()
     assert len(list(own_temporary_folder.iterdir())) == 1
     install(BOTH, (), lambda _: None)
