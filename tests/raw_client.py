@@ -103,6 +103,14 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer else 0
 
 
+def ended(opened: socket.socket) -> bool:
+    """Wait until the other side has ended a connection; say whether it did so without a word."""
+    try:
+        return opened.recv(1) == b""
+    except ConnectionResetError:  # as the system says it where something was left unread
+        return True
+
+
 def threads() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name.startswith(server.THREADS)]
 

@@ -216,7 +216,7 @@ def test_who_is_slow_is_left(served: Client, site: Stub, sent: str, monkeypatch:
         else:
             request = served.request(body=b"abc")
             slow.sendall(request[: {"nothing": 0, "a part of the head": 30}.get(sent, len(request) - 1)])
-            assert slow.recv(1) == b""
+            assert raw_client.ended(slow)
 
 
 def test_who_reads_slowly_is_left(served: Client, site: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_many_connections_at_once_keep_nobody_out(served: Client, site: Stub) ->
         crowd = [served.open() for _ in range(100)]
         assert served.answer("GET", "").content == PAGE
         for one in crowd[: 100 - server.MAX_CONNECTIONS]:
-            assert one.recv(1) == b""
+            assert raw_client.ended(one)
         site.awake.set()
         assert status(page.recv(65536)) == 204
         for one in crowd:
@@ -253,7 +253,7 @@ def test_where_all_know_the_token_the_newest_is_refused(served: Client, site: St
         pages[-1].sendall(request)
         assert site.polled.wait(60)
     with served.open() as one_more:
-        assert one_more.recv(1) == b""
+        assert raw_client.ended(one_more)
     site.awake.set()
     for page in pages:
         assert status(page.recv(65536)) == 204
@@ -313,14 +313,14 @@ def test_a_file_that_shrinks_or_grows_while_it_is_served(served: Client, site: S
 def test_close_ends_all_that_waits(site: Stub) -> None:
     running = Server(site)
     client = Client(running)
-    polling, silent = client.open(), client.open()
+    silent, polling = client.open(), client.open()  # accepted in this order
     polling.sendall(client.request(line=f"POST {client.path}poll HTTP/1.1"))
     assert site.polled.wait(60)
     left = raw_client.threads()
     closing = threading.Thread(target=running.close)
     closing.start()
-    assert polling.recv(1) == b""  # while the site still blocks
-    assert silent.recv(1) == b""
+    assert raw_client.ended(polling)  # while the site still blocks
+    assert raw_client.ended(silent)
     closing.join(60)
     assert not closing.is_alive()
     with pytest.raises(OSError):

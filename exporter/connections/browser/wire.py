@@ -25,7 +25,7 @@ MAX_FIELDS = 64
 PIECE_BYTES = 64 * 1024
 
 _DENIED = (
-    *("accelerometer", "autoplay", "bluetooth", "camera", "display-capture", "fullscreen", "geolocation", "gyroscope"),
+    *("accelerometer", "autoplay", "camera", "display-capture", "fullscreen", "geolocation", "gyroscope"),
     *("hid", "magnetometer", "microphone", "midi", "payment", "serial", "usb"),
 )
 HEADERS = {
