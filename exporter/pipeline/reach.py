@@ -60,7 +60,9 @@ def clean_device(profile: str) -> str:
 
     connection = reach(profile)
     if not isinstance(connection, RemoteConnection):
-        raise ProfileError(f"profile {profile!r} runs on this machine, where nothing is left; see: emulator remove, browser remove")
+        raise ProfileError(
+            f"profile {profile!r} runs on this machine, where nothing is left; see: emulator remove, browser remove"
+        )
     connection.clean()
     return connection.where()
 
