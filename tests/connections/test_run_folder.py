@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from exporter.connections.agent.folder import PROTOCOL
-from exporter.connections.run_folder import parse_response, read_comparison, read_response, write_request
+from exporter.connections.run_folder import read_comparison, read_response, write_request
 from exporter.core.errors import BadInputError, RuntimeCrashError
 
 GOOD = {
@@ -104,11 +104,11 @@ def test_refuses_what_is_not_an_answer(answer, content):
         answer(content)
 
 
-def test_refuses_an_endless_answer(tmp_path):
+def test_refuses_an_endless_answer(tmp_path, make_request):
     with (tmp_path / "response.json").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(RuntimeCrashError, match="larger than"):
-        parse_response(tmp_path)
+        read_response(tmp_path, make_request("onnx", tmp_path / "model.onnx"))
 
 
 def forged(shape: str, dtype: str = "<f4") -> bytes:
