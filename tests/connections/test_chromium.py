@@ -168,8 +168,8 @@ def processes_of(browser: Chromium, kind: str) -> list[int]:
 
 
 def test_a_tab_is_killed(program: Path, folder: Path) -> None:
-    with Chromium(program, folder) as browser:
-        browser.open("about:blank")
+    with Browser(program, folder) as browser:
+        browser.new_page().settle()  # by then its process has started
         for pid in processes_of(browser, "renderer"):
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(RuntimeMemoryError, match=r"tab was killed .*want of memory"):
@@ -180,11 +180,13 @@ def test_the_browser_is_killed(program: Path, folder: Path) -> None:
     with Chromium(program, folder) as browser:
         browser.open("about:blank")
         (pid,) = processes_of(browser, "browser")
+        socket = (folder / "profile" / "SingletonSocket").resolve()  # of the whole Chromium, outside of a deep folder
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(DeviceError, match=r"the browser ended \(SIGKILL\) before the run did; start this again"):
             wait_for_the_end(browser)
         with pytest.raises(DeviceError, match="before the run did"):
             browser.call("Browser.getVersion")
+    assert not socket.parent.exists() or socket.is_relative_to(folder)
 
 
 def test_a_tab_that_hangs_ends_with_the_browser(program: Path, folder: Path, monkeypatch) -> None:

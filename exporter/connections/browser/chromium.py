@@ -5,7 +5,6 @@ All that it writes lies in one folder. A process of it that dies becomes an erro
 
 import contextlib
 import fcntl
-import functools
 import os
 import platform
 import re
@@ -20,6 +19,7 @@ from typing import Any, Self
 from exporter.connections import how_to_get as command_of
 from exporter.connections.agent.contract import OUT_OF_MEMORY
 from exporter.connections.browser.devtools import DevTools, EndedError, Message
+from exporter.connections.browser.processes import end_all
 from exporter.connections.host import SIGNALS
 from exporter.connections.response import printable
 from exporter.core.errors import CocorrError, DeviceError, RuntimeCrashError, RuntimeMemoryError
@@ -43,9 +43,10 @@ _FLAGS = (
     # Nothing but what the page asks for goes over a network, and by no proxy of the desktop.
     *("--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-extensions", "--disable-default-apps", "--no-pings", "--no-proxy-server"),
-    # No helper that leaves our session, no dialog, no question to the desktop's store of passwords.
-    *("--disable-crashpad-for-testing", "--disable-breakpad", "--noerrdialogs", "--deny-permission-prompts"),
-    *("--block-new-web-contents", "--password-store=basic", "--use-mock-keychain", "--mute-audio"),
+    # No report of a crash, no dialog, no question to the desktop's store of passwords. Handlers of crashes come all
+    # the same: with --disable-crashpad-for-testing, helpers of the whole Chromium crash without end.
+    *("--disable-breakpad", "--noerrdialogs", "--deny-permission-prompts", "--block-new-web-contents"),
+    *("--password-store=basic", "--use-mock-keychain", "--mute-audio"),
     # What is measured runs as if somebody looked at it.
     *("--disable-background-timer-throttling", "--disable-renderer-backgrounding"),
     "--disable-backgrounding-occluded-windows",
@@ -104,7 +105,7 @@ class Chromium:
         self.close()
 
     def _start(self) -> None:
-        flags = [*_FLAGS, f"--user-data-dir={self._folder / 'profile'}"]
+        flags = [*_FLAGS, f"--user-data-dir={self._profile}"]
         if os.geteuid() == 0:
             flags.append("--no-sandbox")  # it refuses to start as root with one
         its_input, writing = _pipe(inner=0)
@@ -203,6 +204,10 @@ class Chromium:
         )
 
     @property
+    def _profile(self) -> Path:
+        return self._folder / "profile"
+
+    @property
     def _log(self) -> Path:
         return self._folder / "log.txt"
 
@@ -215,9 +220,9 @@ class Chromium:
     def _last_words(self) -> str:
         """Return the line of the log that says why, else its last one, in brackets; empty where it says nothing.
 
-        Lines begin with time and source file in brackets; a browser without a desktop complains of that in many.
+        Lines begin with time and source file in brackets. Those of a missing desktop and of a stack say nothing.
         """
-        lines = [line for line in self._said().splitlines() if line.strip() and ":ERROR:dbus" not in line]
+        lines = [line for line in self._said().splitlines() if not re.match(r"\s*$|.*:ERROR:dbus|#\d+ 0x", line)]
         why = [line for line in lines if re.search(r":FATAL:|error while loading|Library not loaded", line)]
         last = [re.sub(r"^\[[^]]*\] *", "", line) for line in (why or lines)[-1:]]
         return "".join(f" [its last words: {printable(line)}]" for line in last)
@@ -233,46 +238,27 @@ class Chromium:
         self._devtools.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S if self.product else _GONE_S)
-        _end_group(self._process)
+        end_all(self._process, self._folder)
+        _remove_socket(self._profile)
 
 
 def _environment(folder: Path) -> dict[str, str]:
     """Return the only variables that the browser sees."""
     names = ["HOME", *(f"XDG_{kind}" for kind in ("CONFIG_HOME", "CACHE_HOME", "DATA_HOME", "RUNTIME_DIR"))]
-    # It makes a socket below TMPDIR, whose path must be short; else it takes the system's own and removes that itself.
+    # It makes a socket below TMPDIR, whose path must be short, or else in the system's own temporary place.
     if len(os.fsencode(folder)) <= _LONGEST_TMPDIR:
         names.append("TMPDIR")
     places = dict.fromkeys(names, str(folder))
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **places}
 
 
-def _end_group(leader: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a process group and wait until it is gone, after which nothing writes to its folder."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, of processes that ended
-        os.killpg(leader.pid, signal.SIGKILL)
-    leader.wait()
-    deadline = time.monotonic() + _END_S
-    while _alive(leader.pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _alive(group: int) -> bool:
-    """Say whether a process group has a process that has not ended; one that nobody waits for may stay listed."""
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    stats = list(Path("/proc").glob("[0-9]*/stat"))
-    return not stats or any(map(functools.partial(_runs_in, group), stats))
-
-
-def _runs_in(group: int, stat: Path) -> bool:
-    """Say whether a process of Linux belongs to a group and has not ended."""
-    try:
-        state, _, its_group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
-    except (OSError, ValueError):  # it is gone meanwhile
-        return False
-    return int(its_group) == group and state not in "ZX"
+def _remove_socket(profile: Path) -> None:
+    """Remove what a browser that was killed left where its socket was; one that ended in order left nothing."""
+    with contextlib.suppress(OSError):
+        place = (profile / "SingletonSocket").readlink().parent
+        for name in ("SingletonSocket", "SingletonCookie"):
+            (place / name).unlink(missing_ok=True)
+        place.rmdir()
 
 
 def _advice(words: str, program: Path) -> str:
