@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from commands import cocorr_export
 
+from exporter.connections import cache
+from exporter.connections.browser import packages
+from exporter.pipeline import reach
+
 # What a machine may lack: everything else that goes wrong in an installation is a failure.
 LACKING = ("error: npm could not fetch", "error: npm, from which")
 
@@ -15,8 +19,11 @@ LACKING = ("error: npm could not fetch", "error: npm, from which")
 def web_packages(base: Path) -> Path:
     """Return the cache folder (XDG_CACHE_HOME) that holds the pinned packages; skips where npm cannot fetch them.
 
-    COCORR_TEST_CACHE names a folder that outlives the tests, for those who run them often.
+    Where this user has them, those are taken. COCORR_TEST_CACHE names a folder that outlives the tests, for those who
+    run them often.
     """
+    if all(map(packages.is_whole, reach.web_packages())):
+        return cache.cache_folder("browser").parent.parent
     folder = Path(os.environ.get("COCORR_TEST_CACHE") or base / "cache")
     folder.mkdir(parents=True, exist_ok=True)
     record = base / "web_packages.json"
