@@ -39,12 +39,12 @@ class _Patience:
         """Return the seconds until something should have happened; raises what is to be said where it has not."""
         if at.has_left:
             raise DeviceError(f"{at.device} left the page before the results were there; start the command again")
-        if at.device is None or not (at.is_known or self.is_ours):
+        if at.started is None:
             until = [(at.began + self.arrival_s, self._nobody())]
         else:
-            until = [(at.seen + _SILENCE_S, self._silent(at))]
-            if at.started is not None:
-                until.append((at.started + self.run_s, self._slow()))
+            until = [(at.started + self.run_s, self._slow())]
+        if at.device is not None and (at.is_known or self.is_ours):
+            until.append((at.seen + _SILENCE_S, self._silent(at)))
         for deadline, error in until:
             if now >= deadline:
                 raise error

@@ -83,8 +83,8 @@ class _Device:
     is_known: bool = False
 
     def is_idle(self, now: float) -> bool:
-        """Say whether it never began with anything and is silent: another may take its place."""
-        return not self.is_known and now - self.seen > _IDLE_S
+        """Say whether it never began with anything and is silent or out of sight: another may take its place."""
+        return not self.is_known and (now - self.seen > _IDLE_S or not self.beat.is_visible)
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,12 @@ class Session:
         if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= len(device.events):
             return Reply(400)
         deadline = time.monotonic() + _LONG_POLL_S
-        while after >= len(device.events) and not self._is_over:
+        while after >= len(device.events) and self._device is device and not self._is_over:
             if not self._changed.wait(deadline - time.monotonic()):
                 break
         device.seen = time.monotonic()
         if after >= len(device.events):
-            return Reply(410 if self._is_over else 204)
+            return Reply(204 if self._device is device and not self._is_over else 410)
         device.told = after + 1
         self._changed.notify_all()
         return Reply(200, json.dumps(device.events[after]).encode())
@@ -219,7 +219,7 @@ class Session:
                 document = _object(body)
             except ValueError:
                 return Reply(400)
-            if name == "started":
+            if name == "started" and device.started is None:  # once a job: its time runs from here
                 device.started, device.is_known = time.monotonic(), True
             device.beat = _beat(document, device.beat)
         return Reply(204)

@@ -4,16 +4,17 @@
 const BASE = new URL(".", location.href).href;
 const BEAT_MS = 500;
 const AGAIN_MS = 3000;
+const TRIES = 6;
 
 const $ = (id) => document.getElementById(id);
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 let visit = "";
-let worker = null;
 let isRunning = false;
 let current = { phase: "waiting for Run", done: 0, total: 0 };
 let wakeLock = null;
 let verdict = null; // the last one, which stays when runs without one follow
+let job = new AbortController(); // of the moment; aborted where the computer no longer waits for it
 
 function say(words, kind = "") {
   $("state").textContent = words;
@@ -69,9 +70,9 @@ async function arrive() {
 
 /** Tells the computer twice a second that this page lives, and how far it is. */
 async function beat() {
-  for (;;) {
+  for (const mine = visit; ; ) {
     await pause(BEAT_MS);
-    if (visit === "") return;
+    if (visit !== mine) return;
     const visible = document.visibilityState === "visible";
     await post("beat", { ...current, visible }).catch(() => {}); // the next word to the computer tells of a loss
   }
@@ -99,21 +100,25 @@ function tellVerdict(event) {
   show(event.facts);
 }
 
-/** Waits for a press of the button. */
-function pressed() {
+/** Waits for a press of the button, or the end of the job. */
+function pressed(ended) {
   return new Promise((resolve) => {
-    $("run").hidden = false;
-    $("run").focus();
-    $("run").onclick = () => {
+    const done = () => {
       $("run").hidden = true;
       resolve();
     };
+    $("run").hidden = false;
+    $("run").focus();
+    $("run").onclick = done;
+    ended.addEventListener("abort", done);
   });
 }
 
-/** Has a job done in a new worker; nothing of one job is left for the next. */
-function work(job) {
+/** Has a job done in a new worker, which ends with it: nothing of one job is left for the next. */
+function work(told, ended) {
+  let worker = null;
   return new Promise((resolve, reject) => {
+    ended.addEventListener("abort", resolve);
     worker = new Worker(`${BASE}worker.js`);
     worker.onmessage = ({ data }) => {
       if (data.kind === "progress") {
@@ -129,62 +134,91 @@ function work(job) {
     worker.onerror = (event) => {
       const message = event.message ?? "the worker could not be started";
       const where = event.filename ? ` (${event.filename.split("/").pop()}:${event.lineno})` : "";
-      const answer = { protocol: job.protocol, number: job.number, status: "error", kind: "runtime" };
+      const answer = { protocol: told.protocol, number: told.number, status: "error", kind: "runtime" };
       post("response", { ...answer, message: message + where, stack: "" }).then(() => resolve(message), reject);
     };
-    worker.postMessage({ job, base: BASE, visit });
-  }).finally(() => {
-    worker.terminate();
-    worker = null;
-  });
+    worker.postMessage({ job: told, base: BASE, visit });
+  }).finally(() => worker?.terminate());
 }
 
-async function run(job) {
-  showJob(job);
-  if (!isRunning && !job.starts_itself) {
+/** Does a job, once a person has pressed Run; `ended` is the signal that the computer no longer waits for it. */
+async function run(told, ended) {
+  showJob(told);
+  $("advice").hidden = false;
+  if (!isRunning && !told.starts_itself) {
     say("Ready.");
-    $("advice").hidden = false;
-    await pressed();
+    await pressed(ended);
+    if (ended.aborted) return;
   }
   isRunning = true;
-  $("advice").hidden = false;
   await keepAwake();
   current = { phase: "starting", done: 0, total: 0 };
-  await post("started", { number: job.number });
+  await post("started", { number: told.number });
+  if (ended.aborted) return;
   $("progress").hidden = false;
-  const failed = await work(job);
+  const failed = await work(told, ended);
+  if (ended.aborted) return;
   current = { phase: "done", done: 0, total: 0 };
   $("progress").hidden = true;
-  say(failed === null ? "Done here. The computer compares the results." : `It did not run: ${failed}`);
+  if (failed === null) say("Done here. The computer compares the results.");
+  else say(`It did not run: ${failed}`, "fail");
 }
 
-function end(event) {
+function end(words) {
   visit = "";
+  job.abort();
   wakeLock?.release();
-  $("advice").hidden = true;
-  $("run").hidden = true;
-  if (verdict === null) {
-    say(event.words);
-  } else {
-    tellVerdict(verdict);
-    $("what").textContent = "The computer has the results. You can close this page.";
+  for (const id of ["advice", "run", "progress"]) $(id).hidden = true;
+  if (verdict !== null) tellVerdict(verdict);
+  // What came of it is what a person looks for, and stays.
+  if ($("state").dataset.verdict === "") say(words);
+  else $("what").textContent = words;
+}
+
+/** Asks for what comes after so many events; a phone's network may be away for a moment. */
+async function next(after) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await post("next", { after });
+    } catch (error) {
+      if (tries === TRIES) throw error;
+      await pause(BEAT_MS);
+    }
   }
 }
 
+/** Does what the computer says until that says that it is over; false where another device took this one's place. */
 async function follow() {
   visit = await arrive();
   say("Connected.");
   beat();
   for (let after = 0; ; ) {
-    const response = await post("next", { after });
+    const response = await next(after);
     if (response.status === 204) continue;
+    job.abort(); // whatever comes now, that before it is over
+    if (response.status === 410 && !isRunning) return false;
     if (!response.ok) throw new Error(`status ${response.status}`);
     const event = await response.json();
     after += 1;
-    if (event.kind === "job") await run(event.job);
-    if (event.kind === "verdict") tellVerdict(event);
-    if (event.kind === "end") return end(event);
+    $("progress").hidden = true;
+    if (event.kind === "job") {
+      job = new AbortController();
+      run(event.job, job.signal).catch(lost);
+    } else if (event.kind === "verdict") {
+      tellVerdict(event);
+    } else {
+      end(event.words);
+      return true;
+    }
   }
+}
+
+function lost(error) {
+  end(`The computer no longer answers (${error.message}). Its command has ended.`);
+}
+
+async function stay() {
+  while (!(await follow()));
 }
 
 addEventListener("pagehide", () => {
@@ -193,9 +227,4 @@ addEventListener("pagehide", () => {
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible" && isRunning) keepAwake();
 });
-follow().catch((error) => {
-  visit = "";
-  $("run").hidden = true;
-  $("progress").hidden = true;
-  if (verdict === null) say(`The computer no longer answers (${error.message}). Its command has ended.`);
-});
+stay().catch(lost);
