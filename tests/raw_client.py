@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from exporter.connections.browser import server
 from exporter.connections.browser.server import Reply, Served, Server
+from exporter.connections.browser.stand import Stand
 
 PAGE = b"<!doctype html><title>page</title>"
 MODEL = bytes(range(256)) * 40
@@ -39,7 +40,7 @@ class Stub:
 class Client:
     """Speaks with a server by its url."""
 
-    def __init__(self, of: Server, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, of: Server | Stand, context: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(of.url)
         self.context = context
         self.address, self.port = parts.hostname or "", parts.port or 0

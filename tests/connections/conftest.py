@@ -1,13 +1,20 @@
 """Tiny artifacts for every runtime, made once per test process, and fake runtimes that fail on demand."""
 
 import importlib.util
+import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import chromium
+from phone import Visitor, Waiting, processes, wait_until
+from web_packages import web_packages
 
+from exporter.connections.browser import session, stand
 from exporter.core.types import RunRequest, TensorSpec
 from exporter.targets import TARGETS
 
@@ -219,3 +226,41 @@ def own_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield folder
     assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def web_runtimes(shared_folder, monkeypatch) -> None:
+    """What runs artifacts in a browser is installed; skips where it cannot be had."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(web_packages(shared_folder)))
+
+
+@pytest.fixture
+def chromium_here(shared_folder, web_runtimes, monkeypatch) -> Path:
+    """A Chromium is on the PATH; skips where none can be had."""
+    program = chromium(shared_folder)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return program
+
+
+@pytest.fixture
+def nothing_left(own_temporary_folder) -> Iterator[Path]:
+    """The folder for temporary files, in which nothing is left at the end, and no process that knows it."""
+    yield own_temporary_folder
+    assert wait_until(lambda: not processes(own_temporary_folder)), processes(own_temporary_folder)
+
+
+@pytest.fixture
+def waiting(web_runtimes, nothing_left, monkeypatch) -> Iterator[Waiting]:
+    """The product, to which phones come."""
+    stands: dict[tuple[str, str], stand.Stand] = {}
+    monkeypatch.setattr(stand, "_stands", stands)
+    with ThreadPoolExecutor(1) as pool:
+        yield Waiting(pool)
+    stands.clear()
+
+
+@pytest.fixture
+def visitor(waiting, monkeypatch) -> Visitor:
+    """A device that may come, and is not told of the end."""
+    monkeypatch.setattr(session, "_FAREWELL_S", 0.0)
+    return Visitor(waiting.stand)

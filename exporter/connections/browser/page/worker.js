@@ -29,11 +29,12 @@ const memories = [];
 const reduced = [];
 const Memory = WebAssembly.Memory;
 WebAssembly.Memory = function (descriptor) {
-  const maxima = [descriptor.maximum, 16384, 8192, 4096].filter((pages, i) => i === 0 || pages < descriptor.maximum);
+  const { initial, maximum: asked } = descriptor;
+  const maxima = [asked, ...[16384, 8192, 4096].filter((pages) => pages < asked && pages >= initial)];
   for (const maximum of maxima) {
     try {
       const memory = new Memory(maximum === undefined ? descriptor : { ...descriptor, maximum });
-      if (maximum !== descriptor.maximum) reduced.push(maximum);
+      if (maximum !== asked) reduced.push(maximum);
       memories.push(memory);
       return memory;
     } catch (error) {
@@ -320,10 +321,14 @@ function wordsOf(error) {
   return `${error?.name ?? "Error"}: ${message}`.slice(0, 2000);
 }
 
-function refusalOf(error) {
-  const isMemory = /out of memory|bad_alloc|allocat|oom\b|memory\.grow/i.test(wordsOf(error));
+/** Returns an error for the computer; where the page is served is a secret, and no part of it. */
+function refusalOf(error, base) {
+  const message = wordsOf(error).replaceAll(base, "");
+  const isMemory = /out of memory|bad_alloc|allocat|oom\b|memory\.grow/i.test(message);
   const kind = error instanceof Refusal ? error.kind : isMemory ? "memory" : "runtime";
-  return { status: "error", kind, message: wordsOf(error), stack: String(error?.stack ?? "").slice(0, 4000) };
+  const stack = String(error?.stack ?? "").replaceAll(base, "");
+  const lines = stack.startsWith(message) ? stack.slice(message.length) : stack;
+  return { status: "error", kind, message, stack: lines.slice(0, 4000) };
 }
 
 async function send(base, visit, name, body) {
@@ -339,7 +344,7 @@ async function serve({ job, base, visit }) {
     if (outputs !== null) await send(base, visit, "outputs", outputs);
     answer = { status: "ok", ...response };
   } catch (error) {
-    answer = refusalOf(error);
+    answer = refusalOf(error, base);
   }
   await send(base, visit, "response", JSON.stringify({ protocol: job.protocol, number: job.number, ...answer }));
   postMessage({ kind: "done", failed: answer.status === "error" ? answer.message : null });
