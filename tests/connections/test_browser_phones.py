@@ -216,14 +216,16 @@ def test_a_page_whose_place_was_taken_waits_for_its_turn(waiting, page: Page, ma
     assert "headless Chrome" in ran.result(300).executed_on
 
 
-def test_https_with_a_certificate_of_the_run(waiting, page: Page, make_request, tiny_onnx, capfd) -> None:
+def test_https_with_a_certificate_of_the_run(
+    waiting, hand: Browser, page: Page, make_request, tiny_onnx, capfd
+) -> None:
     secure = type(waiting)(waiting._pool, https=True)
-    ran = secure.run(make_request("onnx", tiny_onnx, threads=2))
+    ran = secure.run(make_request("onnx", tiny_onnx, threads=2, time_limit_s=15.0))
     assert wait_until(lambda: secure.stand.has_invited)
     at = urlsplit(secure.stand.url)
     certificate = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((at.hostname, at.port)))
     assert at.scheme == "https"
-    page.call("Security.setIgnoreCertificateErrors", ignore=True)  # a person passes the warning
+    hand.call("Security.setIgnoreCertificateErrors", ignore=True)  # a person passes the warning
     page.open(secure.stand.url)
     press_run(page)
     result = ran.result(300)

@@ -70,14 +70,13 @@ class Beat:
 
 @dataclass
 class _Device:
-    """The device that is at work: the secret that it shows with each word, its name, and what it is yet to be told."""
+    """The device that is at work: the secret that it shows with each word, its name, and what it is told."""
 
     ticket: str
     name: str
     seen: float
     beat: Beat = field(default_factory=Beat)
     events: list[dict[str, Any]] = field(default_factory=list)
-    told: int = 0
     left: bool = False
     started: float | None = None
     is_known: bool = False
@@ -195,8 +194,6 @@ class Session:
         device.seen = time.monotonic()
         if after >= len(device.events):
             return Reply(204 if self._device is device and not self._is_over else 410)
-        device.told = after + 1
-        self._changed.notify_all()
         return Reply(200, json.dumps(device.events[after]).encode())
 
     def _take(self, device: _Device, name: str, body: bytes) -> Reply:
@@ -270,7 +267,8 @@ class Session:
             if device is not None and not device.left:
                 self._tell({"kind": "end", "words": words})
                 deadline = time.monotonic() + _FAREWELL_S
-                while device.told < len(device.events) and self._changed.wait(deadline - time.monotonic()):
+                # What was sent may yet be on its way: its page says goodbye when it has come.
+                while self._device is device and not device.left and self._changed.wait(deadline - time.monotonic()):
                     pass
             self._device = None
 

@@ -164,7 +164,12 @@ async function run(told, ended) {
   else say(`It did not run: ${failed}`, "fail");
 }
 
+function leave() {
+  if (visit !== "") post("bye", {}, { keepalive: true }).catch(() => {});
+}
+
 function end(words) {
+  leave(); // the computer waits a moment for the word that this one has come
   visit = "";
   job.abort();
   wakeLock?.release();
@@ -221,9 +226,7 @@ async function stay() {
   while (!(await follow()));
 }
 
-addEventListener("pagehide", () => {
-  if (visit !== "") post("bye", {}, { keepalive: true }).catch(() => {});
-});
+addEventListener("pagehide", leave);
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible" && isRunning) keepAwake();
 });
