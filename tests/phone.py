@@ -59,7 +59,7 @@ class Waiting:
 
     def __init__(self, pool: ThreadPoolExecutor, **options: Any) -> None:
         self.way = BrowserConnection(open="phone", **options)
-        self._pool, self._key = pool, (options.get("bind", "loopback"), options.get("https", False))
+        self.pool, self._key = pool, (options.get("bind", "loopback"), options.get("https", False))
 
     @property
     def stand(self) -> Stand:
@@ -68,7 +68,7 @@ class Waiting:
     def run(self, request: RunRequest) -> Future[Any]:
         """Run a request; it has begun when this returns, and a device can come."""
         session = self.stand.session
-        ran = self._pool.submit(self.way.run, request)
+        ran = self.pool.submit(self.way.run, request)
         assert wait_until(lambda: session._work is not None or ran.done())
         return ran
 

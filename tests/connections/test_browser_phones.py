@@ -4,15 +4,12 @@ import json
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
@@ -214,23 +211,6 @@ def test_a_page_whose_place_was_taken_waits_for_its_turn(waiting, page: Page, ma
     other.say("bye")
     press_run(page)
     assert "headless Chrome" in ran.result(300).executed_on
-
-
-def test_https_with_a_certificate_of_the_run(
-    waiting, hand: Browser, page: Page, make_request, tiny_onnx, capfd
-) -> None:
-    secure = type(waiting)(waiting._pool, https=True)
-    ran = secure.run(make_request("onnx", tiny_onnx, threads=2, time_limit_s=15.0))
-    assert wait_until(lambda: secure.stand.has_invited)
-    at = urlsplit(secure.stand.url)
-    certificate = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((at.hostname, at.port)))
-    assert at.scheme == "https"
-    hand.call("Security.setIgnoreCertificateErrors", ignore=True)  # a person passes the warning
-    page.open(secure.stand.url)
-    press_run(page)
-    result = ran.result(300)
-    assert dict(result.conditions)["isolated"] == "yes" and result.threads == 2
-    assert f"its SHA-256 is {sha256(certificate).digest().hex(':').upper()}" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

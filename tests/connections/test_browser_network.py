@@ -1,0 +1,95 @@
+"""Pages that are served to a network: what https and plain http let them do, and the code that leads there."""
+
+import json
+import pickle
+import re
+import ssl
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import segno
+from browser import Browser
+from chromium import chromium
+from phone import Waiting, press_run, wait_until
+from servers import UP, need_namespaces
+
+from exporter.connections.browser.qr import qr_code
+
+ADDRESS = "10.77.0.1"
+# In a network of its own, of which this is the only address; lo:1 is another name for the loopback interface.
+IN_A_NETWORK = f"""
+{UP}
+address = struct.pack("16sH2x4s8x", b"lo:1", socket.AF_INET, socket.inet_aton("{ADDRESS}"))
+fcntl.ioctl(s, 0x8916, address)
+import json, pickle, sys
+from exporter.connections.browser.connection import BrowserConnection
+result = BrowserConnection(open="chromium", bind="{ADDRESS}").run(pickle.load(sys.stdin.buffer))
+conditions, scores = dict(result.conditions), result.outputs["scores"].ravel().tolist()
+print(json.dumps([conditions, result.threads, result.calls_per_sample, scores]))
+"""
+
+
+def test_plain_http_in_a_network_is_not_isolated_and_says_so(
+    chromium_here, nothing_left, make_request, tiny_onnx, expected
+) -> None:
+    need_namespaces("-rn")
+    request = make_request("onnx", tiny_onnx, threads=2)
+    command = ["unshare", "-rn", sys.executable, "-c", IN_A_NETWORK]
+    done = subprocess.run(command, input=pickle.dumps(request), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    conditions, threads, calls, scores = json.loads(done.stdout)
+    assert scores == pytest.approx(expected.ravel().tolist(), abs=1e-6)
+    assert (conditions["isolated"], conditions["threads"], threads) == ("no", "1 of 2 asked for", 1)
+    assert float(conditions["clock_step_us"]) >= 99
+    assert calls > 1 and conditions["timed"] == f"means of {calls} calls, because of the clock's step"
+
+
+def test_a_page_by_https_is_isolated(
+    waiting, shared_folder, tmp_path, make_request, tiny_onnx, capfd: pytest.CaptureFixture[str]
+) -> None:
+    passing = tmp_path / "passing"  # a person passes the warning, for the page and its workers
+    passing.write_text(f'#!/bin/sh\nexec {chromium(shared_folder)} "$@" --ignore-certificate-errors\n')
+    passing.chmod(0o755)
+    secure = Waiting(waiting.pool, https=True)
+    ran = secure.run(make_request("onnx", tiny_onnx, threads=2))
+    assert wait_until(lambda: secure.stand.has_invited)
+    at = urlsplit(secure.stand.url)
+    assert at.scheme == "https" and at.hostname is not None and at.port is not None
+    certificate = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((at.hostname, at.port)))
+    with Browser(passing, tmp_path / "hand") as hand:
+        page = hand.new_page()
+        page.open(secure.stand.url)
+        press_run(page)
+        result = ran.result(300)
+    assert dict(result.conditions)["isolated"] == "yes" and result.threads == 2
+    assert re.search(
+        rf"SHA-256 is {sha256(certificate).digest().hex(':').upper()}$", capfd.readouterr().err, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535"])
+def test_a_code_for_a_terminal_has_the_url(host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url = f"https://{host}/{'x' * 22}/"
+    with (tmp_path / "stderr").open("w", encoding="utf-8") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        drawn = qr_code(url)
+    assert drawn is not None
+    lines = drawn.splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines[0]) <= 80
+    halves = {"█": (1, 1), "▀": (1, 0), "▄": (0, 1), " ": (0, 0)}  # what is light: upper and lower half
+    rows = [[1 - halves[sign][half] for sign in line] for line in lines for half in (0, 1)]
+    modules = [list(row) for row in segno.make_qr(url, error="L").matrix]
+    size = len(modules)
+    assert [row[2 : 2 + size] for row in rows[2 : 2 + size]] == modules
+    border = rows[:2] + rows[2 + size : 4 + size] + [row[:2] + row[2 + size :] for row in rows[2 : 2 + size]]
+    assert not any(map(any, border))
+
+
+def test_a_terminal_without_such_signs_gets_no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "stderr").open("w", encoding="ascii") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        assert qr_code("http://127.0.0.1:1/x/") is None
