@@ -18,6 +18,8 @@ LONG = (
     "benchmarks/test_faults.py",
     "models/test_training.py",
     "test_profile.py",
+    "connections/test_browser_phones.py",
+    "connections/test_browser.py",
     "mil/test_networks.py",
     "mil/test_zoo.py",
     "test_importing.py",

@@ -86,9 +86,11 @@ def started_by(request: RunRequest, script: str, folder: Path) -> RunRequest:
 def wait_until(happened: Callable[[], Any], seconds: float = 300) -> bool:
     """Wait for what must happen; the limit only ends a test that hangs."""
     end = time.monotonic() + seconds
-    while not happened() and time.monotonic() < end:
+    while not happened():
+        if time.monotonic() > end:
+            return False
         time.sleep(0.02)
-    return bool(happened())
+    return True
 
 
 def reads(page: Page, words: str) -> str:
@@ -124,4 +126,9 @@ def processes(folder: Path) -> dict[int, str]:
 
 def renderers(pid: int) -> list[int]:
     """Return the processes that run pages in a Chromium below a process; their variables are no longer to be read."""
-    return [one for one in descendants(pid) if b"--type=renderer" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    found = []
+    for one in descendants(pid):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if b"--type=renderer" in Path(f"/proc/{one}/cmdline").read_bytes():
+                found.append(one)
+    return found
