@@ -26,7 +26,7 @@ class Stub:
     def file(self, name: str) -> Served | None:
         return self.files.get(name)
 
-    def limit(self, name: str) -> int | None:
+    def limit(self, name: str, visit: str) -> int | None:
         return MOST if name in ("echo", "poll") else None
 
     def post(self, name: str, visit: str, body: bytes) -> Reply:

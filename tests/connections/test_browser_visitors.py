@@ -76,6 +76,7 @@ def test_a_second_device_changes_nothing_during_a_run(waiting, visitor, asked) -
             *(other.status(word) for word in ("beat", "started", "bye", "next")),
         ]
         assert said == [410] * 6, ticket
+        assert other.status("response", b" " * 8193) == 413  # nothing large is read of a stranger
     at = waiting.stand.session.situation()
     assert (at.has_left, at.beat.is_visible) == (False, False)
     assert (visitor.status("outputs", OUTPUTS), visitor.status("response", response())) == (204, 204)

@@ -62,8 +62,8 @@ class Site(Protocol):
     def file(self, name: str) -> Served | None:
         """Return what a GET of `name` gives, None if there is no such name."""
 
-    def limit(self, name: str) -> int | None:
-        """Return the most bytes that may be posted to `name`, None if there is no such name."""
+    def limit(self, name: str, visit: str) -> int | None:
+        """Return the most bytes that may be posted to `name` by whom `visit` names, None if there is no such name."""
 
     def post(self, name: str, visit: str, body: bytes) -> Reply:
         """Answer what was posted; `visit` is the request's Cocorr-Visit, empty without one. May block for a while."""
@@ -217,7 +217,8 @@ class Server:
             connection.send(HTTPStatus.OK, served.kind, size, _pieces(file, size))
 
     def _post(self, connection: wire.Connection, head: wire.Head, name: str) -> None:
-        limit = self._site.limit(name)
+        visit = head.one("cocorr-visit") or ""
+        limit = self._site.limit(name, visit)
         if limit is None:
             raise wire.RefusedError(HTTPStatus.NOT_FOUND)
         length = head.one("content-length")
@@ -225,7 +226,6 @@ class Server:
             raise wire.RefusedError(HTTPStatus.BAD_REQUEST)
         if int(length) > limit:
             raise wire.RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        visit = head.one("cocorr-visit") or ""
         reply = self._site.post(name, visit, connection.read_body(int(length)))
         connection.send(reply.status, reply.kind, len(reply.body), [reply.body])
 

@@ -29,7 +29,7 @@ _KINDS = {
     ".wasm": "application/wasm",
 }
 _WORDS = 8192
-_LIMITS = {"hello": _WORDS, "next": _WORDS, "beat": _WORDS, "started": _WORDS, "bye": _WORDS}
+_WORDED = ("hello", "next", "beat", "started", "bye")
 _LONG_POLL_S = 15.0
 _FAREWELL_S = 2.0
 _IDLE_S = 5.0
@@ -140,12 +140,16 @@ class Session:
         with self._changed:
             return self._page.get(name) or (None if self._work is None else self._work.files.get(name))
 
-    def limit(self, name: str) -> int | None:
-        """Return the most bytes that may be sent to a name."""
-        if name == "outputs":
-            with self._changed:
-                return None if self._work is None else self._work.output_bytes
-        return MAX_RESPONSE_BYTES if name == "response" else _LIMITS.get(name)
+    def limit(self, name: str, visit: str) -> int | None:
+        """Return the most bytes that may be sent to a name: few, but for the results of the device at work."""
+        with self._changed:
+            if name not in ("outputs", "response"):
+                return _WORDS if name in _WORDED else None
+            if not self._is_at_work(visit):
+                return _WORDS
+            if name == "response":
+                return MAX_RESPONSE_BYTES
+            return None if self._work is None else self._work.output_bytes
 
     def post(self, name: str, visit: str, body: bytes) -> Reply:
         """Take a word of a page; one that is not of the device at work changes nothing."""
@@ -153,7 +157,7 @@ class Session:
             return self._hello(body)
         with self._changed:
             device = self._device
-            if device is None or not secrets.compare_digest(device.ticket.encode(), visit.encode()):
+            if device is None or not self._is_at_work(visit):
                 return Reply(410)
             device.seen = time.monotonic()
             if name == "next":
@@ -161,6 +165,9 @@ class Session:
             reply = self._take(device, name, body)
             self._notify()
             return reply
+
+    def _is_at_work(self, visit: str) -> bool:
+        return self._device is not None and secrets.compare_digest(self._device.ticket.encode(), visit.encode())
 
     def _hello(self, body: bytes) -> Reply:
         try:
