@@ -1,5 +1,7 @@
 """Every program of every model x every target, on small models of random weights; and SCN's exchange with its cloud."""
 
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 import tiny_models
 import torch
 from commands import run_here
+from filelock import FileLock
+from one_page import OnePage, one_page
 from torch.utils.flop_counter import FlopCounterMode
 
 from exporter import pipeline
@@ -51,6 +55,38 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: tiny_models.write(name, place / name, **LARGER.get(name, {})) for name in tiny_models.SIZES}
 
 
+Made = Callable[..., dict[str, dict]]
+
+
+@pytest.fixture
+def made(folders: dict[str, Path], shared_folder: Path) -> Made:
+    """`export` of a small checkpoint, once for all test processes: what one test exports, another runs in a browser."""
+
+    def export_once(model: str, program: str, target: str = "all", precision: str | None = None) -> dict[str, dict]:
+        place = shared_folder / "matrix" / "-".join((model, program, target, str(precision)))
+        record = place / "documents.json"
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{place}.lock"):
+            if not record.exists():
+                record.write_text(json.dumps(export(model, program, folders[model], place, target, precision)))
+            return json.loads(record.read_text())
+
+    return export_once
+
+
+@pytest.fixture(scope="module")
+def page(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnePage]:
+    """A page in Chromium, for all programs."""
+    with one_page(shared_folder, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+def in_fewer_bits(place: int) -> list[tuple[str, str]]:
+    """Return the schemes that the pair at `place` is exported in, each with its target: all are had in turn."""
+    names = [*TARGETS]
+    return [(scheme, names[at % len(names)]) for scheme, at in (("int8", place), ("int4", place + 2))]
+
+
 def products(model: str, program: str, folder: Path) -> dict[str, int]:
     """MACs of the matrix products of what each target lowers, as torch's own counter sees them while it runs."""
     source = sources.load(pipeline.ProgramChoice(model, program, folder))
@@ -76,10 +112,8 @@ def known_difference(model: str, program: str, target: str) -> int:
 
 
 @pytest.mark.parametrize(("model", "program"), PAIRS)
-def test_every_program_passes_on_every_target(
-    model: str, program: str, folders: dict[str, Path], tmp_path: Path
-) -> None:
-    documents = export(model, program, folders[model], tmp_path)
+def test_every_program_passes_on_every_target(model: str, program: str, folders: dict[str, Path], made: Made) -> None:
+    documents = made(model, program)
     assert set(documents) == set(TARGETS)
     spec = load_spec(model).programs[program]
     counted_by_torch = products(model, program, folders[model])
@@ -96,20 +130,41 @@ def test_every_program_passes_on_every_target(
 
 @pytest.mark.parametrize(("place", "model", "program"), [(place, *pair) for place, pair in enumerate(PAIRS)])
 def test_every_program_has_its_tables_in_fewer_bits(
-    place: int, model: str, program: str, folders: dict[str, Path], tmp_path: Path
+    place: int, model: str, program: str, folders: dict[str, Path], tmp_path: Path, made: Made
 ) -> None:
     """Each in int8 on one target and in int4 on another, in turn; benchmarks/all_programs.py has all of them on all."""
     if (model, program) in WITHOUT_TABLES:
         with pytest.raises(BadInputError, match="has no table that only lookups read"):
             export(model, program, folders[model], tmp_path, "onnx", "int8")
         return
-    names = [*TARGETS]
-    for scheme, at in (("int8", place), ("int4", place + 2)):
-        target = names[at % len(names)]
-        document = export(model, program, folders[model], tmp_path, target, scheme)[target]
+    for scheme, target in in_fewer_bits(place):
+        document = made(model, program, target, scheme)[target]
         # Random networks make their tables' errors larger, so that the scheme itself may fail.
         assert (target, document["parity"]["lowering"]) == (target, "pass"), document["parity"]["reason"]
         assert document["scheme"]["stored"]
+
+
+@pytest.mark.parametrize(("place", "model", "program"), [(place, *pair) for place, pair in enumerate(PAIRS)])
+def test_every_program_passes_in_a_browser(place: int, model: str, program: str, page: OnePage, made: Made) -> None:
+    """Also in the fewer bits that it has above, where the target is one that runs in a browser."""
+    documents = [document for document in made(model, program).values() if is_for_browsers(document["target"])]
+    if (model, program) not in WITHOUT_TABLES:
+        for scheme, target in in_fewer_bits(place):
+            documents += made(model, program, target, scheme).values() if is_for_browsers(target) else ()
+    assert {document["target"] for document in documents} == {"onnx", "tflite"}
+    for document in documents:
+        parity = page.parity(Path(document["artifact"]))
+        name, verdict = (document["target"], document["precision"]), parity.lowering or parity.verdict
+        assert (name, verdict, parity.cases) == (name, "pass", tiny_models.CASES), parity.reason
+        assert " in headless Chrome" in str(parity.executed_on)
+        assert parity.max_abs_error is not None
+        assert parity.max_abs_error <= 1e-4
+        assert parity.top10_overlap == document["parity"]["top10_overlap"]
+
+
+def is_for_browsers(target: str) -> bool:
+    """Say whether something runs a target's files in a browser."""
+    return TARGETS[target].runtime.web is not None
 
 
 @pytest.mark.parametrize(("model", "program"), TAKE_FLOATS)

@@ -332,6 +332,7 @@ class RunResult:
     them. `call_samples_us` are calls of a program that does next to nothing; `call_reason` says why there are none
     where the artifact was timed. `wasm_heap_bytes` is the memory of a browser's runtime; `warmup` the calls before the
     timed ones, where the place chose how many; a sample is the mean of `calls_per_sample` calls.
+    `reason` is why something is not known, `memory_reason` of the memory alone.
     """
 
     outputs: Arrays
@@ -354,6 +355,7 @@ class RunResult:
     wasm_heap_bytes: int | None = None
     warmup: int | None = None
     calls_per_sample: int = 1
+    memory_reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,7 @@ def _latency(limit: Limit, timed: Timed) -> LimitCheck:
     if comparison is not None and ratio is not None and comparison.low is not None and comparison.high is not None:
         allowed = 1 + float(limit.amount)
         interval = f"{ratio:.3f} times the baseline's time ({comparison.low:.3f} to {comparison.high:.3f}, 95 %)"
+        interval += f" on {comparison.executed_on[1]}" if comparison.executed_on else ""
         if comparison.low > allowed:
             outcome, reason = "broken", f"{interval}, more than {allowed:g}"
         elif comparison.high <= allowed:

@@ -89,7 +89,7 @@ def memory(lowered: Lowered, inputs: Sequence[str], result: RunResult | None, re
     """Give constants by their use, planned memory, and that of the process, where the runtime itself ran in one."""
     plan, parts = lowered.memory_plan, division.parts(lowered, inputs)
     peak, baseline = (result.peak_rss_bytes, result.baseline_rss_bytes) if result else (None, None)
-    without = None if peak is not None else (result.reason if result else reason)
+    without = None if peak is not None else ((result.memory_reason or result.reason) if result else reason)
     return Memory(
         constant_bytes=plan.constant_bytes,
         embedding_bytes=parts.embedding_bytes,
@@ -197,11 +197,13 @@ def growth(points: Sequence[GrowthPoint]) -> Growth:
     )
 
 
-def network(up: Mapping[str, int], down: Mapping[str, int], links: Sequence[Link], device_us: float | None) -> Network:
+def network(up: Mapping[str, int], down: Mapping[str, int], links: Sequence[Link], timed: Latency) -> Network:
     """Give the bytes of a program's exchange by tensor, and its time over each link beside the device's own time."""
     sent, received = sum(up.values()), sum(down.values())
+    device_us, elsewhere = timed.p50_us, timed.connection not in (None, "host")
     return Network(
-        method="tensors as they are stored, without framing; bytes over bandwidth plus the round trip",
+        method="tensors as they are stored, without framing; bytes over bandwidth plus the round trip"
+        + (f"; calls as they were timed over {timed.connection}" if elsewhere else ""),
         up=dict(up),
         down=dict(down),
         up_bytes=sent,

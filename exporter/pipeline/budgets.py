@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def section(limits: "Mapping[BudgetName, float]", manifest: "Manifest") -> "tuple[Budget, ...]":
-    """Return one row per stated budget: its limit, the artifact's value, and whether it is within (None: not known)."""
+    """Return one row per stated budget: its limit, the artifact's value, and whether it is within (None: not known).
+
+    A time that was not taken by the runtime on this host says where, as the reason.
+    """
     from exporter.core.sections import Budget
 
     needs = _needs(manifest)
@@ -21,7 +24,7 @@ def section(limits: "Mapping[BudgetName, float]", manifest: "Manifest") -> "tupl
     for name, limit in limits.items():
         value, reason = needs[name]
         within = None if value is None else value <= limit
-        rows.append(Budget(name, limit, value, within, reason if value is None else None))
+        rows.append(Budget(name, limit, value, within, reason if value is None else _elsewhere(name, manifest)))
     return tuple(rows)
 
 
@@ -35,6 +38,12 @@ def _needs(manifest: "Manifest") -> "dict[BudgetName, tuple[float | None, str | 
         "memory_bytes": (_memory(memory), memory.reason) if memory else (None, None),
         "latency_us": (latency.p50_us, latency.reason) if latency else (None, None),
     }
+
+
+def _elsewhere(name: "BudgetName", manifest: "Manifest") -> str | None:
+    """Say over which connection a time was taken, None for this host and for what is no time."""
+    place = None if manifest.latency is None else manifest.latency.connection
+    return None if name != "latency_us" or place in (None, "host") else f"timed over {place}"
 
 
 def _memory(memory: "Memory") -> int | None:
@@ -68,7 +77,9 @@ def explain(rows: "Sequence[Budget]") -> str:
     from exporter.report.units import needed
 
     return "over budget: " + ", ".join(
-        f"{row.budget} {needed(row.budget, row.value, row.limit)}" for row in rows if row.within is False
+        f"{row.budget} {needed(row.budget, row.value, row.limit)}" + (f" ({row.reason})" if row.reason else "")
+        for row in rows
+        if row.within is False
     )
 
 

@@ -264,7 +264,8 @@ class _Gate:
             return Counted(None, None, "it was not run" if limits else None)
         if connection.name != "host":
             number, on = (None, None) if latency is None else (latency.instructions, latency.counted_on)
-            return Counted(number, on, None if latency is None else latency.reason)
+            why = None if latency is None else latency.reason
+            return Counted(number, on, "in a browser nothing counts them" if connection.name == "browser" else why)
         if baseline is not None and valgrind.why_not() is None and valgrind.counter() in baseline.instructions:
             return Counted(None, valgrind.counter(), "it is the artifact of the baseline: not counted again")
         self.report(f"{job.name}: counting instructions")

@@ -115,7 +115,8 @@ def _measured(
     manifest, (subject, inputs) = opened.manifest, case
     report("counting the operations of the file")
     lowered = reading.read(subject.target, subject.model_file)
-    report(f"running {request.iterations} times in a process of its own")
+    where = "a page" if subject.connection.name == "browser" else "a process of its own"
+    report(f"running {request.iterations} times in {where}")
     ran, parity = _run(subject, inputs, request, opened, report)
     if ran.verdict == "unverified" and request.connection != "host":  # asked for by name: figures that are there stay
         raise BadInputError(f"nothing could be measured over {request.connection}: {ran.reason}")
@@ -221,4 +222,4 @@ def _network(manifest: "Manifest", latency: "Latency") -> "Network | None":
             tensor.name: weights.stored_bytes(tensor.shape, external.stored) // users for tensor in external.tensors
         }
     up, down = ({name: sizes[name] for name in names} for names in (exchange.up, exchange.down))
-    return figures.network(up, down, manifest.links or (), latency.p50_us)
+    return figures.network(up, down, manifest.links or (), latency)

@@ -66,7 +66,9 @@ def _latency(name: str, manifest: Manifest, evidence: Evidence) -> Figure:
     reasons = [latency.reason] if latency is not None and latency.reason else []
     if not samples:
         return Figure(title, reasons=tuple(reasons or [evidence.reason or "no calls were timed"]))
-    words = [f"{len(samples):,} calls of the run for this report" + _on(evidence.executed_on)]
+    batch = None if latency is None else latency.calls_per_sample
+    each = "calls" if batch is None else f"means of {batch} calls each"
+    words = [f"{len(samples):,} {each} of the run for this report" + _on(evidence.executed_on)]
     marks: list[tuple[str, float | None]] = []
     if latency is not None and latency.p50_us is not None:
         marks = [("p50", latency.p50_us), ("p90", latency.p90_us), ("p99", latency.p99_us)]

@@ -38,7 +38,10 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         f"{comparison.second} {second} against {comparison.first} {first}",
         f"ratio {comparison.ratio:.3f}, 95 % interval {comparison.low:.3f} to {comparison.high:.3f}",
     ]
-    return lines + ([f"faster: {comparison.faster}"] if comparison.faster else [])
+    lines += [f"faster: {comparison.faster}"] if comparison.faster else []
+    if comparison.executed_on:
+        lines.append(f"called on {' and on '.join(dict.fromkeys(comparison.executed_on))}")
+    return lines
 
 
 def _measuring_notes(manifest: Manifest) -> list[str]:
@@ -59,7 +62,8 @@ def _budget_notes(manifest: Manifest) -> list[str]:
     notes = []
     for row in manifest.budgets or ():
         state = {True: "within budget", False: "over budget", None: f"not known: {row.reason}"}[row.within]
-        notes.append(f"{row.budget}: {needed(row.budget, row.value, row.limit)}, {state}")
+        of = f" ({row.reason})" if row.reason and row.within is not None else ""
+        notes.append(f"{row.budget}: {needed(row.budget, row.value, row.limit)}{of}, {state}")
     return notes
 
 

@@ -9,6 +9,7 @@ from exporter.report.units import MISSING, bytes_, count, microseconds
 
 Section = TypeVar("Section")
 VERDICT = "verdict"
+_PLACE = "  timed over"
 
 
 def _cell(
@@ -52,6 +53,7 @@ ROWS: tuple[tuple[str, Callable[[Manifest], str]], ...] = (
     ("load", _cell(lambda m: m.latency, lambda section: section.load_ms, "{:.1f} ms".format)),
     ("first call", _cell(lambda m: m.latency, lambda section: section.first_us, _whole_microseconds)),
     ("latency p50", _cell(lambda m: m.latency, lambda section: section.p50_us, _whole_microseconds)),
+    (_PLACE, lambda m: MISSING if m.latency is None else m.latency.connection or MISSING),
     ("  of it the call itself", _cell(lambda m: m.latency, lambda section: section.call_us, "{:.1f} us".format)),
     ("latency p99", _cell(lambda m: m.latency, lambda section: section.p99_us, _whole_microseconds)),
     ("instructions per call", _cell(lambda m: m.latency, lambda section: section.instructions, count)),
@@ -69,9 +71,17 @@ GROWING: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
 
 
 def shown_rows(manifests: Sequence[Manifest]) -> list[tuple[str, list[str]]]:
-    """Return the rows in which at least one of these artifacts has a figure, each with a text for every artifact."""
+    """Return the rows in which at least one of these artifacts has a figure, each with a text for every artifact.
+
+    That times were taken on this host goes without saying, where none of them was taken elsewhere.
+    """
     rows = [(label, [cell(manifest) for manifest in manifests]) for label, cell in ROWS]
-    return [(label, cells) for label, cells in rows if any(cell != MISSING for cell in cells)]
+    elsewhere = any(one.latency is not None and one.latency.connection not in (None, "host") for one in manifests)
+    return [
+        (label, cells)
+        for label, cells in rows
+        if (elsewhere if label == _PLACE else any(cell != MISSING for cell in cells))
+    ]
 
 
 def whole_label(label: str) -> str:

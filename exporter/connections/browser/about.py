@@ -16,7 +16,7 @@ _BROWSERS = (
     ("Chrome", r"CriOS/([\d.]+)"),
     ("headless Chrome", r"HeadlessChrome/([\d.]+)"),
     ("Chrome", r"Chrome/([\d.]+)"),
-    ("Safari", r"Version/([\d.]+).*Safari/"),
+    ("Safari", r"Mac OS X.*Version/([\d.]+).*Safari/"),  # elsewhere that is what others with WebKit say
     ("WebKit", r"AppleWebKit/([\d.]+)"),
 )
 _SYSTEMS = (

@@ -176,7 +176,7 @@ def read_result(answer: Answer, request: RunRequest, job: int) -> RunResult:
     }
     result = result_of(response, arrays, request, cases)
     reason = _NO_MEMORY if result.wasm_heap_bytes is not None else _NO_MEMORY + _NO_HEAP
-    return replace(result, peak_rss_bytes=None, baseline_rss_bytes=None, reason=reason)
+    return replace(result, peak_rss_bytes=None, baseline_rss_bytes=None, memory_reason=reason)
 
 
 def read_times(answer: Answer, request: RunRequest, job: int) -> PairedTimes:
