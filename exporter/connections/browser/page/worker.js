@@ -13,6 +13,7 @@ const ARRAYS = {
 };
 const WARM_UP_MS = 1000;
 const STEPS = 20; // of the clock that a timed batch is long at least, so that a step is at most 5 % of it
+const TRIES = 10;
 const PROGRESS_MS = 100;
 const PAGE_BYTES = 65536;
 
@@ -169,35 +170,47 @@ class Artifact {
   }
 }
 
+/** Makes so many calls; returns the milliseconds that they took. What they gave is released after that. */
+async function timeCalls({ model, feed }, count) {
+  const results = [];
+  const begin = performance.now();
+  for (let call = 0; call < count; call += 1) results.push(await model.run(feed));
+  const spent = performance.now() - begin;
+  for (const result of results) model.release(result);
+  return spent;
+}
+
+/** Returns how many calls even the fastest of a few batches needs to be long enough for the clock. */
+async function batchFor(calls, step) {
+  const enough = (STEPS * step) / 1000;
+  let batch = 1;
+  for (const call of calls) {
+    for (let tries = 0; tries < TRIES; tries += 1) {
+      const spent = await timeCalls(call, batch);
+      if (spent >= enough) continue;
+      batch = spent > 0 ? Math.min(2 * batch, Math.ceil((batch * enough) / spent)) : 2 * batch;
+      tries = -1;
+    }
+  }
+  return batch;
+}
+
 /** Runs each artifact's model in turn; returns microseconds of all measured samples, each the mean of a batch. */
 async function timeInTurn(calls, job, step, phase) {
-  const results = [];
-  const spent = calls.map(() => 0);
   const begin = performance.now();
   let rounds = 0;
   // By time, not by a count: the browser compiles what runs often once more, while it runs.
   for (; rounds < job.warmup || performance.now() - begin < WARM_UP_MS; rounds += 1) {
-    for (const [at, { model, feed }] of calls.entries()) {
-      const start = performance.now();
-      const result = await model.run(feed);
-      spent[at] += performance.now() - start;
-      model.release(result);
-    }
+    for (const call of calls) await timeCalls(call, 1);
     progress("warming up", performance.now() - begin, WARM_UP_MS);
   }
-  const mean = (Math.min(...spent) / rounds) * 1000;
-  const batch = Math.max(1, Math.ceil((STEPS * step) / Math.max(mean, step / 1000)));
+  const batch = await batchFor(calls, step);
   const samples = calls.map(() => []);
   for (let round = 0; round < job.iterations; round += 1) {
-    for (const [at, { model, feed }] of calls.entries()) {
-      const start = performance.now();
-      for (let call = 0; call < batch; call += 1) results.push(await model.run(feed));
-      samples[at].push(((performance.now() - start) * 1000) / batch);
-      while (results.length > 0) model.release(results.pop());
-    }
+    for (const [at, call] of calls.entries()) samples[at].push(((await timeCalls(call, batch)) * 1000) / batch);
     progress(phase, round + 1, job.iterations);
   }
-  return { samples, batch, rounds, elapsed: performance.now() - begin };
+  return { samples, batch, rounds };
 }
 
 /** Times a program that does next to nothing: what a call of the runtime costs beside the graph. */
