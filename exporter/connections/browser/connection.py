@@ -13,7 +13,7 @@ from exporter.connections.browser import chromium
 from exporter.connections.browser.job import make_work, read_result, read_times, web_runtime
 from exporter.connections.browser.server import Server
 from exporter.connections.browser.session import Answer, Session, Situation
-from exporter.connections.browser.stand import Https, address_of, stand_at
+from exporter.connections.browser.stand import Https, address_of, opened_stand, stand_at
 from exporter.core.errors import CocorrError, DeviceError, RuntimeTimeoutError
 from exporter.core.types import PairedTimes, RunRequest, RunResult, Verdict
 from safeio.progress import PassingLine
@@ -121,8 +121,9 @@ class BrowserConnection:
 
     def show(self, verdict: Verdict, words: str, facts: Mapping[str, str]) -> None:
         """Have the page of the last run show what came of it, for the person who holds the phone."""
-        if self.is_for_phones:
-            stand_at(self._bind, self._https).session.show(verdict, words, list(facts.items()))
+        stand = opened_stand(self._bind, self._https) if self.is_for_phones else None
+        if stand is not None:  # else nothing was to be run there
+            stand.session.show(verdict, words, list(facts.items()))
 
     def next_device(self) -> None:
         """Let another phone come for the next run; the one of the last is told that it is done."""

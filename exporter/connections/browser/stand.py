@@ -29,10 +29,15 @@ def address_of(bind: str) -> str:
 
 def stand_at(bind: str, https: Https) -> "Stand":
     """Return the command's stand at that address, which opens with the first call."""
-    key = bind, repr(https)
-    if key not in _stands:
-        _stands[key] = Stand(bind, https)
-    return _stands[key]
+    stand = opened_stand(bind, https)
+    if stand is None:
+        stand = _stands[bind, repr(https)] = Stand(bind, https)
+    return stand
+
+
+def opened_stand(bind: str, https: Https) -> "Stand | None":
+    """Return the command's stand at that address, None where it is not open yet."""
+    return _stands.get((bind, repr(https)))
 
 
 class Stand:
