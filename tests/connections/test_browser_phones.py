@@ -199,7 +199,7 @@ def test_a_page_stops_what_nobody_waits_for(waiting, page: Page, make_request, t
     with pytest.raises(RuntimeTimeoutError, match="did not finish within 1 s"):
         ran.result(300)
     waiting.way.show("fail", "Fail: too slow", {})
-    reads(page, "Fail: too slow")
+    assert "this page in front until it says that you can close it" in reads(page, "Fail: too slow")
     again = waiting.run(make_request("onnx", tiny_onnx))  # on the same phone, which asks nobody any more
     assert len(again.result(300).samples_us) == 5
     waiting.way.next_device()
