@@ -337,7 +337,7 @@ def test_doctor_says_what_a_browser_lacks(
     assert (row["ready"], row["install"]) == (
         False,
         "some-user 1.0.0 is not installed; get it with: cocorr-export browser install; "
-        "get Chromium (a phone needs none here)",
+        "no Chromium is on the PATH; get Chromium (a phone needs none here)",
     )
     monkeypatch.setattr(packages.chromium, "find", lambda: tmp_path)
     install(BOTH, (), lambda _: None)

@@ -128,7 +128,7 @@ def survey(packages: Sequence[NpmPackage]) -> Row:
     except RuntimeMissingError as error:
         absent, advice = list(packages), [str(error)]
     if program is None:
-        advice.append(f"{chromium.how_to_get()} (a phone needs none here)")
+        advice.append(f"no Chromium is on the PATH; {chromium.how_to_get()} (a phone needs none here)")
     versions = {package.name: None if package in absent else package.version for package in packages}
     return {
         "connection": "browser",
