@@ -176,6 +176,22 @@ FAULTS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"top": "name: top\nextends: generic\nprecision:\n  tables: int8\n  body: fp32\n  x: 1"},
         ["top.yaml:6: precision.x: unknown key", "body", "tables"],
     ),
+    "half a certificate": (
+        {"top": "name: top\nextends: phone-browser\nconnection: {browser: {open: phone, https: {certificate: a}}}"},
+        ["top.yaml:3: connection.browser.https.key: this key is missing"],
+    ),
+    "a key in a certificate": (
+        {"top": "name: t\nextends: generic\nconnection: {browser: {open: phone, https: {cert: a, key: b}}}"},
+        ["top.yaml:3: connection.browser.https.cert: unknown key", "known here: certificate, key"],
+    ),
+    "a word for a certificate": (
+        {"top": "name: top\nextends: phone-browser\nconnection: {browser: {open: phone, https: 'yes'}}"},
+        ["top.yaml:3: connection.browser.https: 'yes': give true, false, or the files of a certificate"],
+    ),
+    "a list for options": (
+        {"top": "name: top\nextends: phone-browser\nconnection: {browser: []}"},
+        ["top.yaml:3: connection.browser: []: give a mapping of keys to values"],
+    ),
     "half a scheme": (
         {"top": "name: top\nextends: generic\nprecision: {tables: int8}"},
         ["top.yaml:3: precision.body", "missing"],

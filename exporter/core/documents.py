@@ -58,6 +58,8 @@ def explain(document: Document, problem: Any, allowed: Callable[[tuple[str, ...]
             return f"{where}: this key is missing"
         case "literal_error":
             return f"{where}: {shown(problem['input'])} is not one of {problem['ctx']['expected']}"
+        case "model_type":
+            return f"{where}: {shown(problem['input'])}: give a mapping of keys to values"
         case _:
             message = problem["msg"].removeprefix("Value error, ")
             return f"{where}: {shown(problem['input'])}: {message[:1].lower()}{message[1:]}"

@@ -135,6 +135,15 @@ def _address(value: str) -> str:
     return value
 
 
+def _https(value: Any) -> Any:
+    """Return the part of the union that is meant: an error is of that one, and not of both."""
+    if isinstance(value, dict):
+        return Certificate.model_validate(value)
+    if not isinstance(value, bool):
+        raise ValueError("give true, false, or the files of a certificate: {certificate: FILE, key: FILE}")
+    return value
+
+
 class BrowserOptions(Strict):
     """A web page that runs the artifact, opened by Chromium on this machine or by a person on a phone.
 
@@ -145,7 +154,7 @@ class BrowserOptions(Strict):
 
     open: Literal["chromium", "phone"] | None = None
     bind: Annotated[str, Field(max_length=64), AfterValidator(_address)] = "loopback"
-    https: bool | Certificate = False
+    https: Annotated[bool | Certificate, BeforeValidator(_https)] = False
 
     @model_validator(mode="after")
     def _by_phones(self) -> "BrowserOptions":
