@@ -1,13 +1,14 @@
 """A URL as a QR code for a terminal."""
 
 import io
+import os
 import sys
 
 _BLACK_ON_WHITE, _AS_BEFORE = "\x1b[97;40m", "\x1b[0m"  # the light parts are drawn: a phone wants them light
 
 
 def qr_code(url: str) -> str | None:
-    """Return the lines of a code, some 40 columns wide, or None where stderr cannot show its signs."""
+    """Return the lines of a code, some 40 columns wide, or None where stderr lacks the signs or the width."""
     import segno
 
     drawn = io.StringIO()
@@ -19,5 +20,7 @@ def qr_code(url: str) -> str | None:
         return None
     lines = text.rstrip("\n").split("\n")
     if sys.stderr.isatty():
+        if 0 < os.get_terminal_size(sys.stderr.fileno()).columns < len(lines[0]):  # 0: it does not tell
+            return None
         lines = [f"{_BLACK_ON_WHITE}{line}{_AS_BEFORE}" for line in lines]
     return "\n".join(lines) + "\n"
