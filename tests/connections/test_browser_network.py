@@ -1,11 +1,13 @@
 """Pages that are served to a network: what https and plain http let them do, and the code that leads there."""
 
 import json
+import os
 import pickle
 import re
 import ssl
 import subprocess
 import sys
+import termios
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +19,9 @@ from chromium import chromium
 from phone import Waiting, press_run, wait_until
 from servers import UP, need_namespaces
 
+from exporter.connections.browser.connection import BrowserConnection
 from exporter.connections.browser.qr import qr_code
+from exporter.core.errors import BadInputError, DeviceError
 
 ADDRESS = "10.77.0.1"
 # In a network of its own, of which this is the only address; lo:1 is another name for the loopback interface.
@@ -87,6 +91,28 @@ def test_a_code_for_a_terminal_has_the_url(host: str, monkeypatch: pytest.Monkey
     assert [row[2 : 2 + size] for row in rows[2 : 2 + size]] == modules
     border = rows[:2] + rows[2 + size : 4 + size] + [row[:2] + row[2 + size :] for row in rows[2 : 2 + size]]
     assert not any(map(any, border))
+
+
+@pytest.mark.parametrize(("columns", "is_drawn"), [(32, False), (33, True), (0, True)])
+def test_a_terminal_that_would_break_its_lines_gets_no_code(columns: int, is_drawn: bool, monkeypatch) -> None:
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, columns))
+    with os.fdopen(master, "rb"), os.fdopen(slave, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert (qr_code(f"http://127.0.0.1:50000/{'x' * 22}/") is not None) is is_drawn
+
+
+@pytest.mark.parametrize(
+    ("options", "failure", "words"),
+    [
+        ({"bind": "0.0.0.0"}, DeviceError, "no browser can open '0.0.0.0'"),
+        ({"bind": "192.0.2.77"}, DeviceError, "is not an address of this machine"),
+        ({"https": {"certificate": "none.pem", "key": "none.pem"}}, BadInputError, "none.pem does not exist"),
+    ],
+)
+def test_what_cannot_be_served_is_said_before_anything_is_made_for_it(options, failure, words) -> None:
+    with pytest.raises(failure, match=words):
+        BrowserConnection(open="phone", **options).check()
 
 
 def test_a_terminal_without_such_signs_gets_no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

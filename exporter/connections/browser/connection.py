@@ -13,7 +13,7 @@ from exporter.connections.browser import chromium
 from exporter.connections.browser.job import make_work, read_result, read_times, web_runtime
 from exporter.connections.browser.server import Server
 from exporter.connections.browser.session import Answer, Session, Situation
-from exporter.connections.browser.stand import Https, address_of, opened_stand, stand_at
+from exporter.connections.browser.stand import Https, address_of, check_stand, opened_stand, stand_at
 from exporter.core.errors import CocorrError, DeviceError, RuntimeTimeoutError
 from exporter.core.types import PairedTimes, RunRequest, RunResult, Verdict
 from safeio.progress import PassingLine
@@ -91,11 +91,10 @@ class BrowserConnection:
         self._opener, self._bind, self._https = open, bind, https
 
     def check(self) -> None:
-        """Raise DeviceError where there is no Chromium to open the page, or no address to serve it at."""
-        if self.is_for_phones:
-            address_of(self._bind)
-        else:
+        """Raise DeviceError where there is no Chromium to open the page, and what `check_stand` raises."""
+        if not self.is_for_phones:
             self._chromium()
+        check_stand(self._bind, self._https)
 
     @property
     def is_for_phones(self) -> bool:

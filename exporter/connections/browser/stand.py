@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from exporter.connections.browser.addresses import network_address
-from exporter.connections.browser.certificate import Certificate, fingerprint, self_signed
+from exporter.connections.browser.addresses import canonical, listen, network_address
+from exporter.connections.browser.certificate import Certificate, fingerprint, self_signed, server_context
 from exporter.connections.browser.qr import qr_code
 from exporter.connections.browser.server import Server
 from exporter.connections.browser.session import Session
@@ -25,6 +25,17 @@ def address_of(bind: str) -> str:
     if bind == "loopback":
         return LOOPBACK
     return network_address() if bind == "network" else bind
+
+
+def check_stand(bind: str, https: Https) -> None:
+    """Raise DeviceError for an address at which nothing can be served, BadInputError for files of no certificate."""
+    listen(canonical(address_of(bind))).close()
+    if isinstance(https, Mapping):
+        server_context(_named(https))
+
+
+def _named(https: Mapping[str, str]) -> Certificate:
+    return Certificate(Path(https["certificate"]), Path(https["key"]))
 
 
 def stand_at(bind: str, https: Https) -> "Stand":
@@ -51,7 +62,7 @@ class Stand:
         with ExitStack() as stack:
             certificate = None
             if isinstance(https, Mapping):
-                certificate = Certificate(Path(https["certificate"]), Path(https["key"]))
+                certificate = _named(https)
             elif https:
                 certificate = self_signed(stack.enter_context(scratch("certificate")), address)
             self._print = None if certificate is None else fingerprint(certificate)
