@@ -31,10 +31,17 @@ def finish(results: "Sequence[Result | Refusal | Unread]", document: Mapping[str
         from exporter.report.console import print_artifacts
 
         print_artifacts([result for result in results if not isinstance(result, Unread)])
+    print_unread(results)
+    sys.exit(exit_code(results))
+
+
+def print_unread(results: "Sequence[Result | Refusal | Unread]") -> None:
+    """Say on stderr why some results are not there."""
+    from exporter.artifact.results import Unread
+
     for result in results:
         if isinstance(result, Unread):
             typer.echo(one_line(f"error: {result.error}"), err=True)
-    sys.exit(exit_code(results))
 
 
 def exit_code(results: "Sequence[Result | Refusal | Unread]") -> int:

@@ -52,16 +52,20 @@ def profile(
     request = pipeline.ProfileRequest(
         artifact, iterations, samples, against, checkpoint, connection, model, not no_write
     )
+    from exporter.artifact.results import Result
+
     results = pipeline.profile_by(request, devices, tell)
+    measured = [result for result in results if isinstance(result, Result)]
     documents = [result.to_json() for result in results]
     if as_json:
         ending.print_document(documents[0] if devices == 1 else {"schema_version": 1, "artifacts": documents})
     else:
         from exporter.report.profile import print_profile
 
-        for result in results:
+        for result in measured:
             print_profile(result, request.write)
-    uncounted = any(result.manifest.flops and result.manifest.flops.uncounted for result in results)
+    ending.print_unread(results)
+    uncounted = any(result.manifest.flops and result.manifest.flops.uncounted for result in measured)
     sys.exit(1 if strict and uncounted else ending.exit_code(results))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import BadInputError, LoweringError
+from exporter.core.errors import BadInputError, DeviceError, LoweringError
 from exporter.core.precision import MILDEST_FIRST, body_of, has_own_tables, tables_of
 from exporter.targets import TARGETS
 from models import zoo
@@ -194,6 +194,7 @@ def _timed(
     """Run what was lowered on its example inputs."""
     from exporter.connections import running
     from exporter.connections.host import HostConnection
+    from exporter.connections.running import Ran
 
     subject = running.Subject(
         target=TARGETS[lowering.target],
@@ -206,7 +207,10 @@ def _timed(
         label=f"{captured.model}/{captured.program} for other histories",
     )
     inputs = {spec.name: captured.examples[spec.name][None] for spec in captured.inputs}
-    return running.run(subject, inputs, *timed)
+    try:
+        return running.run(subject, inputs, *timed)
+    except DeviceError as error:  # it is gone, and what it gave before is there
+        return Ran(None, "unverified", str(error))
 
 
 def lengthened(source: "Source", length: int) -> "Source":

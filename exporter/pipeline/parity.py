@@ -53,7 +53,8 @@ def parity_of_all(
     found = artifact_folders(folders)
     judged: list[Result | Unread] = []
     for _ in by_devices(connection, devices):  # what is wrong with it is wrong for all
-        judged += [parity(found[0], report, connection)] if len(found) == 1 else _each(found, report, connection)
+        alone = len(found) == 1 and not judged
+        judged += [parity(found[0], report, connection)] if alone else _each(found, report, connection)
     return judged
 
 

@@ -13,7 +13,7 @@ from models import zoo
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
-    from exporter.artifact.results import Result
+    from exporter.artifact.results import Result, Unread
     from exporter.artifact.store import Opened
     from exporter.connections.running import Ran, Subject
     from exporter.core.protocols import Connection
@@ -48,19 +48,31 @@ class ProfileRequest:
     write: bool = True
 
 
-def profile_by(request: ProfileRequest, devices: int, report: lengths.Report) -> "list[Result]":
+def profile_by(request: ProfileRequest, devices: int, report: lengths.Report) -> "list[Result | Unread]":
     """Measure an artifact on so many phones, one after the other, as `profile` does on each.
 
-    Where there are several, `devices` of the manifest has them all, and its other sections are those of the last.
+    Where there are several, `devices` of the manifest has them all, and its other sections are those of the last. One
+    that fails takes nothing from those before it, and no other is asked for; raises as `profile` where it is the first.
     """
     from exporter.artifact import store
 
-    results = [profile(request, report) for _ in by_devices(request.connection, devices)]
+    from exporter.artifact.results import Unread
+
+    results: list[Result] = []
+    failed: list[Unread] = []
+    for _ in by_devices(request.connection, devices):
+        try:
+            results.append(profile(request, report))
+        except CocorrError as error:
+            if not results:
+                raise
+            failed.append(Unread(str(request.artifact), str(error), error.exit_code))
+            break
     if devices > 1 and request.write:
         opened, _ = _open(request.artifact)
         runs = tuple(_device_run(result.manifest) for result in results)
         store.update_manifest(opened, replace(opened.manifest, devices=runs))
-    return results
+    return [*results, *failed]
 
 
 def _device_run(manifest: "Manifest") -> "DeviceRun":

@@ -104,6 +104,8 @@ def _print_latency(console: Console, manifest: Manifest) -> None:
         console.print(f"of it the call itself {microseconds(latency.call_us)}: {latency.call_method}")
     if latency.instructions is not None:
         console.print(f"{latency.instructions:,} instructions per call")
+    if latency.connection == "browser":
+        console.print(f"ran on {manifest.parity.executed_on}")
     if latency.conditions:
         console.print(", ".join(f"{name} {value}" for name, value in latency.conditions.items()))
     _reason(console, latency.reason)

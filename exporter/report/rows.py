@@ -129,7 +129,8 @@ def timing(latency: Latency) -> str:
     """Return how the times of an artifact were taken."""
     each = "calls" if latency.calls_per_sample is None else f"means of {latency.calls_per_sample} calls"
     calls = f"{latency.iterations} {each} after {latency.warmup} to warm up"
-    return f"{latency.connection}, {latency.threads or 'its own'} threads, {calls}"
+    threads = f"{latency.threads or 'its own'} thread{'' if latency.threads == 1 else 's'}"
+    return f"{latency.connection}, {threads}, {calls}"
 
 
 def methods(manifest: Manifest) -> list[tuple[str, str]]:
