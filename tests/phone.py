@@ -27,7 +27,7 @@ class Visitor:
     """A device that does by hand what the page does, or something else."""
 
     def __init__(self, stand: Stand, name: str = "Mozilla/5.0 (Linux; Android 16) Chrome/156.0.0.0") -> None:
-        self._client, self._name, self.ticket = Client(stand), name, ""
+        self._client, self._name, self.ticket, self.job = Client(stand), name, "", 1
 
     def hello(self) -> int:
         """Come to the page; return the status."""
@@ -39,7 +39,8 @@ class Visitor:
     def say(self, word: str, body: object = None) -> HTTPResponse:
         """Post bytes as they are, and what else there is as JSON."""
         content = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
-        return self._client.answer("POST", word, content, Cocorr_Visit=self.ticket)
+        name = f"job/{self.job}/{word}" if word in ("outputs", "response") else word
+        return self._client.answer("POST", name, content, Cocorr_Visit=self.ticket)
 
     def status(self, word: str, body: object = None) -> int:
         """Say something and return the status."""

@@ -1,6 +1,7 @@
 """Devices that come to the page by other ways than the page: nothing that they send passes for a result."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -216,3 +217,18 @@ def test_what_is_too_much_or_too_late_changes_nothing(waiting, visitor, asked) -
     said = dict(result.conditions)
     assert said["clock"] == "a b" and len(said["x"]) <= 500 and result.executed_on.startswith("a runtime")
     assert (visitor.status("outputs", OUTPUTS), visitor.status("response", response())) == (404, 409)
+
+
+def test_what_comes_late_of_a_job_is_not_the_next_ones(waiting, visitor, asked) -> None:
+    """It was on its way when the command gave that job up."""
+    ran = waiting.run(replace(asked, time_limit_s=0.3))
+    visitor.hello()
+    visitor.say("started")
+    with pytest.raises(RuntimeTimeoutError):
+        ran.result(300)
+    ran = waiting.pool.submit(waiting.way.run, asked)
+    assert visitor.next(1)["job"]["number"] == 2
+    assert visitor.status("outputs", bytes(len(OUTPUTS))) == visitor.status("response", response()) == 204
+    visitor.job = 2
+    assert visitor.status("outputs", OUTPUTS) == visitor.status("response", response(2)) == 204
+    np.testing.assert_array_equal(ran.result(300).outputs["scores"].ravel(), SCORES)

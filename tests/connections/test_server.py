@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,18 @@ def test_many_connections_at_once_keep_nobody_out(served: Client, site: Stub) ->
         assert status(page.recv(65536)) == 204
         for one in crowd:
             one.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8 as addresses of its own")
+def test_who_opens_many_connections_takes_the_place_of_nobody_else(served: Client) -> None:
+    """A phone whose request is yet on its way stays, however many connections another machine opens meanwhile."""
+    with ExitStack() as stack:
+        phone = stack.enter_context(socket.create_connection((served.address, served.port), 60, ("127.0.0.2", 0)))
+        crowd = [stack.enter_context(served.open()) for _ in range(100)]
+        for one in crowd[: 100 - server.MAX_CONNECTIONS + 1]:
+            assert raw_client.ended(one)
+        phone.sendall(served.get(""))
+        assert status(phone.recv(65536)) == 200
 
 
 def test_where_all_know_the_token_the_newest_is_refused(served: Client, site: Stub) -> None:

@@ -13,6 +13,7 @@ import selectors
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -129,26 +130,29 @@ class Server:
             while not self._closed.is_set():
                 selector.select()
                 try:
-                    opened, _ = self._listener.accept()
+                    opened, address = self._listener.accept()
                 except (BlockingIOError, ConnectionAbortedError):
                     continue
                 except OSError:
                     self._closed.wait(_FULL_S)
                     continue
-                self._admit(opened)
+                self._admit(opened, address[0])
 
-    def _admit(self, opened: socket.socket) -> None:
+    def _admit(self, opened: socket.socket, peer: str) -> None:
         """Serve a connection in a thread of its own, in the place of one that never showed the token if need be."""
         with self._lock:
             if len(self._connections) >= MAX_CONNECTIONS:
-                oldest = next((one for one in self._connections if not one.proven), None)
-                if oldest is None:
+                strangers = [one for one in self._connections if not one.proven]
+                if not strangers:
                     opened.close()
                     return
+                # Of those from the address with the most, so that one who opens many takes the place of no other.
+                counts = Counter(one.peer for one in strangers)
+                oldest = max(strangers, key=lambda one: counts[one.peer])
                 oldest.cut()
                 del self._connections[oldest]
             try:
-                connection = wire.Connection(opened, self._context)
+                connection = wire.Connection(opened, self._context, peer)
             except OSError:
                 opened.close()
                 return

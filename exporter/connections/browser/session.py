@@ -6,6 +6,7 @@ The server's threads write here, the command's own thread waits here: `fileno` b
 import contextlib
 import json
 import os
+import re
 import secrets
 import threading
 import time
@@ -29,6 +30,7 @@ _KINDS = {
     ".wasm": "application/wasm",
 }
 _WORDS = 8192
+_RESULT = re.compile(r"job/(?P<job>[0-9]{1,9})/(?P<what>outputs|response)")
 _WORDED = ("hello", "next", "beat", "started", "bye")
 _LONG_POLL_S = 15.0
 _FAREWELL_S = 2.0
@@ -115,6 +117,7 @@ class Session:
         self._page[""] = self._page.pop("index.html")
         self._device: _Device | None = None
         self._work: Work | None = None
+        self._job = 0
         self._outputs: bytes | None = None
         self._answer: Answer | None = None
         self._is_over = False
@@ -143,11 +146,12 @@ class Session:
     def limit(self, name: str, visit: str) -> int | None:
         """Return the most bytes that may be sent to a name: few, but for the results of the device at work."""
         with self._changed:
-            if name not in ("outputs", "response"):
+            result = _RESULT.fullmatch(name)
+            if result is None:
                 return _WORDS if name in _WORDED else None
             if not self._is_at_work(visit):
                 return _WORDS
-            if name == "response":
+            if result["what"] == "response":
                 return MAX_RESPONSE_BYTES
             return None if self._work is None else self._work.output_bytes
 
@@ -210,11 +214,13 @@ class Session:
                 device.left = True
             else:  # a look only, as of an app that reads QR codes and then opens the browser
                 self._device = None
-        elif name == "outputs":
+        elif (result := _RESULT.fullmatch(name)) is not None and result["job"] != str(self._job):
+            pass  # of a job that nobody waits for any more; it was on its way when the next began
+        elif result is not None and result["what"] == "outputs":
             if self._work is None or len(body) != self._work.output_bytes:
                 return Reply(400)
             self._outputs = body
-        elif name == "response":
+        elif result is not None:
             if self._work is None or self._answer is not None:
                 return Reply(409)
             self._answer = Answer(body, self._outputs)
@@ -234,6 +240,7 @@ class Session:
         """Give the device at work a job, or the first that comes."""
         with self._changed:
             self._work, self._outputs, self._answer = work, None, None
+            self._job = work.told["number"]
             self._began = time.monotonic()
             if self._device is not None:
                 self._device.started = None

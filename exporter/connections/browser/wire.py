@@ -105,8 +105,9 @@ def parse(head: bytes) -> Head:
 class Connection:
     """A connection that a browser, or somebody else, has opened; all that waits has an end. Closed by its user."""
 
-    def __init__(self, opened: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Take over a connected socket; raises OSError where the other side has left already."""
+    def __init__(self, opened: socket.socket, context: ssl.SSLContext | None, peer: str) -> None:
+        """Take over a socket that `peer` has connected; raises OSError where the other side has left already."""
+        self.peer = peer
         self.proven = False
         """Whether the other side knew the token."""
         self._rest = b""

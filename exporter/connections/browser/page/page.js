@@ -135,7 +135,7 @@ function work(told, ended) {
       const message = event.message ?? "the worker could not be started";
       const where = event.filename ? ` (${event.filename.split("/").pop()}:${event.lineno})` : "";
       const answer = { protocol: told.protocol, number: told.number, status: "error", kind: "runtime" };
-      post("response", { ...answer, message: message + where, stack: "" }).then(() => resolve(message), reject);
+      post(`job/${told.number}/response`, { ...answer, message: message + where, stack: "" }).then(() => resolve(message), reject);
     };
     worker.postMessage({ job: told, base: BASE, visit });
   }).finally(() => worker?.terminate());

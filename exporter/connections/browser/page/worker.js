@@ -354,12 +354,12 @@ async function serve({ job, base, visit }) {
   try {
     const { response, outputs } = await (job.artifacts.length > 1 ? compare : execute)(job, base);
     progress("sending the results");
-    if (outputs !== null) await send(base, visit, "outputs", outputs);
+    if (outputs !== null) await send(base, visit, `job/${job.number}/outputs`, outputs);
     answer = { status: "ok", ...response };
   } catch (error) {
     answer = refusalOf(error, base);
   }
-  await send(base, visit, "response", JSON.stringify({ protocol: job.protocol, number: job.number, ...answer }));
+  await send(base, visit, `job/${job.number}/response`, JSON.stringify({ protocol: job.protocol, number: job.number, ...answer }));
   postMessage({ kind: "done", failed: answer.status === "error" ? answer.message : null });
 }
 
