@@ -37,7 +37,9 @@ class Visitor:
         return answer.status
 
     def say(self, word: str, body: object = None) -> HTTPResponse:
-        """Post bytes as they are, and what else there is as JSON."""
+        """Post bytes as they are, and what else there is as JSON; `started` with the number of the job."""
+        if word == "started" and body is None:
+            body = {"number": self.job}
         content = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
         name = f"job/{self.job}/{word}" if word in ("outputs", "response") else word
         return self._client.answer("POST", name, content, Cocorr_Visit=self.ticket)

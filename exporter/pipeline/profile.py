@@ -55,7 +55,6 @@ def profile_by(request: ProfileRequest, devices: int, report: lengths.Report) ->
     that fails takes nothing from those before it, and no other is asked for; raises as `profile` where it is the first.
     """
     from exporter.artifact import store
-
     from exporter.artifact.results import Unread
 
     results: list[Result] = []

@@ -9,7 +9,7 @@ import pytest
 from phone import Visitor, wait_until
 
 from exporter.connections.agent.folder import PROTOCOL
-from exporter.connections.browser import connection, session
+from exporter.connections.browser import connection, device
 from exporter.core.errors import ArtifactError, DeviceError, RuntimeCrashError, RuntimeMemoryError, RuntimeTimeoutError
 
 SCORES = np.arange(60, dtype=np.float32)
@@ -93,7 +93,7 @@ def test_a_look_takes_nobodys_place(waiting, visitor, asked, monkeypatch) -> Non
     assert second.hello() == 200 and visitor.status("next") == 410
     assert second.status("beat", {"visible": False}) == 204  # one that stays behind another app
     assert third.hello() == 200 and second.status("next") == 410
-    monkeypatch.setattr(session, "_IDLE_S", -1.0)  # one that says nothing any more
+    monkeypatch.setattr(device, "_IDLE_S", -1.0)  # one that says nothing any more
     assert fourth.hello() == 200 and third.status("started") == 410
     assert fourth.status("started") == 204
     assert visitor.hello() == 409

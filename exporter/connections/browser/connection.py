@@ -1,6 +1,6 @@
 """The `browser` connection: an artifact runs in a web page, in Chromium on this machine or in a phone's browser."""
 
-import select
+import selectors
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from exporter.connections.browser import chromium
+from exporter.connections.browser.device import Situation
 from exporter.connections.browser.job import make_work, read_result, read_times, web_runtime
 from exporter.connections.browser.server import Server
-from exporter.connections.browser.session import Answer, Session, Situation
+from exporter.connections.browser.session import Answer, Session
 from exporter.connections.browser.stand import Https, address_of, check_stand, opened_stand, stand_at
 from exporter.core.errors import CocorrError, DeviceError, RuntimeTimeoutError
 from exporter.core.types import PairedTimes, RunRequest, RunResult, Verdict
@@ -179,19 +180,17 @@ class BrowserConnection:
 def _attend(session: Session, patience: _Patience, tab: "chromium.Chromium | None") -> tuple[Answer, str]:
     """Wait for the answer of whoever does the job, and show how far it is; return it and what the device is called."""
     line = PassingLine()
-    try:
+    with selectors.DefaultSelector() as watched, ExitStack() as stack:
+        stack.callback(line.end)
+        watched.register(session, selectors.EVENT_READ, session.drain)
+        if tab is not None:
+            watched.register(tab, selectors.EVENT_READ, tab.attend)
         while (answer := session.answer()) is None:
             at = session.situation()
             if at.started is not None and at.beat.total > 0:
                 line.show(f"{at.device}: {at.beat.phase}, {at.beat.done / at.beat.total:.0%}")
             elif at.device is not None:
                 line.show(f"{at.device}: {at.beat.phase}")
-            watched: list[Session | chromium.Chromium] = [session] if tab is None else [session, tab]
-            ready = select.select(watched, [], [], patience.left(time.monotonic(), at))[0]
-            if session in ready:
-                session.drain()
-            if tab is not None and tab in ready:
-                tab.attend()
+            for key, _ in watched.select(patience.left(time.monotonic(), at)):
+                key.data()
         return answer, session.situation().device or "a browser"
-    finally:
-        line.end()

@@ -17,7 +17,6 @@ from exporter.core.errors import ArtifactError, RuntimeMissingError
 from exporter.core.types import Arrays, DataFile, PairedTimes, RunRequest, RunResult, WebRuntime
 from safeio import files
 
-_MOST_DATA_BYTES = 1 << 30
 _NO_MEMORY = "a browser does not tell the resident set of a page"
 _NO_HEAP = "; nor is the memory of its WebAssembly to be seen here"
 
@@ -128,10 +127,10 @@ def _artifact(folder: Path, request: RunRequest, web: WebRuntime, place: str) ->
 
 
 def _data_file(model_file: Path, data: DataFile) -> Path:
-    """Return the data file beside a model; raises ArtifactError where a tensor of it lies outside."""
+    """Return the data file beside a model; raises ArtifactError where it cannot be read."""
     path = model_file.with_name(data.name)
     try:
-        files.read_file(path, _MOST_DATA_BYTES)
+        files.open_file(path).close()
     except files.UnreadableError as error:
         raise ArtifactError(f"{path} {error}; export the artifact again") from error
     return path

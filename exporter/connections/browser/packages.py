@@ -26,8 +26,8 @@ INSTALL = "cocorr-export browser install"
 ADVICE = "make room there, or name another cache folder in XDG_CACHE_HOME"
 _PART = "browser"
 _CONTENT = "package"
-# Sizes of all files: after a power cut a file may have its name and not its bytes.
-_RECORD = "sizes.json"
+# SHA-256 of all files: what was changed since, or lost its bytes in a power cut, is not served to a page.
+_RECORD = "sha256.json"
 _MAX_RECORD_BYTES = 1 << 16
 
 
@@ -58,14 +58,19 @@ def _missing(absent: Sequence[NpmPackage]) -> str:
 
 
 def is_whole(package: NpmPackage) -> bool:
-    """Say whether a package is there, with all its files in their sizes."""
+    """Say whether a package is there, with all its files as they came."""
     folder = place(package)
     try:
         recorded = strict_json.loads(files.read_file(folder / _RECORD, _MAX_RECORD_BYTES))
         paths = {name: files.inside(folder, f"{_CONTENT}/{name}") for name in package.files}
-        return bool(recorded == {name: path.stat().st_size for name, path in paths.items()})
+        return bool(recorded == {name: _sha256(path) for name, path in paths.items()})
     except (files.UnreadableError, OSError, ValueError):
         return False
+
+
+def _sha256(path: Path) -> str:
+    with files.open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def install(packages: Sequence[NpmPackage], tarballs: Sequence[Path], report: Callable[[str], None]) -> None:
@@ -105,8 +110,8 @@ def _write(package: NpmPackage, content: Mapping[str, bytes]) -> None:
             path = folder / _CONTENT / name
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_new(path, data)
-        sizes = {name: len(data) for name, data in content.items()}
-        files.write_new(folder / _RECORD, json.dumps(sizes, indent=2).encode())
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+        files.write_new(folder / _RECORD, json.dumps(hashes, indent=2).encode())
 
 
 def remove() -> bool:

@@ -11,14 +11,14 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from exporter.connections.browser.about import device_name
+from exporter.connections.browser.device import Device, Situation, beat_of, words_of
 from exporter.connections.browser.server import Reply, Served
-from exporter.connections.response import MAX_RESPONSE_BYTES, printable
-from safeio import strict_json
+from exporter.connections.response import MAX_RESPONSE_BYTES
 
 _PAGE = Path(__file__).with_name("page")
 _KINDS = {
@@ -34,7 +34,6 @@ _RESULT = re.compile(r"job/(?P<job>[0-9]{1,9})/(?P<what>outputs|response)")
 _WORDED = ("hello", "next", "beat", "started", "bye")
 _LONG_POLL_S = 15.0
 _FAREWELL_S = 2.0
-_IDLE_S = 5.0
 _ENDED = "The command has ended. You can close this page."
 
 
@@ -60,51 +59,6 @@ class Answer:
     outputs: bytes | None
 
 
-@dataclass(frozen=True)
-class Beat:
-    """How far a page is: what it does, how much of how much is done, and whether a person sees the page."""
-
-    phase: str = "waiting"
-    done: float = 0.0
-    total: float = 0.0
-    is_visible: bool = True
-
-
-@dataclass
-class _Device:
-    """The device that is at work: the secret that it shows with each word, its name, and what it is told."""
-
-    ticket: str
-    name: str
-    seen: float
-    beat: Beat = field(default_factory=Beat)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    left: bool = False
-    started: float | None = None
-    is_known: bool = False
-
-    def is_idle(self, now: float) -> bool:
-        """Say whether it never began with anything and is silent or out of sight: another may take its place."""
-        return not self.is_known and (now - self.seen > _IDLE_S or not self.beat.is_visible)
-
-
-@dataclass(frozen=True)
-class Situation:
-    """How a job stands: since when there is one, who does it, and when a word of that device last came.
-
-    `started` is when it began with it; `is_known` says whether it ever began with one, `has_left` whether it said that
-    it goes after that.
-    """
-
-    began: float
-    device: str | None = None
-    beat: Beat = field(default_factory=Beat)
-    seen: float = 0.0
-    started: float | None = None
-    is_known: bool = False
-    has_left: bool = False
-
-
 class Session:
     """The site of one command: its page, the job of the moment, and the device that does it."""
 
@@ -115,7 +69,7 @@ class Session:
         os.set_blocking(self._wake, False)
         self._page = {path.name: served(path) for path in sorted(_PAGE.iterdir())}
         self._page[""] = self._page.pop("index.html")
-        self._device: _Device | None = None
+        self._device: Device | None = None
         self._work: Work | None = None
         self._job = 0
         self._outputs: bytes | None = None
@@ -175,7 +129,7 @@ class Session:
 
     def _hello(self, body: bytes) -> Reply:
         try:
-            name = device_name(_object(body))
+            name = device_name(words_of(body))
         except ValueError:
             return Reply(400)
         with self._changed:
@@ -184,16 +138,16 @@ class Session:
             now = time.monotonic()
             if self._device is not None and not self._device.is_idle(now):
                 return Reply(409)
-            self._device = _Device(secrets.token_urlsafe(16), name, now)
+            self._device = Device(secrets.token_urlsafe(16), name, now)
             if self._work is not None:
                 self._device.events.append({"kind": "job", "job": dict(self._work.told)})
             self._notify()
             return Reply(200, json.dumps({"visit": self._device.ticket}).encode())
 
-    def _next(self, device: _Device, body: bytes) -> Reply:
+    def _next(self, device: Device, body: bytes) -> Reply:
         """Answer with the event after those that the device has, once there is one; waits a while for it."""
         try:
-            after = _object(body).get("after")
+            after = words_of(body).get("after")
         except ValueError:
             return Reply(400)
         if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= len(device.events):
@@ -207,7 +161,7 @@ class Session:
             return Reply(204 if self._device is device and not self._is_over else 410)
         return Reply(200, json.dumps(device.events[after]).encode())
 
-    def _take(self, device: _Device, name: str, body: bytes) -> Reply:
+    def _take(self, device: Device, name: str, body: bytes) -> Reply:
         """Take what the device at work says of its job."""
         if name == "bye":
             if device.is_known:
@@ -226,12 +180,13 @@ class Session:
             self._answer = Answer(body, self._outputs)
         else:
             try:
-                document = _object(body)
+                document = words_of(body)
             except ValueError:
                 return Reply(400)
-            if name == "started" and device.started is None:  # once a job: its time runs from here
+            if name == "started" and document.get("number") == self._job and device.started is None:
+                # Once a job: its time runs from here.
                 device.started, device.is_known = time.monotonic(), True
-            device.beat = _beat(document, device.beat)
+            device.beat = beat_of(document, device.beat)
         return Reply(204)
 
     # what the command asks
@@ -305,26 +260,3 @@ class Session:
     def __del__(self) -> None:
         os.close(self._wakes)
         os.close(self._wake)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    document = strict_json.loads(body)
-    if not isinstance(document, dict):
-        raise ValueError("not a JSON object")
-    return document
-
-
-def _beat(document: Mapping[str, Any], last: Beat) -> Beat:
-    """Return how far a page says that it is; what it does not say stays as it was."""
-
-    def number(name: str) -> float:
-        value = document.get(name, 0)
-        return float(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0.0
-
-    phase = document.get("phase", last.phase)
-    return Beat(
-        printable(phase)[:60] if isinstance(phase, str) else last.phase,
-        number("done"),
-        number("total"),
-        document.get("visible") is not False,
-    )

@@ -132,7 +132,7 @@ function work(told, ended) {
       }
     };
     worker.onerror = (event) => {
-      const message = event.message ?? "the worker could not be started";
+      const message = (event.message ?? "the worker could not be started").replaceAll(BASE, "");
       const where = event.filename ? ` (${event.filename.split("/").pop()}:${event.lineno})` : "";
       const answer = { protocol: told.protocol, number: told.number, status: "error", kind: "runtime" };
       post(`job/${told.number}/response`, { ...answer, message: message + where, stack: "" }).then(() => resolve(message), reject);

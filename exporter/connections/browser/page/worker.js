@@ -11,6 +11,7 @@ const ARRAYS = {
   int64: BigInt64Array,
   float64: Float64Array,
 };
+const BASE = new URL(".", location.href).href;
 const WARM_UP_MS = 1000;
 const STEPS = 20; // of the clock that a timed batch is long at least, so that a step is at most 5 % of it
 const TRIES = 10;
@@ -331,15 +332,15 @@ async function compare(job, base) {
 /** Returns what an error says; the stack of some browsers lacks the message, the message of others the place. */
 function wordsOf(error) {
   const message = String(error?.message ?? error);
-  return `${error?.name ?? "Error"}: ${message}`.slice(0, 2000);
+  return `${error?.name ?? "Error"}: ${message}`.replaceAll(BASE, "").slice(0, 2000);
 }
 
 /** Returns an error for the computer; where the page is served is a secret, and no part of it. */
-function refusalOf(error, base) {
-  const message = wordsOf(error).replaceAll(base, "");
+function refusalOf(error) {
+  const message = wordsOf(error);
   const isMemory = /out of memory|bad_alloc|allocat|oom\b|memory\.grow/i.test(message);
   const kind = error instanceof Refusal ? error.kind : isMemory ? "memory" : "runtime";
-  const stack = String(error?.stack ?? "").replaceAll(base, "");
+  const stack = String(error?.stack ?? "").replaceAll(BASE, "");
   const lines = stack.startsWith(message) ? stack.slice(message.length) : stack;
   return { status: "error", kind, message, stack: lines.slice(0, 4000) };
 }
@@ -357,7 +358,7 @@ async function serve({ job, base, visit }) {
     if (outputs !== null) await send(base, visit, `job/${job.number}/outputs`, outputs);
     answer = { status: "ok", ...response };
   } catch (error) {
-    answer = refusalOf(error, base);
+    answer = refusalOf(error);
   }
   await send(base, visit, `job/${job.number}/response`, JSON.stringify({ protocol: job.protocol, number: job.number, ...answer }));
   postMessage({ kind: "done", failed: answer.status === "error" ? answer.message : null });
