@@ -148,6 +148,52 @@ def test_two_phones_one_after_the_other(start, artifact: Path, hand: Browser, pa
     assert not any(line.startswith("error") for line in command.lines)
 
 
+@dataclass(frozen=True)
+class At:
+    """Where a device comes to, by its address alone."""
+
+    url: str
+
+
+@pytest.mark.parametrize("words", [("parity",), ("profile", "--iterations", "5")])
+def test_a_second_phone_that_goes_takes_nothing_from_the_first(
+    words: tuple[str, ...], start, artifact: Path, page: Page
+) -> None:
+    command = start(PHONE, words[0], artifact, *words[1:], "--devices", "2", "--json")
+    url = command.url()
+    page.open(url)
+    press_run(page)
+    reads(page, "This device is done.")
+    second = Visitor(At(url))
+    assert wait_until(lambda: second.hello() == 200)
+    event = second.next(0)
+    second.job = event["job"]["number"]
+    assert (second.status("started"), second.status("bye")) == (204, 204)
+    code, out = command.end()
+    first, other = json.loads(out)["artifacts"]
+    assert (code, first["parity"]["verdict"]) == (2, "pass")
+    assert "left the page before the results were there" in other["error"] and set(other) == {"artifact", "error"}
+    assert command.lines[-1] == f"error: {other['error']}\n"
+    if words[0] == "profile":
+        assert [device.parity.verdict for device in store.read_manifest(artifact).devices or ()] == ["pass"]
+
+
+def test_a_phone_that_goes_after_its_verdict_costs_the_other_lengths_only(start, artifact: Path, page: Page) -> None:
+    checkpoint = artifact.parent / "ck"
+    made = tiny_models.write("gru4rec", checkpoint)
+    command = start(PHONE, "profile", artifact, "--iterations", "5", "--checkpoint", made, "--json")
+    page.open(command.url())
+    press_run(page)
+    reads(page, "Pass: this device gives what torch gives.")
+    page.call("Page.navigate", url="about:blank")
+    code, out = command.end()
+    document = json.loads(out)
+    assert code == 0 and document["latency"]["p50_us"] > 0
+    points = document["growth"]["points"]
+    assert len(points) > 1 and "left the page" in points[-1]["reason"] and points[-1]["p50_us"] is None
+    assert store.read_manifest(artifact).latency.connection == "browser"
+
+
 def test_a_phone_on_which_it_fails(start, artifact: Path, page: Page) -> None:
     model = onnx.load(artifact / "model.onnx")
     for tensor in model.graph.initializer:
