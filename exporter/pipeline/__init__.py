@@ -8,6 +8,7 @@ from exporter.pipeline.check import CheckRequest, check, lock_of
 from exporter.pipeline.compare import compare
 from exporter.pipeline.compute import compute
 from exporter.pipeline.export import export
+from exporter.pipeline.fleet import FleetRequest, fleet
 from exporter.pipeline.importing import ImportRequest, import_weights, origin_names
 from exporter.pipeline.listing import Listing, doctor, listing, model_names, profile_names, program_names
 from exporter.pipeline.locating import ExplainRequest, explain
@@ -32,6 +33,7 @@ __all__ = [
     "Embeddings",
     "ExplainRequest",
     "ExportRequest",
+    "FleetRequest",
     "GivenModule",
     "ImportRequest",
     "Listing",
@@ -47,6 +49,7 @@ __all__ = [
     "doctor",
     "explain",
     "export",
+    "fleet",
     "import_weights",
     "install_browser",
     "install_emulator",
