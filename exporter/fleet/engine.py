@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +52,7 @@ class Work(NamedTuple):
     folder: Path
 
 
-def run(work: Work, tasks: Iterator[Task], workers: int) -> Iterator[Task]:
+def run(work: Work, tasks: Iterator[Task], workers: int) -> Generator[Task]:
     """Yield each task with what a worker computed of it, in the order in which they end.
 
     `tasks` are taken one by one, and no more than there are workers at once. All processes are ended with the

@@ -8,8 +8,8 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,12 +108,15 @@ def held_plan(place: Path) -> dict[str, object] | None:
     return plan
 
 
-def begin(place: Path, make: Callable[[Path], Document]) -> None:
-    """Put a new run at a place: `make` writes the artifact into the folder that it gets and returns the plan."""
-    with staging.staging(place, _foreign, ADVICE) as folder:
-        plan = make(folder)
-        (folder / USERS).mkdir()
-        files.write_new(folder / PLAN, serialised(plan))
+def begun(place: Path) -> AbstractContextManager[Path]:
+    """Give an empty folder for a new run's artifact and plan, which is put at its place when it is whole."""
+    return staging.staging(place, _foreign, ADVICE)
+
+
+def write_plan(folder: Path, plan: Document) -> None:
+    """Write the plan of a new run, and a folder for its parts."""
+    (folder / USERS).mkdir()
+    files.write_new(folder / PLAN, serialised(plan))
 
 
 @contextmanager
@@ -123,6 +126,8 @@ def opened(place: Path, plan: Document) -> Iterator[Run]:
     with files.writing(place, ADVICE), locks.locked_folder(real) as held:
         if not held:
             raise OutputError(f"{place} is in use by another command; start this one again when that has ended")
+        if held_plan(real) != plan:
+            raise OutputError(f"{place} was changed by another command in the meantime; start this one again")
         yield Run(real, plan)
 
 

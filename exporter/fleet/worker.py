@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
 
 from exporter.core.errors import CocorrError
 from exporter.core.types import Arrays
@@ -37,7 +36,7 @@ def serve(make: Callable[[dict[str, object]], Judge], lifeline: int) -> None:
         frames.write(answers, "error", frames.of_words(_told(error)))
 
 
-def _told(error: Exception) -> dict[str, Any]:
+def _told(error: Exception) -> dict[str, object]:
     words = str(error) or type(error).__name__
     code = error.exit_code if isinstance(error, CocorrError) else None
     return {"message": words[:2000], "exit_code": code}

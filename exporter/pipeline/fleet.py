@@ -2,15 +2,16 @@
 
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from exporter.core.errors import ArtifactError, BadInputError, CheckpointError, RuntimeMissingError
+from exporter.core.errors import BadInputError, CheckpointError, RuntimeMissingError
 from exporter.core.extras import LOWER, require
-from exporter.core.precision import MILDEST_FIRST, has_own_tables
+from exporter.core.precision import MILDEST_FIRST
 from exporter.pipeline import source as sources
-from exporter.pipeline.job import Job
+from exporter.pipeline.fleet_plan import SHARD, FleetRequest
 from exporter.pipeline.lengths import Lowering, Report
 from exporter.pipeline.listing import require_model
 from exporter.pipeline.reach import way_of
@@ -22,39 +23,16 @@ if TYPE_CHECKING:
     import numpy as np
 
     from exporter.artifact.results import FleetResult
-    from exporter.core.precision import Asked
     from exporter.fleet.engine import Task
-    from exporter.fleet.store import Document, Run
+    from exporter.fleet.store import Run
     from exporter.pipeline.fleet_summary import Pace
     from exporter.profiles import DeviceProfile
     from models.checkpoint import Checkpoint
     from models.training.users import Users
 
-SHARD = 1_000
-"""Users of a shard: a second or so of work, which is what a kill costs at most, and a file of some 50 kB."""
+_WORKER = "exporter.pipeline.fleet_worker"
 _SAMPLE = 6
 """What follows the seed of the training where users are drawn: another stream than those of the training itself."""
-
-
-@dataclass(frozen=True)
-class FleetRequest:
-    """What `cocorr-export fleet` was asked for.
-
-    `sample` is how many users are judged, None for all; `workers` is None for one per processor. With `force` another
-    run that stands at `output` is replaced.
-    """
-
-    model: str
-    data: Path
-    target: str
-    output: Path
-    precision: "Asked | None" = None
-    profile: str = "generic"
-    checkpoint: Path | None = None
-    columns: str | None = None
-    sample: int | None = None
-    workers: int | None = None
-    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +71,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     """
     from exporter.artifact.results import FleetResult
     from exporter.fleet import store
-    from exporter.pipeline import fleet_summary
+    from exporter.pipeline import fleet_plan, fleet_summary
 
     lowering, profile = _asked(request)
     store.check(request.output)
@@ -103,11 +81,12 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     users = _users(request, checkpoint, profile)
     profile = profile.model_copy(update={"candidates": users.negatives + 1})
     history = profile.history_length or checkpoint.history_length
-    asked = _plan(request, lowering, profile, checkpoint, users, history)
-    plan = _begun(request, asked, report)
+    asked = fleet_plan.plan_of(request, lowering, profile, checkpoint, users, history)
+    plan = fleet_plan.held(request, asked, report)
     if plan is None:
-        store.begin(request.output, lambda folder: {**asked, **_made(request, lowering, profile, folder, report)})
-        plan = cast("Document", store.held_plan(request.output))
+        with store.begun(request.output) as folder:
+            plan = {**asked, **fleet_plan.made(request, lowering, profile, folder, report)}
+            store.write_plan(folder, plan)
     with store.opened(request.output, plan) as run:
         order = _order(users, request.sample)
         shards = Shards(users, order, history)
@@ -175,100 +154,6 @@ def _users(request: FleetRequest, checkpoint: "Checkpoint", profile: "DeviceProf
     return read_users(request.data, catalogue, negatives, columns)
 
 
-def _plan(
-    request: FleetRequest,
-    lowering: Lowering,
-    profile: "DeviceProfile",
-    checkpoint: "Checkpoint",
-    users: "Users",
-    history: int,
-) -> "dict[str, object]":
-    """Return what tells runs apart: with equal plans, shards are equal."""
-    from exporter.targets.environment import versions
-
-    return {
-        "schema_version": 1,
-        "model": request.model,
-        "checkpoint_sha256": checkpoint.sha256,
-        **lowering.facts,
-        "target": request.target,
-        "profile": profile.name,
-        "threads": profile.threads,
-        "data": request.data.name,
-        "data_sha256": users.known.sha256,
-        "columns": request.columns or "by name",
-        "ids": users.ids,
-        "users": len(users.names),
-        "sample": request.sample or "all",
-        "shard_users": SHARD,
-        "history_length": history,
-        "candidates": users.negatives + 1,
-        "seed": users.seed,
-        "versions": versions(TARGETS[request.target]),
-    }
-
-
-def _begun(request: FleetRequest, asked: "dict[str, object]", report: Report) -> "Document | None":
-    """Return the plan of the run that is to go on, None for a new one; raises BadInputError for another run's."""
-    from exporter.fleet import store
-    from safeio.places import check_facts
-
-    try:
-        plan = store.held_plan(request.output)
-        if plan is None:
-            return None
-        check_facts(request.output, "run", {name: plan.get(name, "nothing") for name in asked}, asked)
-        _check_artifact(request.output, plan)
-    except BadInputError:
-        if request.force:
-            return None
-        raise
-    report("going on with the run that is there")
-    return plan
-
-
-def _check_artifact(place: Path, plan: "Document") -> None:
-    """Raise ArtifactError where the artifact of a run is not the one that was made for it."""
-    from exporter.artifact import store as artifacts
-    from exporter.fleet import store
-    from safeio.files import UnreadableError
-
-    try:
-        found = artifacts.shipped_sha256(place / store.ARTIFACT / str(plan.get("artifact")))
-    except (OSError, UnreadableError):
-        found = None
-    if found is None or found != plan.get("artifact_sha256"):
-        raise ArtifactError(f"{place}: its artifact is not the one that was made for it; begin anew with --force")
-
-
-def _made(
-    request: FleetRequest, lowering: Lowering, profile: "DeviceProfile", folder: Path, report: Report
-) -> "dict[str, object]":
-    """Export the artifact into a new run's folder, judged by its golden cases; return what the plan says of it."""
-    import torch
-
-    from exporter.artifact import store as artifacts
-    from exporter.core.precision import weights_of
-    from exporter.fleet import store
-    from exporter.pipeline import origin
-
-    stored = weights_of(request.precision or profile.precision)
-    choice = ProgramChoice(request.model, checkpoint=request.checkpoint)
-    source = sources.load(choice, profile.history_length, profile.candidates, profile.top, stored)
-    report(f"capturing {source.name}/{source.program.name}")
-    job = Job(folder / store.ARTIFACT, source, profile, lowering, report, force=False)
-    manifest = job.run().manifest
-    golden = artifacts.read_golden(job.place)
-    if has_own_tables(manifest.precision):
-        exact = origin.lowering_of(manifest).exact(source, tables_too=False)
-        torch.export.save(exact.exported, folder / store.REFERENCE)
-    return {
-        "artifact": str(job.place.relative_to(folder / store.ARTIFACT)),
-        "artifact_sha256": artifacts.shipped_sha256(job.place),
-        "golden_scale": float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
-    }
-
-
 def _order(users: "Users", sample: int | None) -> "np.ndarray":
     """Return the users that are judged, rising."""
     import numpy as np
@@ -283,32 +168,46 @@ def _order(users: "Users", sample: int | None) -> "np.ndarray":
 def _judge(run: "Run", request: FleetRequest, checkpoint: "Checkpoint", shards: Shards, report: Report) -> "Pace":
     """Judge the shards that are not there yet and write each as soon as it is; return how fast that went."""
     from exporter.connections.host import settings
-    from exporter.fleet import engine, store
+    from exporter.fleet import engine
     from exporter.pipeline.fleet_summary import Pace, rows
     from safeio.staging import scratch
 
     done = run.done(shards.count)
     left = [shard for shard in range(shards.count) if shard not in done]
+    if not left:
+        return Pace(0, 0.0, 0)
     threads = int(cast("int", run.plan["threads"]))
-    workers = min(request.workers or max(1, len(os.sched_getaffinity(0)) // threads), max(1, len(left)))
+    workers = min(request.workers or max(1, _processors() // threads), len(left))
+    count = sum(len(shards.of(shard)) for shard in left)
+    report(f"judging {count:,} users in {len(left)} shards, {workers} at once")
     started, judged, line = time.monotonic(), 0, PassingLine()
-    if left:
-        report(
-            f"judging {len(left)} shards of up to {SHARD} users with {workers} {'worker' if workers == 1 else 'workers'}"
-        )
-        reference = run.folder / store.REFERENCE
-        work_settings = {
-            "artifact": str(run.folder / store.ARTIFACT / str(run.plan["artifact"])),
-            "model": request.model,
-            "checkpoint": str(checkpoint.folder.resolve()),
-            "reference": str(reference) if reference.exists() else None,
-            "golden_scale": run.plan["golden_scale"],
-        }
-        with scratch("fleet") as folder:
-            work = engine.Work("exporter.pipeline.fleet_worker", work_settings, settings(threads), folder)
-            for number, figures in engine.run(work, map(shards.task, left), workers):
+    with scratch("fleet") as folder:
+        work = engine.Work(_WORKER, _settings(run, request, checkpoint), settings(threads), folder)
+        # Closed before the folder goes: with it end all workers, also where a part cannot be written.
+        with closing(engine.run(work, map(shards.task, left), workers)) as computed:
+            for number, figures in computed:
                 run.write(number, rows(shards, number, figures))
                 judged += len(shards.of(number))
-                line.show(f"{judged:,} of {sum(len(shards.of(shard)) for shard in left):,} users")
-        line.end()
-    return Pace(users=judged, seconds=time.monotonic() - started, workers=workers if left else 0)
+                line.show(f"{judged:,} of {count:,} users")
+    line.end()
+    return Pace(judged, time.monotonic() - started, workers)
+
+
+def _settings(run: "Run", request: FleetRequest, checkpoint: "Checkpoint") -> dict[str, object]:
+    """Return what a worker is told, in JSON; it works in a folder of its own."""
+    from exporter.fleet import store
+
+    reference = run.folder / store.REFERENCE
+    file, colon, name = request.model.rpartition(":")
+    return {
+        "artifact": str(run.folder / store.ARTIFACT / str(run.plan["artifact"])),
+        "model": f"{Path(file).resolve()}:{name}" if colon else request.model,
+        "checkpoint": str(checkpoint.folder.resolve()),
+        "reference": str(reference) if reference.exists() else None,
+        "golden_scale": run.plan["golden_scale"],
+    }
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,7 +18,7 @@ from models.training.columns import BY_NAME, Columns
 from models.training.data import Interactions, read_with_users
 from models.training.evaluation import TEST_NEGATIVES, Cases, as_many, cases_without
 from models.training.gather import DataError
-from models.training.sampling import Clicked, clicked
+from models.training.sampling import clicked
 
 RANKED, ONE_CLICK, UNKNOWN_ITEMS, ALL_CLICKED = STATUSES = ("ranked", "one_click", "unknown_items", "all_clicked")
 """What becomes of a user: ranked for; has one click, which leaves no history; has fewer than two clicks on items that
@@ -70,10 +70,6 @@ class Users:
         """Return the users [R] who are ranked for."""
         return np.flatnonzero(self.status == STATUSES.index(RANKED))
 
-    @cached_property
-    def _excluded(self) -> Clicked:
-        return clicked(self.known, np.arange(len(self.known.items)))
-
     def cases(self, chosen: np.ndarray, history: int) -> Cases:
         """Return the cases of some users [n], rising positions of rankable ones, with histories of N clicks.
 
@@ -97,8 +93,9 @@ class Users:
             self._kept.clear()
             users = self.rankable[block * _AT_ONCE : (block + 1) * _AT_ONCE]
             seed = [self.seed, _TEST, *([block] if block else [])]
-            targets = self.known.starts[users + 1] - 1
-            self._kept[key] = cases_without(self.known, self._excluded, targets, history, seed, self.negatives)
+            starts = self.known.starts
+            own = clicked(self.known, np.arange(starts[users[0]], starts[users[-1] + 1]))
+            self._kept[key] = cases_without(self.known, own, starts[users + 1] - 1, history, seed, self.negatives)
         return self._kept[key]
 
     @cached_property

@@ -10,7 +10,7 @@ from exporter.fleet.worker import serve
 
 
 def make(settings):
-    print("a runtime prints to stdout")
+    os.system("echo a runtime prints to stdout")
     if settings["does"] == "refuse":
         raise CheckpointError("the checkpoint has changed; start this again")
 
@@ -21,7 +21,8 @@ def make(settings):
             raise RuntimeError("the runtime said\nno")
         if settings["does"] == "hang":
             threading.Event().wait()
-        print("the last words", file=sys.stderr, flush=True)
+        sys.stderr.write("the last words\n")
+        sys.stderr.flush()
         os.kill(os.getpid(), getattr(signal, settings["does"]))
         return {}
 
