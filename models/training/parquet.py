@@ -78,7 +78,9 @@ def read_folder(folder: Path, columns: Columns, gathered: Gathered, digest: Dige
         if found.keys() != roles:
             raise DataError(f"{folder / name} has other columns than {parts[0]}; give files of one table")
     if not gathered.count:
-        raise DataError(f"{folder} has no interactions in files that end in .parquet; give one that has")
+        raise DataError(
+            f"{folder} has no Parquet files with interactions; give a file of interactions, or a folder with some"
+        )
 
 
 def _read(path: Path, file: BinaryIO, columns: Columns, gathered: Gathered, digest: Digest) -> dict[str, str]:

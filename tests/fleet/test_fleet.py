@@ -264,6 +264,13 @@ def test_a_part_of_another_run_is_refused(run, model, clicks, tmp_path):
     assert pipeline.fleet(request(model, clicks, tmp_path / "fleet", sample=30), lambda _: None).exit_code == 0
 
 
+def test_a_baseline_is_judged_too(clicks, tmp_path):
+    held = tiny_models.write("sasrec", tmp_path / "checkpoint")
+    asked = pipeline.FleetRequest("sasrec", clicks, "onnx", tmp_path / "fleet", checkpoint=held, sample=50)
+    result = pipeline.fleet(asked, lambda _: None)
+    assert result.exit_code == 0 and result.document["verdicts"]["pass"] >= 45
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_schemes_are_held_to_torch_with_the_same_tables(precision, model, clicks, tmp_path):
     result = pipeline.fleet(request(model, clicks, tmp_path / "fleet", sample=60, precision=precision), lambda _: None)
