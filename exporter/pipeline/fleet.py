@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 from exporter.core.errors import BadInputError, CheckpointError, RuntimeMissingError
 from exporter.core.extras import LOWER, require
 from exporter.core.precision import MILDEST_FIRST
-from exporter.pipeline import source as sources
 from exporter.pipeline.fleet_plan import SHARD, FleetRequest
 from exporter.pipeline.lengths import Lowering, Report
 from exporter.pipeline.listing import require_model
@@ -123,6 +122,7 @@ def _asked(request: FleetRequest) -> "tuple[Lowering, DeviceProfile]":
 
 def _checkpoint(request: FleetRequest) -> "Checkpoint":
     """Return the checkpoint, of a model that ranks candidates for a history and has one network for all users."""
+    from exporter.pipeline.source import folder_of
     from models import checkpoint as checkpoints
     from models.zoo import load_spec
 
@@ -133,7 +133,7 @@ def _checkpoint(request: FleetRequest) -> "Checkpoint":
             f"fleet is for models that rank candidates for a history with one network, which {request.model} does not"
         )
     try:
-        return checkpoints.read(sources.folder_of(ProgramChoice(request.model, checkpoint=request.checkpoint)))
+        return checkpoints.read(folder_of(ProgramChoice(request.model, checkpoint=request.checkpoint)))
     except checkpoints.CheckpointError as error:
         raise CheckpointError(str(error)) from error
 

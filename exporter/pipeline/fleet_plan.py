@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, cast
 
 from exporter.core.errors import ArtifactError, BadInputError
 from exporter.core.precision import has_own_tables
-from exporter.pipeline import source as sources
 from exporter.pipeline.job import Job
 from exporter.pipeline.lengths import Lowering, Report
 from exporter.pipeline.request import ProgramChoice
@@ -120,6 +119,7 @@ def made(
     from exporter.core.precision import weights_of
     from exporter.fleet import store
     from exporter.pipeline import origin
+    from exporter.pipeline import source as sources
 
     stored = weights_of(request.precision or profile.precision)
     choice = ProgramChoice(request.model, checkpoint=request.checkpoint)
