@@ -7,7 +7,7 @@ import typer
 
 from exporter import pipeline
 from exporter.__main__ import main
-from exporter.commands import checking, exporting, judging, listing, machines
+from exporter.commands import checking, exporting, fleet, judging, listing, machines
 from exporter.commands.groups import Group
 
 __all__ = ["app", "main"]
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": checking.report,
     "swap": exporting.swap,
     "rank": judging.rank,
+    "fleet": fleet.fleet,
     "import": exporting.import_weights,
     "run": judging.run,
     "list": listing.list_names,

@@ -123,6 +123,23 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class FleetResult:
+    """All users of a file of clicks, judged: `place` is the folder of the run, `document` its summary.json."""
+
+    place: str
+    document: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 for pass, 1 for fail, 3 for unverified."""
+        return _VERDICT_CODES[self.document["verdict"]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `--json` prints."""
+        return {**self.document, "output": self.place}
+
+
+@dataclass(frozen=True)
 class Compared:
     """Artifacts of one program side by side, by their places; `best` is the index of the one that `rule` names."""
 

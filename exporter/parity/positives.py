@@ -14,15 +14,20 @@ def positives(fp32: np.ndarray, stored: np.ndarray, positive: np.ndarray) -> Pos
     NDCG of one relevant item at the 0-based rank r is 1 / log2(r + 2) (Jarvelin and Kekalainen 2002); ties count
     against it.
     """
-    before, hit_before = _gains(fp32, positive)
-    after, hit_after = _gains(stored, positive)
+    return positives_of_ranks(rank_of(fp32, positive), rank_of(stored, positive))
+
+
+def positives_of_ranks(fp32: np.ndarray, stored: np.ndarray) -> Positives:
+    """Compare as `positives` does the 0-based ranks [cases] of what was clicked next."""
+    before, hit_before = _gains(fp32)
+    after, hit_after = _gains(stored)
     difference, mean = after - before, float(before.mean())
     change, error = None, None
     if mean > 0 and len(difference) > 1:
         change = float(difference.mean()) / mean
         error = 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5 / mean
     return Positives(
-        cases=len(positive),
+        cases=len(fp32),
         ndcg10_fp32=mean,
         ndcg10=float(after.mean()),
         hit10_fp32=hit_before,
@@ -34,9 +39,16 @@ def positives(fp32: np.ndarray, stored: np.ndarray, positive: np.ndarray) -> Pos
     )
 
 
-def _gains(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return NDCG@10 of each case, and the share of cases whose positive is in the top 10."""
+def rank_of(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Return the 0-based rank of the candidate `positive` [cases] among scores [cases, C]; ties and NaN count against
+    it.
+    """
     own = np.take_along_axis(scores, positive[:, None], axis=1)
-    rank = (~(scores < own)).sum(axis=1) - 1  # the positive itself is not below itself
+    rank: np.ndarray = (~(scores < own)).sum(axis=1) - 1  # the positive itself is not below itself
+    return rank
+
+
+def _gains(rank: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return NDCG@10 of each case, and the share of cases whose positive is in the top 10."""
     within = rank < TOP
     return np.where(within, 1 / np.log2(rank + 2.0), 0.0), float(within.mean())

@@ -8,6 +8,8 @@ from exporter.pipeline.check import CheckRequest, check, lock_of
 from exporter.pipeline.compare import compare
 from exporter.pipeline.compute import compute
 from exporter.pipeline.export import export
+from exporter.pipeline.fleet import fleet
+from exporter.pipeline.fleet_plan import FleetRequest
 from exporter.pipeline.importing import ImportRequest, import_weights, origin_names
 from exporter.pipeline.listing import Listing, doctor, listing, model_names, profile_names, program_names
 from exporter.pipeline.locating import ExplainRequest, explain
@@ -32,6 +34,7 @@ __all__ = [
     "Embeddings",
     "ExplainRequest",
     "ExportRequest",
+    "FleetRequest",
     "GivenModule",
     "ImportRequest",
     "Listing",
@@ -47,6 +50,7 @@ __all__ = [
     "doctor",
     "explain",
     "export",
+    "fleet",
     "import_weights",
     "install_browser",
     "install_emulator",

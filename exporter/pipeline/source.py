@@ -310,7 +310,7 @@ def _load_model(
         except ValueError as error:
             raise ProfileError(f"{error}; ask for fewer in the profile") from error
     try:
-        checkpoint = checkpoints.read(_folder(choice))
+        checkpoint = checkpoints.read(folder_of(choice))
         cases.check_sizes(checkpoint, history_length, candidates)
         model = checkpoints.build(checkpoint, spec)
     except checkpoints.CheckpointError as error:
@@ -319,7 +319,7 @@ def _load_model(
     return model, checkpoint
 
 
-def _folder(choice: ProgramChoice) -> Path:
+def folder_of(choice: ProgramChoice) -> Path:
     """Return where the checkpoint is; raises BadInputError where none was given and none ships."""
     folder = choice.checkpoint or PRETRAINED / choice.model
     if choice.checkpoint is None and not folder.exists():

@@ -26,7 +26,7 @@ def from_clicks(
     """
     clicks = read_interactions(path, SEED)
     by_id = {item: row for row, item in enumerate(rows)} if rows is not None else None
-    own = [_row(name, vocabulary) if by_id is None else by_id.get(name, 0) for name in clicks.names[1:]]
+    own = [row_of(name, vocabulary) if by_id is None else by_id.get(name, 0) for name in clicks.names[1:]]
     strange = [name for name, row in zip(clicks.names[1:], own, strict=True) if not row]
     if strange:
         where = f"no row from 1 to {vocabulary - 1}" if rows is None else "no line of --items"
@@ -41,7 +41,7 @@ def from_clicks(
     return golden_cases(model, test, SEED), clicks
 
 
-def _row(name: str, vocabulary: int) -> int:
+def row_of(name: str, vocabulary: int) -> int:
     """Return the row that an id is by itself, or 0 where it is none."""
     plain = name.isascii() and name.isdecimal() and len(name) <= 9 and not name.startswith("0")
     return int(name) if plain and int(name) < vocabulary else 0

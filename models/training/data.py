@@ -51,7 +51,16 @@ def read_interactions(path: Path, seed: int, filters: Filters = ALL, columns: Co
 
     Clicks of one user at one time keep the file's order. Raises DataError.
     """
+    return _sorted(path, read_table(path, columns), seed, filters)
+
+
+def read_with_users(path: Path, seed: int, columns: Columns = BY_NAME) -> tuple[Interactions, tuple[str, ...]]:
+    """Read a file as `read_interactions` does, nothing left out, and what the file calls each of the U users."""
     table = read_table(path, columns)
+    return _sorted(path, table, seed, ALL), table.user_names
+
+
+def _sorted(path: Path, table: Table, seed: int, filters: Filters) -> Interactions:
     order = _by_user_and_time(table.user, table.time)
     kept, notes = _keep(path, table, order, filters)
     order = order[kept[order]]

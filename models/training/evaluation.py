@@ -10,7 +10,7 @@ from torch import Tensor
 from models.training.data import Interactions, Split, histories, leave_one_out, training_positions
 from models.training.gather import DataError
 from models.training.progress import Watch, unwatched
-from models.training.sampling import clicked, sample_negatives
+from models.training.sampling import Clicked, clicked, sample_negatives
 
 TRAIN_NEGATIVES = 4
 TEST_NEGATIVES = 100
@@ -48,11 +48,11 @@ def split_to_train_on(interactions: Interactions, sampled: bool = True) -> tuple
     if not len(split.train) or not len(split.test):
         raise DataError("no user has the four clicks that a training, a validation and a test target need")
     items, notes = interactions.vocabulary - 1, []
-    test, tested = _as_many(interactions, np.arange(len(interactions.items)), split.test, TEST_NEGATIVES)
+    test, tested = as_many(interactions, np.arange(len(interactions.items)), split.test, TEST_NEGATIVES)
     split = Split(split.train, split.validation[tested], split.test[tested])
     train, trained = 0, np.ones(len(split.train), bool)
     if sampled:
-        train, trained = _as_many(interactions, training_positions(interactions, split), split.train, TRAIN_NEGATIVES)
+        train, trained = as_many(interactions, training_positions(interactions, split), split.train, TRAIN_NEGATIVES)
     for part, number, usual in (("training", train, TRAIN_NEGATIVES), ("test", test, TEST_NEGATIVES)):
         if 0 < number < usual:
             notes.append(f"{number} negatives per positive in the {part} in place of {usual}: there are {items} items")
@@ -63,7 +63,7 @@ def split_to_train_on(interactions: Interactions, sampled: bool = True) -> tuple
     return Split(split.train[trained], split.validation, split.test), Negatives(train, test, tuple(notes))
 
 
-def _as_many(
+def as_many(
     interactions: Interactions, positions: np.ndarray, targets: np.ndarray, usual: int
 ) -> tuple[int, np.ndarray]:
     """Return how many negatives nearly all users of targets have, `usual` at most, and which targets can be given them.
@@ -93,6 +93,18 @@ def ranking_cases(
 ) -> Cases:
     """Return one case per target position, with negatives from all that its user never clicked."""
     excluded = clicked(interactions, np.arange(len(interactions.items)))
+    return cases_without(interactions, excluded, targets, history, seed, negatives)
+
+
+def cases_without(
+    interactions: Interactions,
+    excluded: Clicked,
+    targets: np.ndarray,
+    history: int,
+    seed: Sequence[int],
+    negatives: int,
+) -> Cases:
+    """Return one case per target position, with negatives that are not `excluded` for its user."""
     rng = np.random.default_rng(seed)
     drawn = sample_negatives(rng, excluded, interactions.owners[targets], negatives)
     positives = interactions.items[targets][:, None]

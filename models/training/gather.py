@@ -26,7 +26,7 @@ class Table:
     """Columns of n interactions in the file's order, how many blank lines it has, and the sha256 of its content.
 
     Users and items are the ranks of their names in `rank_names`; `time` orders as the file's times do (`Times.column`).
-    `item_names` are the items' names as the file has them, by rank.
+    `item_names` and `user_names` are their names as the file has them, by rank.
     """
 
     user: np.ndarray
@@ -36,6 +36,7 @@ class Table:
     blank: int
     sha256: str
     item_names: tuple[str, ...]
+    user_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ class Gathered:
     def table(self, blank: int, sha256: str) -> Table:
         """Return all of it, one interaction or more."""
         self._flush()
-        user, _ = self._users.ranked()
+        user, user_names = self._users.ranked()
         item, item_names = self._items.ranked()
         rating = np.concatenate(self._ratings) if self._ratings else None
-        return Table(user, item, self._times.column(), rating, blank, sha256, item_names)
+        return Table(user, item, self._times.column(), rating, blank, sha256, item_names, user_names)
 
     def _count(self, more: int) -> None:
         self.count += more

@@ -1,5 +1,7 @@
 """Parquet files of interactions: the columns that a table would have, ids as text or as whole numbers."""
 
+import re
+import stat
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -14,6 +16,7 @@ from models.training.gather import DataError, Gathered, Piece
 from models.training.layouts import Row, checked, parse_rating
 from models.training.moments import from_seconds, parse_moments
 from models.training.times import NUMBERS, Moments
+from safeio import files
 
 _MAGIC = b"PAR1"
 _ROWS = 1 << 20
@@ -48,6 +51,41 @@ def is_parquet(file: BinaryIO) -> bool:
 
 def read(path: Path, file: BinaryIO, columns: Columns, gathered: Gathered, digest: Digest) -> None:
     """Read all rows into `gathered` and all bytes into `digest`; raises DataError, with the row where there is one."""
+    _read(path, file, columns, gathered, digest)
+    if not gathered.count:
+        raise DataError(f"{path} has no interactions; give a file with a user, an item and a time in each row")
+
+
+def read_folder(folder: Path, columns: Columns, gathered: Gathered, digest: Digest) -> None:
+    """Read all Parquet files below a folder as `read` does, in the order of their names; raises DataError.
+
+    Names that begin with a dot or `_` are those of unfinished files and of notes, as Spark writes them. No link is
+    followed below the folder.
+    """
+    try:
+        names = [name for name, status in files.tree(folder) if stat.S_ISREG(status.st_mode)]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}; give a folder that can be read") from error
+    parts = [name for name in names if name.endswith(".parquet") and not re.search(r"(^|/)[._]", name)]
+    roles = None
+    for name in parts:
+        try:
+            with files.open_file(files.inside(folder, name)) as file:
+                found = _read(folder / name, file, columns, gathered, digest)
+        except files.UnreadableError as error:
+            raise DataError(f"{folder / name} {error}; give a folder of Parquet files") from error
+        roles = roles or found.keys()
+        if found.keys() != roles:
+            raise DataError(f"{folder / name} has other columns than {parts[0]}; give files of one table")
+    if not gathered.count:
+        raise DataError(
+            f"{folder} has no Parquet files with interactions; give a file of interactions, or a folder with some"
+        )
+
+
+def _read(path: Path, file: BinaryIO, columns: Columns, gathered: Gathered, digest: Digest) -> dict[str, str]:
+    """Read a file as `read` does, an empty one too; return role -> the name of its column."""
+    before = gathered.count
     try:
         while part := file.read(_READ):
             digest.update(part)
@@ -60,14 +98,13 @@ def read(path: Path, file: BinaryIO, columns: Columns, gathered: Gathered, diges
         for batch in whole.iter_batches(_ROWS, columns=list(found.values())):
             _add(gathered, {role: batch.column(name) for role, name in found.items()})
     except _BadRowError as error:
-        raise DataError(f"{path}, row {gathered.count + error.row + 1}: {error}") from error
+        raise DataError(f"{path}, row {gathered.count - before + error.row + 1}: {error}") from error
     except (pa.ArrowException, OSError, MemoryError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"{path} cannot be read as Parquet ({why}); write it again") from error
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
-    if not gathered.count:
-        raise DataError(f"{path} has no interactions; give a file with a user, an item and a time in each row")
+    return found
 
 
 def _open(file: BinaryIO, dictionaries: list[str]) -> pyarrow.parquet.ParquetFile:

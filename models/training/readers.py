@@ -29,8 +29,11 @@ _FEW = 1 << 16
 
 
 def read_table(path: Path, columns: Columns = BY_NAME) -> Table:
-    """Read an interaction file of any known layout; raises DataError with file and line."""
+    """Read a file of any known layout, or a folder of Parquet files; raises DataError with file and line."""
     gathered, digest, blank = Gathered(), hashlib.sha256(), 0
+    if path.is_dir():
+        parquet.read_folder(path, columns, gathered, digest)
+        return _finished(gathered, blank, digest.hexdigest())
     with open_data(path) as raw:
         if parquet.is_parquet(raw):
             parquet.read(path, raw, columns, gathered, digest)
@@ -48,7 +51,11 @@ def read_table(path: Path, columns: Columns = BY_NAME) -> Table:
             if not gathered.count:
                 what = "has a header and no interactions" if lines.has_header else "is empty"
                 raise DataError(f"{path} {what}; give a file with a user, an item and a time on each line")
-    table = gathered.table(blank, digest.hexdigest())
+    return _finished(gathered, blank, digest.hexdigest())
+
+
+def _finished(gathered: Gathered, blank: int, sha256: str) -> Table:
+    table = gathered.table(blank, sha256)
     pa.default_memory_pool().release_unused()
     return table
 

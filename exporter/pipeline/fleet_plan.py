@@ -1,0 +1,138 @@
+"""A run of the fleet: what was asked for, the plan by which runs are told apart, and the artifact made for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from exporter.core.errors import ArtifactError, BadInputError
+from exporter.core.precision import has_own_tables
+from exporter.pipeline.job import Job
+from exporter.pipeline.lengths import Lowering, Report
+from exporter.pipeline.request import ProgramChoice
+from exporter.targets import TARGETS
+
+if TYPE_CHECKING:
+    from exporter.core.precision import Asked
+    from exporter.fleet.store import Document
+    from exporter.profiles import DeviceProfile
+    from models.checkpoint import Checkpoint
+    from models.training.users import Users
+
+SHARD = 1_000
+"""Users of a shard: a second or so of work, which is what a kill costs at most, and a file of some 10 kB."""
+
+
+@dataclass(frozen=True)
+class FleetRequest:
+    """What `cocorr-export fleet` was asked for.
+
+    `sample` is how many users are judged, None for all; `workers` is None for one per processor. With `force` another
+    run that stands at `output` is replaced.
+    """
+
+    model: str
+    data: Path
+    target: str
+    output: Path
+    precision: "Asked | None" = None
+    profile: str = "generic"
+    checkpoint: Path | None = None
+    columns: str | None = None
+    sample: int | None = None
+    workers: int | None = None
+    force: bool = False
+
+
+def plan_of(
+    request: FleetRequest,
+    lowering: Lowering,
+    profile: "DeviceProfile",
+    checkpoint: "Checkpoint",
+    users: "Users",
+    history: int,
+) -> "dict[str, object]":
+    """Return what tells runs apart: with equal plans, shards are equal."""
+    from exporter.targets.environment import versions
+
+    return {
+        "schema_version": 1,
+        "model": request.model,
+        "checkpoint_sha256": checkpoint.sha256,
+        **lowering.facts,
+        "target": request.target,
+        "profile": profile.name,
+        "threads": profile.threads,
+        "data": request.data.name,
+        "data_sha256": users.known.sha256,
+        "columns": request.columns or "by name",
+        "ids": users.ids,
+        "users": len(users.names),
+        "sample": request.sample or "all",
+        "shard_users": SHARD,
+        "history_length": history,
+        "candidates": users.negatives + 1,
+        "seed": users.seed,
+        "versions": versions(TARGETS[request.target]),
+    }
+
+
+def held(request: FleetRequest, asked: "dict[str, object]", report: Report) -> "Document | None":
+    """Return the plan of the run that is to go on, None for a new one; raises BadInputError for another run's."""
+    from exporter.fleet import store
+    from safeio.places import check_facts
+
+    try:
+        plan = store.held_plan(request.output)
+        if plan is None:
+            return None
+        check_facts(request.output, "run", {name: plan.get(name, "nothing") for name in asked}, asked)
+        _check_artifact(request.output, plan)
+    except BadInputError:
+        if request.force:
+            return None
+        raise
+    report("going on with the run that is there")
+    return plan
+
+
+def _check_artifact(place: Path, plan: "Document") -> None:
+    """Raise ArtifactError where the artifact of a run is not the one that was made for it."""
+    from exporter.artifact import store as artifacts
+    from exporter.fleet import store
+    from safeio.files import UnreadableError
+
+    try:
+        found = artifacts.shipped_sha256(place / store.ARTIFACT / str(plan.get("artifact")))
+    except (OSError, UnreadableError):
+        found = None
+    if found is None or found != plan.get("artifact_sha256"):
+        raise ArtifactError(f"{place}: its artifact is not the one that was made for it; begin anew with --force")
+
+
+def made(
+    request: FleetRequest, lowering: Lowering, profile: "DeviceProfile", folder: Path, report: Report
+) -> "dict[str, object]":
+    """Export the artifact into a new run's folder, judged by its golden cases; return what the plan says of it."""
+    import torch
+
+    from exporter.artifact import store as artifacts
+    from exporter.core.precision import weights_of
+    from exporter.fleet import store
+    from exporter.pipeline import origin
+    from exporter.pipeline import source as sources
+
+    stored = weights_of(request.precision or profile.precision)
+    choice = ProgramChoice(request.model, checkpoint=request.checkpoint)
+    source = sources.load(choice, profile.history_length, profile.candidates, profile.top, stored)
+    report(f"capturing {source.name}/{source.program.name}")
+    job = Job(folder / store.ARTIFACT, source, profile, lowering, report, force=False)
+    manifest = job.run().manifest
+    golden = artifacts.read_golden(job.place)
+    if has_own_tables(manifest.precision):
+        exact = origin.lowering_of(manifest).exact(source, tables_too=False)
+        torch.export.save(exact.exported, folder / store.REFERENCE)
+    return {
+        "artifact": str(job.place.relative_to(folder / store.ARTIFACT)),
+        "artifact_sha256": artifacts.shipped_sha256(job.place),
+        "golden_scale": float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
+    }

@@ -1,0 +1,199 @@
+"""What a worker of the fleet does: it loads an artifact and torch's model once, and judges shards of users.
+
+An artifact takes one user a call, as on a device; torch takes them in batches.
+"""
+
+import importlib
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from exporter.core.errors import CheckpointError
+from exporter.core.types import Arrays
+
+if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
+    from exporter.core.protocols import Target
+
+_BATCH = 64
+HISTORY, CANDIDATES = "item_ids", "candidate_ids"
+
+Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Scores [n, C] for histories [n, N] and candidates [n, C]."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges users: scores of the artifact, of torch, and of torch with the tables that the artifact has.
+
+    `golden_scale` is the largest score of the golden cases. The positive is the first candidate of each user.
+    """
+
+    artifact: "Artifact"
+    torch: Scores
+    reference: Scores | None
+    golden_scale: float
+
+    def __call__(self, shard: Arrays) -> Arrays:
+        """Return figures [n] by name for histories [n, N] and candidates [n, C]."""
+        from exporter.parity.positives import rank_of
+        from exporter.parity.ranking import top_overlap
+        from exporter.parity.users import TOP, compare_users
+
+        item_ids, candidate_ids = shard[HISTORY], shard[CANDIDATES]
+        positive = np.zeros(len(item_ids), np.int64)
+        own, unsettled = self.artifact.scores(item_ids, candidate_ids)
+        exact = self.torch(item_ids, candidate_ids)
+        held_to = exact if self.reference is None else self.reference(item_ids, candidate_ids)
+        figures = compare_users(held_to, own, self.artifact.manifest.precision, self.golden_scale)
+        overlap = figures.overlap
+        if self.reference is not None and exact.shape[1] > TOP and len(exact):
+            overlap = top_overlap(exact.astype(np.float64), np.nan_to_num(own).astype(np.float64), TOP)
+        return {
+            "rank_artifact": rank_of(own, positive).astype(np.int32) + 1,
+            "rank_torch": rank_of(exact, positive).astype(np.int32) + 1,
+            "max_abs_error": figures.error,
+            "allowed_error": figures.allowed,
+            "top10_overlap": figures.overlap,
+            "top10_overlap_torch": overlap,
+            "could_flip": figures.could_flip,
+            "verdict": np.where(figures.within, np.where(unsettled, 2, 0), 1).astype(np.int8),
+        }
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact that was loaded: `call` gives its ranking output for one user, and whether something is unsettled."""
+
+    manifest: "Manifest"
+    call: Callable[[dict[str, np.ndarray]], tuple[np.ndarray, bool]]
+    executed_on: str
+
+    def scores(self, item_ids: np.ndarray, candidate_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores [n, C], one call a user, and for whom something is unsettled [n]."""
+        shapes = {tensor.name: tensor.shape for tensor in self.manifest.inputs}
+        found, unsettled = np.empty(candidate_ids.shape, np.float32), np.zeros(len(item_ids), bool)
+        for user, (history, candidates) in enumerate(zip(item_ids, candidate_ids, strict=True)):
+            own = {HISTORY: history, CANDIDATES: candidates}
+            scores, unsettled[user] = self.call({name: own[name].reshape(shape) for name, shape in shapes.items()})
+            found[user] = scores.reshape(-1)
+        return found, unsettled
+
+
+def load_artifact(folder: Path) -> Artifact:
+    """Load an artifact in this process with its runtime, or with the interpreter where that cannot be here."""
+    from exporter.pipeline.opening import open_known
+    from exporter.targets import TARGETS
+
+    opened = open_known(folder)
+    target = TARGETS[opened.manifest.target]
+    model_file = opened.folder / opened.manifest.model_file
+    load = _interpreted if target.system not in (None, sys.platform) else _native
+    return load(target, opened.manifest, model_file)
+
+
+def _interpreted(_: "Target", manifest: "Manifest", model_file: Path) -> Artifact:
+    from exporter import mil
+
+    program = mil.load(model_file)
+    ranking = cast("str", manifest.ranking)
+
+    def call(inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
+        done = program.execute(inputs)
+        return done.outputs[ranking], bool(done.unsettled)
+
+    return Artifact(manifest, call, f"reference interpreter (numpy {np.__version__}) on {platform.machine()}")
+
+
+def _native(target: "Target", manifest: "Manifest", model_file: Path) -> Artifact:
+    """Load with the target's own loader, as the agent does.
+
+    Inputs and outputs are prepared once: every loader hands the runtime the arrays that it is given, where they lie.
+    """
+    from exporter.connections.agent.contract import Loader
+    from exporter.connections.agent.running import place_of, start_runtime
+    from exporter.connections.agent.signature import check_inputs, keep_case, output_order
+
+    start = importlib.import_module(f"exporter.targets.{target.name}.loader").start
+    loader = Loader(start, target.runtime.packages, target.runtime.distribution)
+    runtime = start_runtime({target.name: loader}, target.name, manifest.threads, dict(manifest.options))
+    model = runtime.load(model_file, None)
+    held = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in manifest.inputs}
+    check_inputs(model.inputs, {name: array[None] for name, array in held.items()})
+    expected = [
+        {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype} for tensor in manifest.outputs
+    ]
+    order = output_order(model.outputs, expected)
+    outputs = [np.zeros((1, *tensor.shape), tensor.dtype) for tensor in manifest.outputs]
+    ranking = [tensor.name for tensor in manifest.outputs].index(cast("str", manifest.ranking))
+    feed = model.prepare(held)
+
+    def call(inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
+        for name, array in inputs.items():
+            held[name][:] = array
+        keep_case(model.collect(model.run(feed)), order, expected, outputs, 0)
+        return outputs[ranking], False
+
+    return Artifact(manifest, call, place_of(runtime))
+
+
+def make_judge(settings: dict[str, object]) -> Judge:
+    """Return the judge for the engine's settings; raises CocorrError where artifact or checkpoint cannot be used."""
+    import torch
+
+    from models import checkpoint as checkpoints
+    from models.zoo import load_spec
+
+    torch.set_num_threads(1)
+    artifact = load_artifact(Path(str(settings["artifact"])))
+    checkpoint = checkpoints.read(Path(str(settings["checkpoint"])))
+    if checkpoint.sha256 != artifact.manifest.source.checkpoint_sha256:
+        raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
+    model = checkpoints.build(checkpoint, load_spec(str(settings["model"])))
+    reference = None if settings["reference"] is None else _program(Path(str(settings["reference"])))
+    return Judge(artifact, batched(model), reference, float(cast("float", settings["golden_scale"])))
+
+
+def batched(model: Callable) -> Scores:
+    """Return what scores users with a model of torch, many at once."""
+    import torch
+
+    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray) -> np.ndarray:
+        found = [np.empty((0, candidate_ids.shape[1]), np.float32)]
+        with torch.no_grad():
+            for start in range(0, len(item_ids), _BATCH):
+                part = slice(start, start + _BATCH)
+                found.append(model(*(torch.from_numpy(ids[part]) for ids in (item_ids, candidate_ids))).numpy())
+        return np.concatenate(found)
+
+    return scores
+
+
+def _program(file: Path) -> Scores:
+    """Return what scores users with a program that takes one at a time."""
+    import torch
+
+    program = torch.export.load(file).module(check_guards=False)
+
+    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray) -> np.ndarray:
+        found = np.empty(candidate_ids.shape, np.float32)
+        with torch.no_grad():
+            for user, pair in enumerate(zip(item_ids, candidate_ids, strict=True)):
+                own = dict(zip((HISTORY, CANDIDATES), (torch.from_numpy(ids[None]) for ids in pair), strict=True))
+                given = program(**own)
+                found[user] = next(iter(given.values())).numpy().reshape(-1)
+        return found
+
+    return scores
+
+
+def main(lifeline: int) -> None:
+    """Serve the engine that started this process."""
+    from exporter.fleet.worker import serve
+
+    serve(make_judge, lifeline)

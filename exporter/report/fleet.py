@@ -1,0 +1,61 @@
+"""What a person reads of all users at once."""
+
+from rich.text import Text
+
+from exporter.artifact.results import FleetResult
+from exporter.report import terminal
+from exporter.report.units import MISSING, bytes_
+from safeio.errors import printable
+
+_STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
+
+
+def print_fleet(result: FleetResult) -> None:
+    """Print the summary of a run, a line for each thing that it says."""
+    document, console = result.document, terminal.console(soft_wrap=True)
+    made = f"{document['model']}/{document['program']}  {document['target']}  {document['precision']}"
+    console.print(Text(made, style="bold"))
+    console.print(
+        Text.assemble("verdict  ", (document["verdict"], _STYLES[document["verdict"]]), f"  {document['reason']}")
+    )
+    if document["golden_cases"]["verdict"] != "pass":
+        console.print(Text(f"golden   {document['golden_cases']['verdict']}: {document['golden_cases']['reason']}"))
+    for line in lines(result):
+        console.print(Text(line))
+
+
+def lines(result: FleetResult) -> list[str]:
+    """Return what follows the verdict."""
+    document = result.document
+    users, top10, run = document["users"], document["top10"], document["run"]
+    others = [f"{count:,} {name.replace('_', ' ')}" for name, count in users.items() if name != "all" and count]
+    told = [f"users    {users['all']:,}: {', '.join(others) or 'none'}"]
+    clicks = document["clicks"]
+    if clicks["most"] is not None:
+        told.append(f"clicks   at most {clicks['most']['clicks']:,}, of user {printable(clicks['most']['user'])}")
+    if clicks["unknown"]:
+        told.append(f"unknown  {clicks['unknown']:,} clicks of {clicks['users_with_unknown']:,} users, left out")
+    if document["max_abs_error"] is not None:
+        worst = document["max_abs_error"]
+        value = "no number" if worst["value"] is None else f"{worst['value']:.3g}"
+        told.append(f"error    {value} at most, of user {printable(worst['user'])}")
+    if top10["overlap"] is not None:
+        told.append(f"top 10   {top10['flipped']:,} users get another set, {top10['could_flip']:,} could")
+        if top10["torch"] != "the same":
+            told.append(f"         {top10['flipped_from_torch']:,} users get another set than from torch in fp32")
+    clicked = document["clicked_next"]
+    if clicked is not None:
+        change, low, high = (_percent(clicked[name]) for name in ("ndcg10_change", "low", "high"))
+        told.append(
+            f"NDCG@10  {clicked['ndcg10']:.6f}, torch {clicked['ndcg10_torch']:.6f}: {change} ({low} to {high})"
+        )
+        told.append(f"Hit@10   {clicked['hit10']:.6f}, torch {clicked['hit10_torch']:.6f}")
+    if run["users"]:
+        pace = f"{run['users']:,} users in {run['seconds']:.1f} s with {run['workers']} workers"
+        told.append(f"pace     {run['users_per_second']:,.0f} users a second: {pace}")
+    told.append(f"{result.place}: {run['parts']} parts, {bytes_(run['bytes'])}")
+    return told
+
+
+def _percent(share: float | None) -> str:
+    return MISSING if share is None else f"{100 * share:+.4f} %"
