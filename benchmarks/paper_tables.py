@@ -89,7 +89,7 @@ def exchange(target: str) -> str:
         for tensors, names in ((cloud.inputs, cloud.exchange.up), (cloud.outputs, cloud.exchange.down))
     )
     times = {program: manifest.latency.p50_us for program, manifest in made.items()}
-    found = figures.network(up, down, made["rerank"].links, times["rerank"])
+    found = figures.network(up, down, made["rerank"].links, made["rerank"].latency)
     device = times["hidden_state"] + times["rerank_corrected"]
     lines = [
         f"up {found.up_bytes:,} B, down {found.down_bytes:,} B; `correct` takes {times['correct']:,.0f} us",

@@ -30,7 +30,7 @@ _USER_LIMIT_S = 5.0
 _LAST_WORDS = 2000
 # The process finds this package where this one has it, and behind all others. -P: not where the command began.
 _START = "import sys; sys.path.append(sys.argv.pop()); from {module} import main; main(int(sys.argv[1]))"
-_TOP = Path(__file__).resolve().parents[2]
+_TOP = Path(__file__).resolve().parents[__name__.count(".")]
 
 
 class Task(NamedTuple):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from exporter.core.errors import BadInputError, CheckpointError, RuntimeMissingError
-from exporter.core.extras import LOWER, require
 from exporter.core.precision import MILDEST_FIRST
 from exporter.pipeline.fleet_plan import SHARD, FleetRequest
 from exporter.pipeline.lengths import Lowering, Report
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
     from models.training.users import Users
 
-_WORKER = "exporter.pipeline.fleet_worker"
+_WORKER = f"{__package__}.fleet_worker"
 _SAMPLE = 6
 """What follows the seed of the training where users are drawn: another stream than those of the training itself."""
 
@@ -99,6 +98,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
 def _asked(request: FleetRequest) -> "tuple[Lowering, DeviceProfile]":
     """Return how the program is to be lowered, and for which device; raises BadInputError."""
     from exporter import profiles
+    from exporter.core.extras import LOWER, require
     from exporter.targets.environment import require_packages
 
     require_model(request.model)
@@ -179,7 +179,7 @@ def _judge(run: "Run", request: FleetRequest, checkpoint: "Checkpoint", shards: 
     threads = int(cast("int", run.plan["threads"]))
     workers = min(request.workers or max(1, _processors() // threads), len(left))
     count = sum(len(shards.of(shard)) for shard in left)
-    report(f"judging {count:,} users in {len(left)} shards, {workers} at once")
+    report(f"judging {count:,} users in shards of {SHARD:,}, {workers} at once")
     started, judged, line = time.monotonic(), 0, PassingLine()
     with scratch("fleet") as folder:
         work = engine.Work(_WORKER, _settings(run, request, checkpoint), settings(threads), folder)

@@ -115,11 +115,12 @@ def _native(target: "Target", manifest: "Manifest", model_file: Path) -> Artifac
 
     Inputs and outputs are prepared once: every loader hands the runtime the arrays that it is given, where they lie.
     """
+    from exporter import targets
     from exporter.connections.agent.contract import Loader
     from exporter.connections.agent.running import place_of, start_runtime
     from exporter.connections.agent.signature import check_inputs, keep_case, output_order
 
-    start = importlib.import_module(f"exporter.targets.{target.name}.loader").start
+    start = importlib.import_module(f"{targets.__name__}.{target.name}.loader").start
     loader = Loader(start, target.runtime.packages, target.runtime.distribution)
     runtime = start_runtime({target.name: loader}, target.name, manifest.threads, dict(manifest.options))
     model = runtime.load(model_file, None)

@@ -51,10 +51,14 @@ def lines(result: FleetResult) -> list[str]:
         )
         told.append(f"Hit@10   {clicked['hit10']:.6f}, torch {clicked['hit10_torch']:.6f}")
     if run["users"]:
-        pace = f"{run['users']:,} users in {run['seconds']:.1f} s with {run['workers']} workers"
+        pace = f"{run['users']:,} users in {run['seconds']:.1f} s with {_some(run['workers'], 'worker')}"
         told.append(f"pace     {run['users_per_second']:,.0f} users a second: {pace}")
-    told.append(f"{result.place}: {run['parts']} parts, {bytes_(run['bytes'])}")
+    told.append(f"{result.place}: {_some(run['parts'], 'part')}, {bytes_(run['bytes'])}")
     return told
+
+
+def _some(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _percent(share: float | None) -> str:

@@ -129,7 +129,7 @@ def test_what_is_missing_names_the_command_of_this_system(monkeypatch: pytest.Mo
         ("brew", "get it with: brew install --cask android-platform-tools"),
         ("", "install Android's SDK Platform-Tools"),
     ):
-        rows = {row["connection"]: row["install"] for row in ways()}
+        rows = {row["connection"]: row["install"] for row in ways([])}
         assert rows["adb"] == f"adb is not on the PATH; {how}"
         assert bundle.INSTALL not in rows["emulator"]  # apt-cache is not there
         there.discard(manager)
