@@ -52,6 +52,14 @@ def open_file(path: Path, follow_link: bool = False) -> io.BufferedReader:
     return io.BufferedReader(io.FileIO(descriptor, "r"))
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a regular file in hexadecimal; raises UnreadableError, also for a link."""
+    import hashlib  # the command line imports this module when it starts
+
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_file(path: Path, limit: int, follow_link: bool = False) -> bytes:
     """Return the bytes of a regular file of at most `limit` bytes; raises UnreadableError."""
     with open_file(path, follow_link) as file:

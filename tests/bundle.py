@@ -1,33 +1,13 @@
 """The ARM64 bundle, installed once for all test processes, into a cache folder of the tests' own."""
 
-import fcntl
-import json
-import os
 from pathlib import Path
 
-import pytest
-from commands import cocorr_export
+from installations import installed_once
 
 # What a machine may lack: everything else that goes wrong in an installation is a failure.
 LACKING = ("error: apt could not", "error: pip could not", "error: the apt sources", "error: apt-get is not")
 
 
 def installed(base: Path) -> Path:
-    """Return the cache folder (XDG_CACHE_HOME) that holds the bundle; skips where its parts cannot be had.
-
-    COCORR_TEST_CACHE names a folder that outlives the tests, for those who run them often.
-    """
-    folder = Path(os.environ.get("COCORR_TEST_CACHE") or base / "cache")
-    folder.mkdir(parents=True, exist_ok=True)
-    record = base / "bundle.json"
-    with (base / "bundle.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not record.exists():
-            ended = cocorr_export("emulator", "install", env={"XDG_CACHE_HOME": str(folder)}, limit_s=900)
-            record.write_text(json.dumps([ended.code, ended.err]))
-        code, errors = json.loads(record.read_text())
-    words = errors.strip().splitlines()[-1] if errors.strip() else ""
-    if code == 2 and words.startswith(LACKING):
-        pytest.skip(f"no ARM64 bundle: {words}")
-    assert code == 0, errors
-    return folder
+    """Return the cache folder (XDG_CACHE_HOME) that holds the bundle; skips where its parts cannot be had."""
+    return installed_once(base, "emulator", LACKING)

@@ -4,8 +4,6 @@ import contextlib
 import copy
 import json
 import os
-import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPResponse
@@ -14,7 +12,7 @@ from typing import Any
 
 from browser import Page
 from raw_client import Client
-from servers import descendants
+from servers import descendants, wait_for
 
 from exporter.connections.browser.connection import BrowserConnection
 from exporter.connections.browser.stand import Stand, stand_at
@@ -72,7 +70,7 @@ class Waiting:
         """Run a request; it has begun when this returns, and a device can come."""
         session = self.stand.session
         ran = self.pool.submit(self.way.run, request)
-        assert wait_until(lambda: session._work is not None or ran.done())
+        assert wait_for(lambda: session._work is not None or ran.done())
         return ran
 
 
@@ -86,19 +84,9 @@ def started_by(request: RunRequest, script: str, folder: Path) -> RunRequest:
     return replace(request, target=target)
 
 
-def wait_until(happened: Callable[[], Any], seconds: float = 300) -> bool:
-    """Wait for what must happen; the limit only ends a test that hangs."""
-    end = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def reads(page: Page, words: str) -> str:
     """Wait until a person reads words in the page; return all that stands there then."""
-    assert wait_until(lambda: words in text_of(page)), f"{words!r} is not in: {text_of(page)}"
+    assert wait_for(lambda: words in text_of(page)), f"{words!r} is not in: {text_of(page)}"
     return text_of(page)
 
 
@@ -112,7 +100,7 @@ def can_press(page: Page) -> bool:
 
 def press_run(page: Page) -> None:
     """Press Run as soon as it is there."""
-    assert wait_until(lambda: can_press(page)), text_of(page)
+    assert wait_for(lambda: can_press(page)), text_of(page)
     page.click("#run")
 
 

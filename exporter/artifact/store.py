@@ -48,16 +48,10 @@ class Opened:
     identity: tuple[int, int] | None
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal; raises UnreadableError for a link or what is no file."""
-    with files.open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def list_files(folder: Path) -> tuple[File, ...]:
     """Return every file below `folder` but the manifest, sorted by path."""
     return tuple(
-        File(name, status.st_size, sha256(folder / name))
+        File(name, status.st_size, files.sha256(folder / name))
         for name, status in sorted(files.tree(folder))
         if not stat.S_ISDIR(status.st_mode) and name != MANIFEST
     )
@@ -75,7 +69,7 @@ def shipped_bytes(folder: Path) -> int:
 def shipped_sha256(folder: Path) -> str:
     """Return one SHA-256 over the names and bytes of what `shipped_bytes` counts; raises UnreadableError for a link."""
     rows = sorted((name, status.st_mode) for name, status in files.tree(folder) if name not in _NOT_SHIPPED)
-    lines = (f"{sha256(folder / name)}  {name}\n" for name, mode in rows if not stat.S_ISDIR(mode))
+    lines = (f"{files.sha256(folder / name)}  {name}\n" for name, mode in rows if not stat.S_ISDIR(mode))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -244,7 +238,7 @@ def changed_file(folder: Path, manifest: Manifest, read_beside: Collection[str] 
             return f"{name} is a link; links are not followed"
         path = folder / name
         try:
-            if path.lstat().st_size != entry.bytes or sha256(path) != entry.sha256:
+            if path.lstat().st_size != entry.bytes or files.sha256(path) != entry.sha256:
                 return f"{name} is not the file that was exported (its SHA-256 differs from the manifest's)"
         except (OSError, files.UnreadableError) as error:
             return f"{name} {error}"

@@ -40,12 +40,12 @@ def by_devices(connection: str, devices: int) -> "Iterator[None]":
 
     Nobody but a person can bring another device, so several are for a page that a person opens.
     """
-    from exporter.connections.browser.connection import BrowserConnection
-
     way = reach(connection)
     if devices == 1:
         yield
         return
+    from exporter.connections.browser.connection import BrowserConnection
+
     if not isinstance(way, BrowserConnection) or not way.is_for_phones:
         raise BadInputError(f"--devices is for phones that open a page, and {connection} is one device; leave it out")
     for device in range(devices):

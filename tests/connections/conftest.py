@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import chromium
-from phone import Visitor, Waiting, processes, wait_until
+from phone import Visitor, Waiting, processes
+from servers import wait_for
 from web_packages import web_packages
 
 from exporter.connections.browser import session, stand
@@ -246,7 +247,7 @@ def chromium_here(shared_folder, web_runtimes, monkeypatch) -> Path:
 def nothing_left(own_temporary_folder) -> Iterator[Path]:
     """The folder for temporary files, in which nothing is left at the end, and no process that knows it."""
     yield own_temporary_folder
-    assert wait_until(lambda: not processes(own_temporary_folder)), processes(own_temporary_folder)
+    assert wait_for(lambda: not processes(own_temporary_folder)), processes(own_temporary_folder)
 
 
 @pytest.fixture

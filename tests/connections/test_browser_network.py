@@ -16,8 +16,8 @@ import pytest
 import segno
 from browser import Browser
 from chromium import chromium
-from phone import Waiting, press_run, wait_until
-from servers import UP, need_namespaces
+from phone import Waiting, press_run
+from servers import UP, need_namespaces, wait_for
 
 from exporter.connections.browser.connection import BrowserConnection
 from exporter.connections.browser.qr import qr_code
@@ -60,7 +60,7 @@ def test_a_page_by_https_is_isolated(
     passing.chmod(0o755)
     secure = Waiting(waiting.pool, https=True)
     ran = secure.run(make_request("onnx", tiny_onnx, threads=2))
-    assert wait_until(lambda: secure.stand.has_invited)
+    assert wait_for(lambda: secure.stand.has_invited)
     at = urlsplit(secure.stand.url)
     assert at.scheme == "https" and at.hostname is not None and at.port is not None
     certificate = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((at.hostname, at.port)))

@@ -19,8 +19,8 @@ from browser import Browser, Page
 from chromium import chromium
 from commands import run_here
 from onnx import numpy_helper
-from phone import HANGS, Visitor, can_press, press_run, reads, renderers, started_by, text_of, wait_until
-from servers import descendants
+from phone import HANGS, Visitor, can_press, press_run, reads, renderers, started_by, text_of
+from servers import descendants, wait_for
 
 from exporter.artifact import store
 from exporter.connections.browser.connection import BrowserConnection
@@ -77,7 +77,7 @@ class Command:
 
     def url(self) -> str:
         """Return the URL that it tells to open, as soon as it does."""
-        assert wait_until(lambda: self._urls() or self.process.poll() is not None)
+        assert wait_for(lambda: self._urls() or self.process.poll() is not None)
         assert self._urls(), self.lines
         return self._urls()[-1]
 
@@ -118,7 +118,7 @@ def test_two_phones_one_after_the_other(start, artifact: Path, hand: Browser, pa
     command = start(PHONE, "profile", artifact, "--iterations", "10", "--devices", "2", "--json")
     url = command.url()
     page.open(url)
-    assert wait_until(lambda: can_press(page))
+    assert wait_for(lambda: can_press(page))
     shown = reads(page, "Ready.")
     assert "gru4rec/rerank (onnx, " in shown and "onnxruntime-web" in shown
     assert f"{tiny_models.CASES} cases, then 10 timed samples" in shown and "Keep the screen on" in shown
@@ -165,7 +165,7 @@ def test_a_second_phone_that_goes_takes_nothing_from_the_first(
     press_run(page)
     reads(page, "This device is done.")
     second = Visitor(At(url))
-    assert wait_until(lambda: second.hello() == 200)
+    assert wait_for(lambda: second.hello() == 200)
     event = second.next(0)
     second.job = event["job"]["number"]
     assert (second.status("started"), second.status("bye")) == (204, 204)
@@ -255,10 +255,10 @@ def test_a_page_stops_what_nobody_waits_for(waiting, page: Page, make_request, t
 def test_a_page_whose_place_was_taken_waits_for_its_turn(waiting, page: Page, make_request, tiny_onnx) -> None:
     ran = waiting.run(make_request("onnx", tiny_onnx))
     page.open(waiting.stand.url)
-    assert wait_until(lambda: can_press(page))
+    assert wait_for(lambda: can_press(page))
     page.evaluate("Object.defineProperty(document, 'visibilityState', {value: 'hidden'}); 0")
     session = waiting.stand.session
-    assert wait_until(lambda: not session.situation().beat.is_visible)
+    assert wait_for(lambda: not session.situation().beat.is_visible)
     other = Visitor(waiting.stand)
     assert other.hello() == 200
     reads(page, "Another device is at work")
@@ -273,12 +273,12 @@ def test_a_command_that_is_ended_leaves_nothing(
     number, start, chromium_here, made: Path, nothing_left: Path, make_request, tiny_onnx
 ) -> None:
     command = start(WEB, "profile", made, "--iterations", "1000000", "--no-write")
-    assert wait_until(lambda: renderers(command.process.pid))
+    assert wait_for(lambda: renderers(command.process.pid))
     browser = descendants(command.process.pid)
     command.process.send_signal(number)
     code, out = command.end()
     assert (code, out) == ((-9 if number == signal.SIGKILL else 130), "")
-    assert wait_until(lambda: not any(map(is_alive, browser))), browser
+    assert wait_for(lambda: not any(map(is_alive, browser))), browser
     if number == signal.SIGKILL:  # it could not even remove its folder; the next command does
         assert list(nothing_left.iterdir())
         BrowserConnection(open="chromium").run(make_request("onnx", tiny_onnx))

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from phone import Visitor, wait_until
+from phone import Visitor
+from servers import wait_for
 
 from exporter.connections.agent.folder import PROTOCOL
 from exporter.connections.browser import connection, device
@@ -136,7 +137,7 @@ def test_nobody_comes_or_begins(waiting, visitor, asked, monkeypatch) -> None:
 def test_a_device_cannot_begin_again_and_again(waiting, visitor, make_request, tiny_onnx) -> None:
     ran = waiting.run(make_request("onnx", tiny_onnx, time_limit_s=0.5))
     visitor.hello()
-    assert wait_until(lambda: visitor.status("started") == 410 or ran.done())
+    assert wait_for(lambda: visitor.status("started") == 410 or ran.done())
     with pytest.raises(RuntimeTimeoutError, match=r"did not finish within 0\.5 s in the browser"):
         ran.result()
 

@@ -63,14 +63,9 @@ def is_whole(package: NpmPackage) -> bool:
     try:
         recorded = strict_json.loads(files.read_file(folder / _RECORD, _MAX_RECORD_BYTES))
         paths = {name: files.inside(folder, f"{_CONTENT}/{name}") for name in package.files}
-        return bool(recorded == {name: _sha256(path) for name, path in paths.items()})
+        return bool(recorded == {name: files.sha256(path) for name, path in paths.items()})
     except (files.UnreadableError, OSError, ValueError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with files.open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def install(packages: Sequence[NpmPackage], tarballs: Sequence[Path], report: Callable[[str], None]) -> None:

@@ -1,6 +1,5 @@
 """apt on folders of its own: packages of any Debian release and architecture, by the machine's own sources and keys."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from exporter.connections.response import printable
 from exporter.core.errors import SetupError
+from safeio import files
 
 _TIME_LIMIT_S = 600
 
@@ -31,10 +31,7 @@ class Package:
 
     def whole(self) -> bool:
         """Say whether the file is there, with all its bytes."""
-        if not self.file.exists():
-            return False
-        with self.file.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        return self.file.exists() and files.sha256(self.file) == self.sha256
 
 
 def why_not() -> str | None:

@@ -22,6 +22,7 @@ from exporter.connections.bundle.tool import call
 from exporter.core.errors import RuntimeMissingError, SetupError
 from exporter.core.protocols import Target
 from exporter.core.types import Row
+from safeio import files
 from safeio.staging import scratch
 
 Report = Callable[[str], None]
@@ -79,7 +80,7 @@ def _make(work: Path, downloads: Path, targets: Iterable[Target], report: Report
     report("4/6 unpacking wheels")
     for name, path in wheels.items():
         _unzip(path, root / bundle.SITE if name != pins.RUNNER else work / name, pins.WHEELS[name].drop)
-        made.append({"name": name, "version": pins.WHEELS[name].version, "sha256": _sha256(path)})
+        made.append({"name": name, "version": pins.WHEELS[name].version, "sha256": files.sha256(path)})
     report("5/6 compiling the runner for ExecuTorch")
     _unzip(compiler, work / "compiler", ())
     runner.build(work, root, headers)
@@ -118,7 +119,7 @@ def _wheel(folder: Path, name: str, wheel: pins.Wheel, foreign: bool) -> Path:
 
 
 def _known(folder: Path, wheel: pins.Wheel) -> Path | None:
-    return next((path for path in sorted(folder.glob("*.whl")) if _sha256(path) in wheel.sha256), None)
+    return next((path for path in sorted(folder.glob("*.whl")) if files.sha256(path) in wheel.sha256), None)
 
 
 def _unzip(path: Path, folder: Path, drop: Sequence[str]) -> None:
@@ -140,11 +141,6 @@ def _probe(work: Path, root: Path, targets: Iterable[Target]) -> None:
     with scratch("probe") as folder:
         command = bundle.launch(str(root), ["-c", _PROBE, str(write_agent(folder, targets))])
         call([str(work / bundle.QEMU), "-cpu", "cortex-a76", *command], "the new bundle does not start", variables)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def survey() -> Row:

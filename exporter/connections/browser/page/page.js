@@ -137,7 +137,7 @@ function work(told, ended) {
       const answer = { protocol: told.protocol, number: told.number, status: "error", kind: "runtime" };
       post(`job/${told.number}/response`, { ...answer, message: message + where, stack: "" }).then(() => resolve(message), reject);
     };
-    worker.postMessage({ job: told, base: BASE, visit });
+    worker.postMessage({ job: told, visit });
   }).finally(() => worker?.terminate());
 }
 

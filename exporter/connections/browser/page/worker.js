@@ -84,14 +84,13 @@ function clockStep() {
 }
 
 class Artifact {
-  constructor(base, entry, expected) {
-    this.base = base;
+  constructor(entry, expected) {
     this.entry = entry;
     this.expected = expected;
   }
 
   async fetch(name) {
-    const response = await fetch(this.base + name);
+    const response = await fetch(BASE + name);
     if (!response.ok) throw new Error(`${name} did not come: status ${response.status}`);
     return new Uint8Array(await response.arrayBuffer());
   }
@@ -232,9 +231,9 @@ async function timeACall(runtime, entry, artifact, job, step) {
   }
 }
 
-async function begin(base, entry, threads) {
-  importScripts(base + entry.runtime);
-  return self.startRuntime({ npm: `${base}npm/`, threads, version: entry.version });
+async function begin(entry, threads) {
+  importScripts(BASE + entry.runtime);
+  return self.startRuntime({ npm: `${BASE}npm/`, threads, version: entry.version });
 }
 
 function conditions(job, runtime, step, timed) {
@@ -249,13 +248,13 @@ function conditions(job, runtime, step, timed) {
   return words;
 }
 
-async function execute(job, base) {
+async function execute(job) {
   const [entry] = job.artifacts;
-  const artifact = new Artifact(base, entry, job.outputs);
+  const artifact = new Artifact(entry, job.outputs);
   progress("loading files");
   await artifact.download();
   progress("starting the runtime");
-  const runtime = await begin(base, entry, job.threads);
+  const runtime = await begin(entry, job.threads);
   const loadMs = await artifact.load(runtime);
   artifact.checkInputs();
   const outputs = new Uint8Array(job.output_bytes);
@@ -302,14 +301,14 @@ async function execute(job, base) {
   };
 }
 
-async function compare(job, base) {
+async function compare(job) {
   const runtimes = new Map();
   const calls = [];
   for (const entry of job.artifacts) {
-    const artifact = new Artifact(base, entry, []);
+    const artifact = new Artifact(entry, []);
     progress("loading files");
     await artifact.download();
-    if (!runtimes.has(entry.runtime)) runtimes.set(entry.runtime, await begin(base, entry, job.threads));
+    if (!runtimes.has(entry.runtime)) runtimes.set(entry.runtime, await begin(entry, job.threads));
     await artifact.load(runtimes.get(entry.runtime));
     artifact.checkInputs();
     calls.push({ model: artifact.model, feed: artifact.feed(0) });
@@ -345,22 +344,22 @@ function refusalOf(error) {
   return { status: "error", kind, message, stack: lines.slice(0, 4000) };
 }
 
-async function send(base, visit, name, body) {
-  const response = await fetch(base + name, { method: "POST", headers: { "Cocorr-Visit": visit }, body });
+async function send(visit, name, body) {
+  const response = await fetch(BASE + name, { method: "POST", headers: { "Cocorr-Visit": visit }, body });
   if (!response.ok) throw new Error(`the computer did not take ${name}: status ${response.status}`);
 }
 
-async function serve({ job, base, visit }) {
+async function serve({ job, visit }) {
   let answer;
   try {
-    const { response, outputs } = await (job.artifacts.length > 1 ? compare : execute)(job, base);
+    const { response, outputs } = await (job.artifacts.length > 1 ? compare : execute)(job);
     progress("sending the results");
-    if (outputs !== null) await send(base, visit, `job/${job.number}/outputs`, outputs);
+    if (outputs !== null) await send(visit, `job/${job.number}/outputs`, outputs);
     answer = { status: "ok", ...response };
   } catch (error) {
     answer = refusalOf(error);
   }
-  await send(base, visit, `job/${job.number}/response`, JSON.stringify({ protocol: job.protocol, number: job.number, ...answer }));
+  await send(visit, `job/${job.number}/response`, JSON.stringify({ protocol: job.protocol, number: job.number, ...answer }));
   postMessage({ kind: "done", failed: answer.status === "error" ? answer.message : null });
 }
 
