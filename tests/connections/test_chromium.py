@@ -8,6 +8,7 @@ import platform
 import queue
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -176,8 +177,12 @@ def test_a_tab_is_killed(program: Path, folder: Path) -> None:
             wait_for_the_end(browser)
 
 
-def test_the_browser_is_killed(program: Path, folder: Path) -> None:
-    with Chromium(program, folder) as browser:
+@pytest.mark.parametrize("start", ["exec ", ""], ids=["becomes it", "waits for it"])
+def test_the_browser_is_killed(program: Path, folder: Path, tmp_path: Path, start: str) -> None:
+    script = tmp_path / "start"
+    script.write_text(f'#!/bin/sh\n{start}{shlex.quote(str(program))} "$@"\nexit $?\n')
+    script.chmod(0o755)
+    with Chromium(script, folder) as browser:
         browser.open("about:blank")
         (pid,) = processes_of(browser, "browser")
         socket = (folder / "profile" / "SingletonSocket").resolve()  # of the whole Chromium, outside of a deep folder

@@ -195,7 +195,9 @@ class Chromium:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
         status = self._process.returncode
-        how = "closed its pipe" if status is None else f"ended ({SIGNALS.get(-status, f'status {status}')})"
+        # Debian's start script waits for its Chromium, and tells a signal as shells do: 128 and its number.
+        number = None if status is None else -status if status < 0 else status - 128
+        how = "closed its pipe" if number is None else f"ended ({SIGNALS.get(number, f'status {status}')})"
         words = self._last_words()
         if self.product:
             return DeviceError(f"the browser {how} before the run did; start this again{words}")
