@@ -46,7 +46,19 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 _WORDS_SHOWN = 60
 _NEVER_NULL = (
-    *("ranked", "batch", "drawn", "passes", "fold", "scheme", "passed_over", "interface", "flops", "memory"),
+    *(
+        "ranked",
+        "batch",
+        "any_batch",
+        "drawn",
+        "passes",
+        "fold",
+        "scheme",
+        "passed_over",
+        "interface",
+        "flops",
+        "memory",
+    ),
     *("latency", "devices", "budgets"),
 )
 # absent until they are known
@@ -75,7 +87,8 @@ class Manifest:
     `options` are those of its target; `ranking` names the output whose order parity keeps, and `ranked` the one with
     the ids of the items that it is of, where the program itself chooses the best; `state` names for an output the input
     that takes it with the next call; `batch` says how many users a call takes where it is more than one, on the first
-    axis of all inputs. `devices` are phones that ran it one after the other, of which the sections have the last.
+    axis of all inputs; with `any_batch` it takes any number of them there, and the
+    sizes are those of one. `devices` are phones that ran it one after the other, of which the sections have the last.
     `scheme` is there where tables are stored otherwise than all else, `passed_over` where the
     precision was to be the mildest that fits. `others` are the keys of later versions.
     """
@@ -101,6 +114,7 @@ class Manifest:
     history_length: Sizes | None = None
     candidates: Sizes | None = None
     batch: Annotated[int, Field(ge=2, le=10_000_000)] | None = None
+    any_batch: Literal[True] | None = None
     drawn: Drawn | None = None
     exchange: Exchange | None = None
     passes: tuple[PassEffect, ...] | None = None
@@ -124,8 +138,9 @@ class Manifest:
     @property
     def runs_in_cloud(self) -> bool:
         """Say whether a server calls the program: for a batch of users, or between what comes up and what goes down."""
-        if self.batch is not None or self.exchange is None:
-            return self.batch is not None
+        for_many = self.batch is not None or self.any_batch is not None
+        if for_many or self.exchange is None:
+            return for_many
         given, taken = ({tensor.name for tensor in side} for side in (self.outputs, self.inputs))
         return not (given.isdisjoint(self.exchange.down) and taken.isdisjoint(self.exchange.up))
 
@@ -231,6 +246,10 @@ def _names_problem(manifest: Manifest) -> str | None:
             return "two tensors of one side have the same name"
     if manifest.batch is not None and any(tensor.shape[:1] != (manifest.batch,) for tensor in manifest.inputs):
         return "'batch' is not the first axis of all inputs"
+    if manifest.any_batch is not None and any(
+        tensor.shape[:1] != (1,) for tensor in (*manifest.inputs, *manifest.outputs)
+    ):
+        return "'any_batch' is of inputs and outputs whose first axis is one user"
     names = {tensor.name for tensor in tensors}
     outputs = {tensor.name for tensor in manifest.outputs}
     if manifest.ranking is not None and manifest.ranking not in outputs:

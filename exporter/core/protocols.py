@@ -50,7 +50,8 @@ class Target(Protocol):
     imports besides torch, each with the name of its distribution; `external_weights` is the form in which `lower` wants
     weights that stay outside the program; `system` is the only one that has the runtime, as sys.platform names it, or
     None; `model_file` is the name of what `lower` writes; `read_beside` names the files that its reader or its runtime
-    looks for beside it; `passes` names the optional passes of `graph` that pay here, as was measured.
+    looks for beside it; `passes` names the optional passes of `graph` that pay here, as was measured. With `any_batch`
+    it lowers a captured program whose first axis is of any number of users, as programs of the cloud have it.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Target(Protocol):
     model_file: str
     read_beside: tuple[str, ...]
     passes: tuple[str, ...]
+    any_batch: bool
 
     def options_model(self) -> "type[BaseModel]":
         """Return the schema of its options in a profile; its module imports pydantic, so it is imported here."""

@@ -191,12 +191,23 @@ class SchemeCost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InOneCall:
+    """All golden cases as the users of one call, each held to what torch gives for it alone; as in Parity."""
+
+    users: Count
+    verdict: Verdict
+    reason: str
+    max_abs_error: Number | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """The verdict, why, and the figures that it rests on: those of `parity.compare`, None where nothing was compared.
 
     `unsettled` has a line for each choice behind the outputs that only another machine could settle. Where a scheme
     stores tables in fewer bits, the figures compare with torch with the same tables, whose verdict is `lowering`,
-    `scheme` says what these change, and the verdict is of both.
+    `scheme` says what these change, and the verdict is of both. So it is with `in_one_call`, where a call takes any
+    number of users.
     """
 
     verdict: Verdict
@@ -216,6 +227,7 @@ class Parity:
     tolerance: Tolerance | None = None
     lowering: Verdict | None = None
     scheme: SchemeCost | None = None
+    in_one_call: InOneCall | None = None
 
 
 @dataclass(frozen=True)

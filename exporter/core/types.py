@@ -139,7 +139,8 @@ class Captured:
     Where weights stay outside, `external` has them; they are inputs of the graph, or parameters of it with these names,
     as the target asked for. `plain` is the program before any pass, None where none ran: its operations know the lines
     of the source that they come from. `passes` says what passes did to it, and `modules` has for operations of the
-    graph after passes, by the names of their nodes, the paths of the user's modules that they come from.
+    graph after passes, by the names of their nodes, the paths of the user's modules that they come from. With
+    `any_batch` the first axis of all inputs and outputs is of any number of users; sizes here are those of one.
     """
 
     model: str
@@ -153,6 +154,7 @@ class Captured:
     plain: Any = None
     passes: tuple[PassEffect, ...] = ()
     modules: Mapping[str, str] = field(default_factory=dict)
+    any_batch: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from exporter.core.precision import Precision
-from exporter.core.sections import Agreement, Parity, Scheme, SchemeCost
+from exporter.core.sections import Agreement, InOneCall, Parity, Scheme, SchemeCost
 from exporter.core.types import EQUAL_ELEMENTS, Arrays, RunResult
 from exporter.parity.compare import compare, ranking_figures, scheme_changes
 from exporter.parity.positives import positives
@@ -56,6 +56,15 @@ def with_scheme(parity: Parity, cost: SchemeCost) -> Parity:
     reason = f"lowering: {parity.reason}; scheme: {cost.reason}"
     verdict = "fail" if "fail" in (parity.verdict, cost.verdict) else parity.verdict
     return replace(parity, verdict=verdict, reason=reason, lowering=parity.verdict, scheme=cost)
+
+
+def with_one_call(parity: Parity, judged: InOneCall) -> Parity:
+    """Return a parity section whose verdict is of both: of a call for each case, and of one call for all of them."""
+    verdicts = {parity.verdict, judged.verdict}
+    verdict = "fail" if "fail" in verdicts else "unverified" if "unverified" in verdicts else "pass"
+    words = "too" if judged.verdict == "pass" else judged.reason
+    reason = f"{parity.reason}; all {judged.users} users in one call: {words}"
+    return replace(parity, verdict=verdict, reason=reason, in_one_call=judged)
 
 
 def scheme_cost(

@@ -155,7 +155,7 @@ class Job:
         from exporter.core.sections import Link
         from exporter.core.types import Folding
         from exporter.measure import figures
-        from exporter.pipeline.subjects import parity_of
+        from exporter.pipeline.subjects import in_one_call, parity_of
         from exporter.pipeline.telling import tell_device
         from exporter.targets.environment import versions
 
@@ -174,6 +174,8 @@ class Job:
         )
         ran = running.run(subject, source.inputs, WARMUP, ITERATIONS)
         parity = parity_of(ran, golden, program.ranking, precision, program.ranked, scheme, source.origin.untrained)
+        if captured.any_batch:
+            parity = in_one_call(parity, subject, golden, program.ranking, precision, program.ranked)
         latency = figures.latency(ran.result, ran.reason, WARMUP)
         tell_device(subject.connection, parity, latency)
         in_file = {} if data is None else data.tensors
@@ -199,6 +201,7 @@ class Job:
             history_length=source.history_length,
             candidates=source.candidates,
             batch=source.batch if source.batch > 1 else None,
+            any_batch=True if captured.any_batch else None,
             drawn=source.drawn,
             exchange=_exchange(source),
             passes=captured.passes,

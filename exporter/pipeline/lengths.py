@@ -64,7 +64,7 @@ class Lowering:
     def captured(self, source: "Exportable", history: int | None = None) -> "Captured":
         """Return the program of `source`, for its own history length or another, in the form that the target wants."""
         target = TARGETS[self.target]
-        return source.captured(target.external_weights, self._form, self._passes, history)
+        return source.captured(target.external_weights, self._form, self._passes, history, target.any_batch)
 
     def twin(self, source: "Exportable") -> "Twin | None":
         """Return the program of `source` in fp32 with its tables and its weights package as they are stored.
@@ -89,7 +89,8 @@ class Lowering:
         """
         form: GraphForm = "within_half" if self._form == "half" else self._form
         passes = replace(self._passes, tables="fp32") if tables_too else self._passes
-        return source.captured(TARGETS[self.target].external_weights, form, passes)
+        target = TARGETS[self.target]
+        return source.captured(target.external_weights, form, passes, any_batch=target.any_batch)
 
     def milder_first(self, source: "Exportable") -> "Iterator[Lowering]":
         """Yield this lowering in each scheme that the target has for the program of `source`, the mildest first."""

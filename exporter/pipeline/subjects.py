@@ -1,14 +1,17 @@
 """An artifact as something to run and to judge: what running, parity and golden cases need of its manifest."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from exporter.artifact.manifest import Manifest
 from exporter.artifact.store import Golden
 from exporter.connections.host import HostConnection
-from exporter.connections.running import Ran, Subject
+from exporter.connections.running import Ran, Subject, run
 from exporter.core.precision import Precision
 from exporter.core.protocols import Connection
-from exporter.core.sections import Parity, Scheme
+from exporter.core.sections import InOneCall, Parity, Scheme
 from exporter.core.types import TensorSpec
 from exporter.parity import section
 from exporter.targets import TARGETS
@@ -77,3 +80,29 @@ def parity_of(
     return section.with_scheme(
         parity, section.scheme_cost(outputs, ranking, ranked, scheme, untrained, golden.positive)
     )
+
+
+def in_one_call(
+    parity: Parity, subject: Subject, golden: Golden, ranking: str | None, precision: Precision, ranked: str | None
+) -> Parity:
+    """Run all golden cases as the users of one call, two at least; return the parity section with both verdicts.
+
+    Each is held to what torch gives for it alone, so that what mixes users fails. What did not run before does not run
+    here.
+    """
+    if parity.executed_on is None:
+        return parity
+    cases = len(next(iter(golden.inputs.values())))
+    users = max(cases, 2)
+    rows = np.arange(users) % cases
+    together = {name: array[rows].reshape(1, users, *array.shape[2:]) for name, array in golden.inputs.items()}
+    outputs = tuple(replace(spec, shape=(users, *spec.shape[1:])) for spec in subject.outputs)
+    ran = run(replace(subject, outputs=outputs), together, 0, 0)
+    if ran.result is None:
+        judged = InOneCall(users=users, verdict=ran.verdict, reason=ran.reason or "", max_abs_error=None)
+    else:
+        each = {name: array.reshape(users, 1, *array.shape[2:]) for name, array in ran.result.outputs.items()}
+        expected = {name: array[rows] for name, array in golden.outputs.items()}
+        own = section.judged(replace(ran.result, outputs=each), expected, ranking, precision, ranked)
+        judged = InOneCall(users=users, verdict=own.verdict, reason=own.reason or "", max_abs_error=own.max_abs_error)
+    return section.with_one_call(parity, judged)

@@ -25,6 +25,10 @@ def notes(manifest: Manifest) -> list[str]:
     if manifest.flops is not None and manifest.flops.uncounted:
         listed = ", ".join(f"{row.operation} x{row.count}" for row in manifest.flops.uncounted)
         notes.append(f"not in the FLOPs: {listed}")
+    if manifest.any_batch is not None:
+        notes.append(
+            "a call takes any number of users; figures are of one, and passes, which go by sizes, are left out"
+        )
     notes += [f"without the pass {effect.name}: {effect.reason}" for effect in manifest.passes or () if effect.reason]
     return [*notes, *_budget_notes(manifest), *_selection_notes(manifest), *_measuring_notes(manifest)]
 

@@ -217,6 +217,8 @@ GOOD: dict[str, Any] = {
         {"state": {"z": "x"}},
         {"state": {"y": "z"}},
         {"batch": 1},
+        {"any_batch": False},
+        {"any_batch": True, "inputs": [{"name": "x", "shape": [2], "dtype": "int32"}]},
         {"flops": {"total": 1}},
         {"memory": []},
         {"flops": None},

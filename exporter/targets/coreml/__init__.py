@@ -133,6 +133,7 @@ class CoreMLTarget:
     model_file: str = "model.mlpackage"
     read_beside: tuple[str, ...] = ()
     passes: tuple[str, ...] = ("unroll", "simplify", "absorb", "fold_rows", "select_early", "tabulate")
+    any_batch: bool = False
 
     def options_model(self) -> "type[BaseModel]":
         """Return CoreMLOptions."""

@@ -68,6 +68,7 @@ class ExecuTorchTarget:
         "shuffle",
         "spell_out",
     )
+    any_batch: bool = False
 
     def options_model(self) -> "type[BaseModel]":
         """Return ExecuTorchOptions."""

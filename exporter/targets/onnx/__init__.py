@@ -20,7 +20,7 @@ from exporter.core.types import (
     WebRuntime,
 )
 from exporter.targets.onnx import file as onnx_file
-from exporter.targets.onnx import writing
+from exporter.targets.onnx import users, writing
 from safeio.files import write_new, write_pieces
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class OnnxTarget:
         "cut",
         "gemm",
     )
+    any_batch: bool = True
 
     def options_model(self) -> "type[BaseModel]":
         """Return OnnxOptions."""
@@ -121,6 +122,8 @@ class OnnxTarget:
             if program is None:
                 raise ValueError("it gave no program")
             _order_gates(program.model)
+            if captured.any_batch:
+                users.settle_sizes(program.model)
             # What converts to 16 bits wants to see all of it.
             large = {} if body_of(precision) == "fp16" else writing.take_out(program.model)
             model = program.model_proto
@@ -129,6 +132,8 @@ class OnnxTarget:
                 model = float16.convert_float_to_float16(model, keep_io_types=True)
                 _sort(model.graph)
             _strip(model)
+            if captured.any_batch:
+                users.name_axis(model.graph)
             _describe(model, captured.about)
             onnx.checker.check_model(model, full_check=True)
         path = folder / self.model_file

@@ -21,6 +21,8 @@ from exporter.core.types import (
     stored_bytes,
 )
 
+USERS = "users"
+"""What the first axis of inputs and outputs is called where a call takes any number of users; figures are of one."""
 PACKAGE = "weights.safetensors"
 """The file with external weights: their package itself."""
 _SHAPE_ELEMENTS = 1024  # no shape and no list of axes has more
@@ -157,6 +159,10 @@ def _with_shapes(model: Any) -> Any:
             for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
                 tensor.ClearField(field)
             tensor.data_location = onnx.TensorProto.EXTERNAL
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim[:1]:
+            if dim.dim_param == USERS:
+                dim.dim_value = 1
     return onnx.shape_inference.infer_shapes(model)
 
 

@@ -74,6 +74,7 @@ class TFLiteTarget:
     model_file: str = "model.tflite"
     read_beside: tuple[str, ...] = ()
     passes: tuple[str, ...] = ("unroll", "simplify", "absorb", "fold_rows", "select_early", "tabulate", "shuffle")
+    any_batch: bool = False
 
     def options_model(self) -> "type[BaseModel]":
         """Return TFLiteOptions."""

@@ -31,6 +31,7 @@ class ToyTarget:
     model_file: str = "model.json"
     read_beside: tuple[str, ...] = ()
     passes = ("select_early",)
+    any_batch = False
 
     def options_model(self) -> "type[BaseModel]":
         """Return ToyOptions."""
