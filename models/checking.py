@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from models.spec import External, InputSpec, ModelSpec, ProgramSpec
+from models.spec import External, InputSpec, ModelSpec, ProgramSpec, Served
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9]\w{0,63}(-\w+){0,8}", re.ASCII)  # a folder of the artifacts has it
 _TENSOR_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
@@ -49,6 +49,8 @@ def _check_program(program: ProgramSpec) -> None:
     for part, function in (("build", program.build), ("cases", program.cases)):
         _require(part, function, callable(function), "a function")
     _require("of_top", program.of_top, program.of_top is None or callable(program.of_top), "a function, or None")
+    served = program.served
+    _require("served", served, served is None or isinstance(served, Served), "a Served, or None")
     external, needs = program.external, program.needs_selection
     _require("external", external, external is None or isinstance(external, External), "an External, or None")
     _require("needs_selection", needs, isinstance(needs, bool), "True or False")

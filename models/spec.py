@@ -98,6 +98,28 @@ class External:
     with_parameters: BuildProgram
 
 
+class Answer(Protocol):
+    """Write what a device gets from the cloud."""
+
+    def __call__(self, inputs: Arrays, outputs: Arrays, stored: str | None, /) -> bytes:
+        """Return the file of one user, of arrays without the axis of users; raises ValueError where there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a program of the cloud is served over a network: at /v1/`path`.
+
+    `answers` gives for an architecture what writes an answer. Requests have the inputs `in_digits` as a text of 0 and
+    1; where `stored` names what an answer may be stored in, they may choose, and the first is the default.
+    """
+
+    path: str
+    answers: Callable[[Mapping[str, Any]], Answer]
+    in_digits: tuple[str, ...] = ()
+    stored: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class ProgramSpec:
     """One deployable graph: `build` makes its module, `cases` the inputs on which its artifacts are judged.
@@ -109,7 +131,8 @@ class ProgramSpec:
     `state` names for an output the input that takes it with the next call; all such inputs are zero at the start.
     `output_meanings` tells the developer of an app what outputs are, by their names.
     Where the program itself chooses the best items, `ranked` names the output that has the rows of those whose scores
-    `ranking` has, and `of_top` gives the `build` for another number of them than the program's own.
+    `ranking` has, and `of_top` gives the `build` for another number of them than the program's own. `served` is how
+    the cloud offers it to devices; None: it does not.
     """
 
     name: str
@@ -128,6 +151,7 @@ class ProgramSpec:
     output_meanings: Mapping[str, str] = field(default_factory=dict)
     ranked: str | None = None
     of_top: Callable[[int], BuildProgram] | None = None
+    served: Served | None = None
 
 
 def table_weights(architecture: Mapping[str, Any]) -> int:

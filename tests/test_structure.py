@@ -27,9 +27,10 @@ MAY_IMPORT = {
     "exporter.report": {"exporter.core", "exporter.artifact"},
     "exporter.gate": {"exporter.core", "exporter.artifact.manifest"},
     "exporter.fleet": {"exporter.core"},
+    "exporter.serve": {"exporter.core"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "graph", "targets", "mil", "profiles", "artifact", "connections")),
-        *("exporter." + room for room in ("measure", "parity", "gate", "fleet", "report.units")),
+        *("exporter." + room for room in ("measure", "parity", "gate", "fleet", "serve", "report.units")),
         "models.zoo",
         "models.listed",
         "models.spec",

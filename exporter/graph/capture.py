@@ -13,6 +13,7 @@ from exporter.core.types import Arrays, Captured, TensorSpec
 from safeio import process
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 MOST_USERS = 1 << 20
@@ -81,7 +82,7 @@ def _named(module: "nn.Module", inputs: tuple[str, ...], outputs: tuple[str, ...
     return Named()
 
 
-def _results(exported: Any, outputs: tuple[str, ...]) -> dict[str, Any]:
+def _results(exported: Any, outputs: tuple[str, ...]) -> "dict[str, torch.Tensor]":
     """Return torch's fake tensors of the outputs by name: shapes, for which nothing is computed."""
     results = [node.meta["val"] for node in exported.graph.output_node().args[0]]
     return dict(zip(outputs, results[-len(outputs) :], strict=True))

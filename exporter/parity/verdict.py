@@ -239,3 +239,11 @@ def are_same_weights(first: np.ndarray, second: np.ndarray, in_half: bool) -> bo
     roundoff = math.sqrt(ROUNDINGS) * FP32_UNIT_ROUNDOFF + (FP16_UNIT_ROUNDOFF if in_half else 0.0)
     scale = float(np.abs(second).max(initial=0.0))
     return first.shape == second.shape and float(np.abs(first - second).max(initial=0.0)) <= roundoff * scale
+
+
+def are_as_alone(together: np.ndarray, alone: np.ndarray) -> bool:
+    """Say whether torch gives users of one call what it gives each alone, [users, ...]; as exactly as a pass does."""
+    if together.shape != alone.shape:
+        return False
+    scale = max(1.0, float(np.abs(alone).max(initial=0.0)))
+    return float(np.abs(together.astype(np.float64) - alone).max(initial=0.0)) <= PASS_ERROR * scale

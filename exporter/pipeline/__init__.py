@@ -23,6 +23,7 @@ from exporter.pipeline.reach import clean_device, install_browser, install_emula
 from exporter.pipeline.reporting import ReportRequest, report_on
 from exporter.pipeline.request import Embeddings, ExportRequest, GivenModule, ProgramChoice, SavedProgram
 from exporter.pipeline.run import run_package
+from exporter.pipeline.serve import ServeRequest, serve
 from exporter.pipeline.starting import start_config
 from exporter.pipeline.swap import swap
 
@@ -43,6 +44,7 @@ __all__ = [
     "RankRequest",
     "ReportRequest",
     "SavedProgram",
+    "ServeRequest",
     "check",
     "clean_device",
     "compare",
@@ -71,6 +73,7 @@ __all__ = [
     "remove_emulator",
     "report_on",
     "run_package",
+    "serve",
     "start_config",
     "swap",
 ]

@@ -267,18 +267,15 @@ class Exportable(ABC):
         import numpy as np
         import torch
 
-        from exporter.parity.verdict import PASS_ERROR
+        from exporter.parity.verdict import are_as_alone
 
         cases = len(next(iter(self.inputs.values())))
         rows = np.arange(max(2, cases)) % cases
         with torch.no_grad():
             given = self.module(*(torch.from_numpy(array[rows, 0]) for array in self.inputs.values()))
         values = (given,) if isinstance(given, torch.Tensor) else given
-        for value, alone in zip(values, self.outputs.values(), strict=True):
-            allowed = PASS_ERROR * max(1.0, float(np.abs(alone).max(initial=0.0)))
-            if not np.allclose(value.numpy()[:, None], alone[rows], 0, allowed):
-                return False
-        return True
+        alone = (array[rows] for array in self.outputs.values())
+        return all(are_as_alone(value.numpy()[:, None], own) for value, own in zip(values, alone, strict=True))
 
     @cached_property
     def _any_batch_captures(self) -> "dict[int | None, Captured | None]":

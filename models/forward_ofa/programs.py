@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.forward_ofa.answering import STORED, answers
 from models.forward_ofa.assembler import CachedSubNetwork, assemble, block_weights
 from models.forward_ofa.controller import choose
 from models.forward_ofa.supernet import Supernet, weight_count
 from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, SCORES, cached_embeddings, histories_only
 from models.layers import last_position
-from models.spec import Arrays, External, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
+from models.spec import Arrays, External, InputSpec, ModelSpec, ProgramSpec, Selection, Served, golden_ids
 
 EXTERNAL_CASES = 16  # each case of `subnet_external` and `mapper` has a whole user's weights, half a megabyte
 
@@ -277,6 +278,7 @@ SPEC = ModelSpec(
             ranking=None,
             build=lambda model, _selection=None: MapperProgram(_supernet(model)),
             cases=_mapper_cases,
+            served=Served("weights", answers, in_digits=("structure",), stored=STORED),
         ),
     },
     default_program="subnet",

@@ -36,7 +36,8 @@ class Supernet(nn.Module):
         kept_blocks: int | None = None,
     ) -> None:
         super().__init__()
-        _check(dimension, blocks, history_length, backbone, method, kept_blocks)
+        check_sizes(dimension, blocks, history_length, backbone)
+        _check_method(blocks, method, kept_blocks)
         self.method, self.kept_blocks, self.history_length = METHODS[method], kept_blocks or blocks, history_length
         self.items = ItemEmbedding(vocabulary, dimension)
         self.dropout = nn.Dropout(0.0)  # of what enters the first block; training sets it
@@ -125,18 +126,20 @@ class Supernet(nn.Module):
         return self.weights(*self.embed_and_mark(item_ids), structure).expand(len(item_ids), -1, -1)
 
 
-def _check(
-    dimension: int, blocks: int, history_length: int, backbone: str, method: str, kept_blocks: int | None
-) -> None:
-    """Raise ValueError for an architecture that cannot be."""
+def check_sizes(dimension: int, blocks: int, history_length: int, backbone: str) -> None:
+    """Raise ValueError for a backbone that cannot be."""
     if backbone not in BACKBONES:
         raise ValueError(f"backbone {backbone!r} is none of {', '.join(BACKBONES)}")
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
     if 2 * blocks > dimension:
         raise ValueError(f"{blocks} blocks need a dimension of {2 * blocks} or more for their structure vector")
     if history_length > MAX_HISTORY:
         raise ValueError(f"history_length {history_length} is more than {MAX_HISTORY}")
+
+
+def _check_method(blocks: int, method: str, kept_blocks: int | None) -> None:
+    """Raise ValueError for a method that cannot be."""
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
     if METHODS[method].takes_kept_blocks != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
         raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
 

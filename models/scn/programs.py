@@ -18,10 +18,11 @@ from models.inputs import (
     histories_only,
 )
 from models.layers import last_of
+from models.scn.answering import answers
 from models.scn.carried import CHUNK, RERANK_USER, STEP, per_head, unrolled
 from models.scn.gcn import GCN, Correction
 from models.scn.network import SCN, WITHOUT_GCN
-from models.spec import Arrays, InputSpec, ModelSpec, ProgramSpec, Selection, golden_ids
+from models.spec import Arrays, InputSpec, ModelSpec, ProgramSpec, Selection, Served, golden_ids
 from models.topk import by_tower, topk_program
 
 
@@ -180,6 +181,7 @@ SPEC = ModelSpec(
             output_meanings={spec.name: spec.meaning for spec in CORRECTIONS},
             build=lambda model, _selection=None: Correct(model),
             cases=_correct_cases,
+            served=Served("corrections", answers),
         ),
         "rerank_corrected": ProgramSpec(
             name="rerank_corrected",

@@ -1,0 +1,138 @@
+"""The server of a service: uvicorn on one address, with connections that cost nobody anything."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from exporter.core.errors import BadInputError
+from exporter.serve.limits import Limits
+
+_HEAD_BYTES = 16 << 10
+_BACKLOG = 1024
+
+
+class _Config(uvicorn.Config):
+    """Holds what connections share: the limits, and which of them wait for a request, the longest waiting first."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        super().__init__(
+            app,
+            loop="asyncio",
+            http=Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=int(limits.read_s),
+            timeout_graceful_shutdown=int(limits.request_s) + 1,
+            h11_max_incomplete_event_size=_HEAD_BYTES,
+        )
+        self.limits = limits
+        self.waiting: dict[Connection, None] = {}
+
+
+class Connection(H11Protocol):
+    """A connection with a limit on the time that a head takes to come, and on all that follows it.
+
+    Where there are as many as may be, the one that has waited longest for a request goes.
+    """
+
+    config: _Config
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_asking: bool | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or the place of another."""
+        super().connection_made(transport)
+        self._follow()
+        if len(self.connections) > self.config.limits.connections:
+            next(iter(self.config.waiting)).transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take some bytes; those of a head that is not whole give it no more time."""
+        super().data_received(data)
+        self._follow()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, for as long as for the first."""
+        self._is_asking = None
+        super().on_response_complete()
+        self._follow()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self.config.waiting.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _follow(self) -> None:
+        """Start a clock where the connection began to wait for a request, or to have one."""
+        is_asking = self.cycle is not None and not self.cycle.response_complete
+        if is_asking == self._is_asking or self.transport.is_closing():
+            return
+        self._is_asking = is_asking
+        limits = self.config.limits
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(limits.request_s if is_asking else limits.read_s, self.transport.abort)
+        if is_asking:
+            self.config.waiting.pop(self, None)
+        else:
+            self.config.waiting[self] = None
+
+
+class Server(uvicorn.Server):
+    """Serves an app until a signal ends it; `announce` is told the address once it is open."""
+
+    def __init__(self, app: Callable[["Server"], ASGIApp], limits: Limits, announce: Callable[[str], None]) -> None:
+        self._announce = announce
+        super().__init__(_Config(app(self), limits))
+
+    @property
+    def is_leaving(self) -> bool:
+        """Say whether it was told to stop."""
+        return self.should_exit
+
+    @property
+    def open_connections(self) -> int:
+        """Return how many connections there are."""
+        return len(self.server_state.connections)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell of it."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address, on a port or, for 0, any; raises BadInputError."""
+    try:
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((address, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise BadInputError(
+            f"cannot listen at {address} port {port}: {error.strerror}; choose another --bind or --port"
+        ) from error
+
+
+def run(server: Server, listener: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT: who was taken is answered, nobody new is."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)  # uvicorn raises them again when it has stopped
+    server.run(sockets=[listener])
