@@ -59,7 +59,9 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._follow()
         if len(self.connections) > self.config.limits.connections:
-            next(iter(self.config.waiting)).transport.abort()
+            longest = next(iter(self.config.waiting))
+            del self.config.waiting[longest]  # its end is heard of later, and others may come before
+            longest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take some bytes; those of a head that is not whole give it no more time."""

@@ -28,7 +28,10 @@ def settle_sizes(model: Any) -> None:
         sizes = _settled(node.inputs[0].shape, node.outputs[0].shape)
         if sizes is not None:
             shape = ir.tensor(sizes, dtype=ir.DataType.INT64, name=f"{node.outputs[0].name}_shape")
-            graph.register_initializer(value := ir.Value(name=shape.name, const_value=shape, shape=shape.shape))
+            kind = ir.TensorType(ir.DataType.INT64)
+            graph.register_initializer(
+                value := ir.Value(name=shape.name, const_value=shape, shape=shape.shape, type=kind)
+            )
             node.replace_input_with(1, value)
             node.attributes.pop("allowzero", None)  # 0 is a size that stays
     passes.RemoveUnusedNodesPass()(model)
