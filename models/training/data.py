@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from models.training.columns import BY_NAME, Columns
-from models.training.gather import DataError, Gathered, Table
+from models.training.gather import DataError, Table
 from models.training.names import Names, rank_names
 from models.training.overflow import Overflow, Texts
-from models.training.readers import read_into, read_table
-from models.training.runs import BATCH_NAME_BYTES, BATCH_ROWS, MOST_ROWS, Runs
+from models.training.readers import read_table
+from models.training.runs import read_runs
 from models.training.settings import ALL, Filters
 
 
@@ -72,27 +72,23 @@ def read_with_users(
     A long file goes through the disk: what is held of it does not grow with it, but for the names of its items. Raises
     OutputError too, where the disk has no room.
     """
-    runs = Runs(overflow)
-    gathered = Gathered(MOST_ROWS, runs.add, BATCH_ROWS, BATCH_NAME_BYTES)
-    blank, sha256 = read_into(gathered, path, columns)
-    if gathered.held:
-        runs.add(gathered.taken())
-    by_number = runs.items
-    rank = rank_names(pa.array(by_number, pa.large_string()))
-    row, item_names = _shuffled([by_number[number] for number in np.argsort(rank).tolist()], seed)
-    names, items, starts, read = Texts(overflow), overflow.column(np.int32), overflow.column(np.int64), [0, 0]
+    runs, blank, sha256 = read_runs(path, columns, overflow)
+    numbers = rank_names(pa.array(runs.items, pa.large_string()))
+    ids, item_names = _shuffled([runs.items[number] for number in np.argsort(numbers).tolist()], seed)
+    id_of = ids.astype(np.int32)[numbers]
+    names, items, starts = Texts(overflow), overflow.column(np.int32), overflow.column(np.int64)
     starts.append(np.zeros(1, np.int64))
+    count = repeated = 0
     for part in runs.ranges():
         order = _by_user_and_time(part.user, part.time)
         order = order[~_repeated(part.user, part.item, part.time, order)[order]]
         names.append(part.names)
-        items.append(row[rank[part.item[order]]])
-        starts.append(read[1] + np.cumsum(np.bincount(part.user[order])))
-        read = [read[0] + len(part.user), read[1] + len(order)]
-    notes = _notes(blank, read[0] - read[1])
-    return Interactions(items.finished(), starts.finished(), len(row) + 1, sha256, tuple(notes), item_names), Names(
-        names.finished()
-    )
+        items.append(id_of[part.item[order]])
+        starts.append(count + np.cumsum(np.bincount(part.user[order])))
+        count, repeated = count + len(order), repeated + len(part.user) - len(order)
+    notes = tuple(_notes(blank, repeated))
+    read = Interactions(items.finished(), starts.finished(), len(id_of) + 1, sha256, notes, item_names)
+    return read, Names(names.finished())
 
 
 def _sorted(path: Path, table: Table, seed: int, filters: Filters) -> Interactions:

@@ -25,8 +25,7 @@ class Names(Sequence[str]):
     @overload
     def __getitem__(self, at: slice) -> tuple[str, ...]: ...
     def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
-        found = tuple(self._texts[at].to_pylist()) if isinstance(at, slice) else self._texts[int(at)].as_py()
-        return found  # type: ignore[no-any-return]  # Arrow says nothing of what it returns
+        return tuple(self._texts[at].to_pylist()) if isinstance(at, slice) else str(self._texts[int(at)])
 
 
 class NameColumn:
@@ -84,6 +83,8 @@ class NameColumn:
 
     def _unify(self) -> None:
         """Make one of all dictionaries."""
+        if len(self._found) == 1:
+            return
         unified = pa.concat_arrays(self._found).dictionary_encode()
         starts = np.cumsum([0, *map(len, self._found)])
         place = unified.indices.to_numpy()
@@ -106,7 +107,7 @@ def in_order(names: pa.Array, as_numbers: bool) -> np.ndarray:
     """Return the positions of different names in their order: that of numbers, or of code points, as UTF-8 has it."""
     if as_numbers:
         return np.argsort(names.cast(pa.int64()).to_numpy())
-    return pc.sort_indices(names).to_numpy().astype(np.int64)
+    return np.asarray(pc.sort_indices(names).to_numpy(), np.int64)
 
 
 def rank_names(names: pa.Array) -> np.ndarray:

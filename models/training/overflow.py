@@ -72,7 +72,7 @@ class Column:
         if self._opened is None:
             self._parts.append(values)
         else:
-            self._opened.write(values)
+            self._opened.write(values.data)
 
     def finished(self) -> np.ndarray:
         """Return all of it, which is not to be changed."""

@@ -23,7 +23,7 @@ from safeio.files import UnreadableError, open_file
 __all__ = ["MAX_LINE", "DataError", "Table", "open_data", "read_into", "read_table"]
 
 MAX_LINE = 1 << 24
-_BLOCK = 1 << 24
+_BLOCK = 1 << 22
 _FEW = 1 << 16
 """Bytes that are rather read line by line than cut once more, where something in them is unusual."""
 
@@ -37,7 +37,7 @@ def read_table(path: Path, columns: Columns = BY_NAME) -> Table:
 
 
 def read_into(gathered: Gathered, path: Path, columns: Columns = BY_NAME) -> tuple[int, str]:
-    """Read a file as `read_table` does, one interaction or more; return its blank lines and the sha256 of its content."""
+    """Read a file as `read_table` does, one interaction or more; return how many lines are blank, and its sha256."""
     digest, blank = hashlib.sha256(), 0
     if path.is_dir():
         parquet.read_folder(path, columns, gathered, digest)
@@ -50,9 +50,7 @@ def read_into(gathered: Gathered, path: Path, columns: Columns = BY_NAME) -> tup
     return blank, digest.hexdigest()
 
 
-def _read_lines(
-    gathered: Gathered, path: Path, raw: BinaryIO, columns: Columns, digest: parquet.Digest
-) -> int:
+def _read_lines(gathered: Gathered, path: Path, raw: BinaryIO, columns: Columns, digest: parquet.Digest) -> int:
     """Read all lines into `gathered` and all bytes into `digest`; return how many lines are blank."""
     lines = _Lines(path, columns, gathered)
     try:

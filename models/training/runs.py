@@ -1,6 +1,6 @@
 """A file that is too long to be sorted at once: sorted runs of it, and what all runs have of one range of users.
 
-Each run has its rows by user. Ranges are chosen so that each has some RANGE_ROWS rows of all runs together, and are
+Each run has its rows by user. Ranges are chosen so that each has some _RANGE_ROWS rows of all runs together, and are
 given one after another, so that what is held of the file at a time does not grow with it.
 """
 
@@ -14,18 +14,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.training.gather import Batch
+from models.training.columns import Columns
+from models.training.gather import Batch, Gathered
 from models.training.names import are_whole_numbers, in_order, inverse
 from models.training.overflow import Overflow
+from models.training.readers import read_into
 from models.training.times import NUMBERS, Moments, Times
 from safeio.files import writing
 from safeio.staging import ROOM
 
-MOST_ROWS = 10_000_000_000
+_MOST_ROWS = 10_000_000_000
 """Interactions that are read; the disk may be full before."""
-BATCH_ROWS = 1 << 20
-BATCH_NAME_BYTES = 128 << 20
-RANGE_ROWS = 1 << 19
+_BATCH_ROWS = 1 << 19
+_BATCH_NAME_BYTES = 64 << 20
+_RANGE_ROWS = 1 << 18
 _DRAWN = 16
 """Names of a range by which it is chosen."""
 _GOLDEN = (5**0.5 - 1) / 2
@@ -122,7 +124,7 @@ class Runs:
                 ordered = runs[at].opened().ordered(as_numbers)
                 runs[at] = ordered if runs[at] is self._last else self._written(ordered)
         for first, last in itertools.pairwise(_borders(runs, as_numbers)):
-            yield _range([(run, *part) for run, *part in zip(runs, first, last, strict=True)], as_numbers)
+            yield _range(list(zip(runs, first, last, strict=True)), as_numbers)
 
     def _written(self, run: Run) -> StoredRun:
         return run.write(self._overflow.folder, f"run-{next(self._files)}")
@@ -130,6 +132,16 @@ class Runs:
     @cached_property
     def _files(self) -> Iterator[int]:
         return itertools.count()
+
+
+def read_runs(path: Path, columns: Columns, overflow: Overflow) -> tuple[Runs, int, str]:
+    """Read a file as `read_table` does, into runs; return them, how many lines are blank, and the file's sha256."""
+    runs = Runs(overflow)
+    gathered = Gathered(_MOST_ROWS, runs.add, _BATCH_ROWS, _BATCH_NAME_BYTES)
+    blank, sha256 = read_into(gathered, path, columns)
+    if gathered.held:
+        runs.add(gathered.taken())
+    return runs, blank, sha256
 
 
 def _by_user(owner: np.ndarray, names: pa.LargeStringArray, rows: pa.Table, as_numbers: bool) -> Run:
@@ -153,7 +165,7 @@ def _borders(runs: Sequence[Run | StoredRun], as_numbers: bool) -> list[list[int
 
     Names are drawn from each run at even distances that begin elsewhere in each, so that all together tell the shares.
     """
-    step, key = max(1, RANGE_ROWS // _DRAWN), int if as_numbers else str
+    step, key = max(1, _RANGE_ROWS // _DRAWN), int if as_numbers else str
     drawn: list[int | str] = []
     for number, run in enumerate(runs):
         users = run.opened().users

@@ -85,7 +85,7 @@ class Times:
         return rank
 
     def taken(self) -> "Times":
-        """Return the times that were added, and go on without them; what is added next is of their kind all the same."""
+        """Return the times that were added, and go on without them; those that follow must be of their kind too."""
         self._pack()
         taken = Times()
         taken._kind, taken._parts, self._parts = self._kind, self._parts, []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from models.importing.golden import row_of
 from models.training.columns import BY_NAME, Columns
@@ -20,7 +21,7 @@ from models.training.evaluation import TEST_NEGATIVES, Cases, as_many_as_most_ha
 from models.training.gather import DataError
 from models.training.names import Names
 from models.training.overflow import Overflow
-from models.training.sampling import clicked
+from models.training.sampling import clicked, distinct
 
 RANKED, ONE_CLICK, UNKNOWN_ITEMS, ALL_CLICKED = STATUSES = ("ranked", "one_click", "unknown_items", "all_clicked")
 """What becomes of a user: ranked for; has one click, which leaves no history; has fewer than two clicks on items that
@@ -29,7 +30,7 @@ the model knows; has clicked so much of the catalogue that too few negatives are
 Ids = Literal["raw", "as_trained", "rows"]
 _RANKED = STATUSES.index(RANKED)
 _AT_ONCE = 1 << 16
-_CLICKS_AT_ONCE = 1 << 20
+_CLICKS_AT_ONCE = 1 << 18
 _TEST = 2
 """What follows the seed of a training where the negatives of its test are drawn."""
 
@@ -109,7 +110,7 @@ class Users:
     def _of_block(self, block: int) -> np.ndarray:
         """Return the rankable users of a block."""
         first, last = self._borders[block : block + 2].tolist()
-        return first + np.flatnonzero(self.status[first:last] == _RANKED)
+        return np.asarray(first + np.flatnonzero(self.status[first:last] == _RANKED))
 
     @cached_property
     def _borders(self) -> np.ndarray:
@@ -150,6 +151,7 @@ def read_users(path: Path, catalogue: Catalogue, negatives: int | None = None, c
         )
         clicks_of, unknown = known.clicks.finished(), known.unknown.finished()
         overflow.release()
+        pa.default_memory_pool().release_unused()
         return Users(names, clicks_of, unknown, interactions, known.status, number, catalogue.seed, ids, overflow)
 
 
@@ -170,7 +172,7 @@ class _Known:
         owners, counts = clicks.owners[row > 0], np.diff(clicks.starts)
         row = row[row > 0]
         known_counts = np.bincount(owners, minlength=clicks.users)
-        different = np.unique(owners * self._vocabulary + row) // self._vocabulary
+        different = distinct(owners * self._vocabulary + row) // self._vocabulary
         left = self._vocabulary - 1 - np.bincount(different, minlength=clicks.users)
         self.items.append(row)
         self.starts.append(self._count + np.cumsum(known_counts))
