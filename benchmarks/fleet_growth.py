@@ -25,6 +25,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from models.training.users import Catalogue, read_users
+
 SIZES = "1000,10000,100000,1000000"
 ITEMS = 12_101
 """Those of the shipped checkpoint, whose rows are the ids."""
@@ -36,6 +38,8 @@ PHASES = {
     "adding up": "adding_up",
 }
 """What the command says when a phase begins."""
+HISTORY = 10
+_HANDED_OUT = 1 << 16
 _ROWS = 1 << 18
 _LOOK_S = 0.05
 CLUSTER = {"machines": 16, "cores_per_machine": 16, "users": 100_000_000}
@@ -89,7 +93,17 @@ def measure(
         "peak_bytes": dict(ran.peaks),
         "worker_peak_bytes": ran.worker_peak,
         "status": ran.document["users"],
+        "handing_out_cpu_seconds_per_user": handing_out(data, items),
     }
+
+
+def handing_out(data: Path, items: int) -> float:
+    """Return the processor seconds that the cases of a user take, which one process makes for all workers."""
+    users = read_users(data, Catalogue(items + 1, None, {}))
+    chosen = users.rankable[:_HANDED_OUT]
+    started = time.process_time()
+    users.cases(chosen, HISTORY)
+    return (time.process_time() - started) / len(chosen)
 
 
 def write_clicks(path: Path, users: int, items: int = ITEMS, seed: int = 0) -> int:
@@ -132,7 +146,7 @@ def watched(command: Sequence[str]) -> Ran:
 
     def look() -> None:
         ran.peaks[phase[0]] = max(ran.peaks.get(phase[0], 0), peak(process.pid))
-        ran.worker_peak = max([ran.worker_peak, *map(peak, children(process.pid))])
+        ran.worker_peak = max([ran.worker_peak, *map(peak, workers(process.pid))])
 
     def watch() -> None:
         while not ended.wait(_LOOK_S):
@@ -170,19 +184,21 @@ def peak(process: int) -> int:
     return 0
 
 
-def children(process: int) -> Iterator[int]:
-    """Yield the processes that a process has started, from whatever thread."""
+def workers(process: int) -> Iterator[int]:
+    """Yield the workers of a command: of what its threads have started, what runs the worker's module by now."""
     with suppress(OSError):
         for thread in Path(f"/proc/{process}/task").iterdir():
             with suppress(OSError):
-                yield from map(int, (thread / "children").read_text().split())
+                for child in (thread / "children").read_text().split():
+                    if b"fleet_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                        yield int(child)
 
 
 def estimate(points: Sequence[Mapping], workers: int) -> dict[str, object]:
     """Return what 10^8 users would take on a named cluster, by what each further user took from size to size, at last.
 
-    Reading and adding up run in one process, and grow by what one user took here; judging is divided by the cores.
-    Bytes are those of the file and of the parts.
+    Reading, handing out and adding up run in one process; judging is divided by the cores, and runs beside the handing
+    out, so that the longer of the two counts. Bytes are those of the command at its peak, of the file and of the parts.
     """
     if len(points) < 2:
         return {"method": "two sizes or more are needed"}
@@ -193,6 +209,7 @@ def estimate(points: Sequence[Mapping], workers: int) -> dict[str, object]:
         for phase in ("reading", "judging", "adding_up")
     }
     held = max(large["peak_bytes"].values()) - max(small["peak_bytes"].values())
+    per_user["handing_out"] = large["handing_out_cpu_seconds_per_user"]
     users, cores = CLUSTER["users"], CLUSTER["machines"] * CLUSTER["cores_per_machine"]
     return {
         "method": f"per further user between {small['users']:,} and {large['users']:,}; judging divided by the cores",
@@ -202,6 +219,7 @@ def estimate(points: Sequence[Mapping], workers: int) -> dict[str, object]:
         "hours": {
             "reading": round(users * per_user["reading"] / 3600, 2),
             "judging": round(users * per_user["judging"] * workers / cores / 3600, 2),
+            "handing_out": round(users * per_user["handing_out"] / 3600, 2),
             "adding_up": round(users * per_user["adding_up"] / 3600, 2),
         },
         "command_gigabytes": round((max(large["peak_bytes"].values()) + held / more * users) / 1e9, 2),
