@@ -38,7 +38,7 @@ class Shards:
     """The users that are judged, rising, cut into shards; the cases of one depend on no other."""
 
     users: "Users"
-    order: "np.ndarray"
+    order: "np.ndarray | range"
     history: int
 
     @property
@@ -48,16 +48,17 @@ class Shards:
 
     def of(self, shard: int) -> "np.ndarray":
         """Return the users of a shard."""
-        return self.order[shard * SHARD : (shard + 1) * SHARD]
+        import numpy as np
+
+        return np.asarray(self.order[shard * SHARD : (shard + 1) * SHARD])
 
     def task(self, shard: int) -> "Task":
         """Return the cases of those users of a shard who can be ranked for."""
-        import numpy as np
-
         from exporter.fleet.engine import Task
+        from models.training.users import RANKED, STATUSES
 
         own = self.of(shard)
-        cases = self.users.cases(own[np.isin(own, self.users.rankable, assume_unique=True)], self.history)
+        cases = self.users.cases(own[self.users.status[own] == STATUSES.index(RANKED)], self.history)
         return Task(shard, {"item_ids": cases.item_ids, "candidate_ids": cases.candidate_ids})
 
 
@@ -154,13 +155,13 @@ def _users(request: FleetRequest, checkpoint: "Checkpoint", profile: "DeviceProf
     return read_users(request.data, catalogue, negatives, columns)
 
 
-def _order(users: "Users", sample: int | None) -> "np.ndarray":
+def _order(users: "Users", sample: int | None) -> "np.ndarray | range":
     """Return the users that are judged, rising."""
     import numpy as np
 
     everybody = len(users.names)
     if sample is None or sample >= everybody:
-        return np.arange(everybody)
+        return range(everybody)
     chosen: np.ndarray = np.sort(np.random.default_rng([users.seed, _SAMPLE]).choice(everybody, sample, replace=False))
     return chosen
 

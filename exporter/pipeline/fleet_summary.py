@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from exporter.pipeline.fleet import Shards
 
 VERDICTS = ("pass", "fail", "unverified")
+_NAMED = 10
+"""Users who are named in the summary of those who cannot be ranked for, of each kind; all are in the parts."""
 _FIGURES: Mapping[str, str] = {
     "rank_artifact": "int32",
     "rank_torch": "int32",
@@ -100,6 +102,7 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
         "reason": judgement.reason,
         "golden_cases": {"verdict": of_artifact, "reason": manifest.parity.reason},
         "users": {"all": total.users, **total.status},
+        "users_named": total.named,
         "clicks": {"unknown": total.unknown, "users_with_unknown": total.with_unknown, "most": total.most},
         "verdicts": total.verdicts,
         "max_abs_error": total.worst,
@@ -136,10 +139,11 @@ class _Total:
     """Sums over users, part by part; of each ranked user only two ranks are kept."""
 
     def __init__(self) -> None:
-        from models.training.users import STATUSES
+        from models.training.users import RANKED, STATUSES
 
         self.users = self.unknown = self.with_unknown = self.could_flip = self.ranked = 0
         self.status = dict.fromkeys(STATUSES, 0)
+        self.named: dict[str, list[str]] = {status: [] for status in STATUSES if status != RANKED}
         self.verdicts = dict.fromkeys(VERDICTS, 0)
         self.flipped = {"top10_overlap": 0, "top10_overlap_torch": 0}
         self.most: dict[str, object] | None = None
@@ -156,6 +160,10 @@ class _Total:
         for column, counts in (("status", self.status), ("verdict", self.verdicts)):
             for pair in pc.value_counts(table[column].drop_null()).to_pylist():
                 counts[pair["values"]] += pair["counts"]
+        for status, named in self.named.items():
+            if len(named) < _NAMED:
+                own = table.filter(pc.equal(table["status"], status))["user"]
+                named += own.slice(0, _NAMED - len(named)).to_pylist()
         unknown, clicks = (table[name].to_numpy() for name in ("unknown_clicks", "clicks"))
         self.unknown += int(unknown.sum())
         self.with_unknown += int((unknown > 0).sum())

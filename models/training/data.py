@@ -1,13 +1,18 @@
 """Interactions, filtered and sorted, and their chronological leave-one-out split."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from models.training.columns import BY_NAME, Columns
 from models.training.gather import DataError, Table
+from models.training.names import Names, rank_names
+from models.training.overflow import Overflow, Texts
 from models.training.readers import read_table
+from models.training.runs import read_runs
 from models.training.settings import ALL, Filters
 
 
@@ -36,6 +41,11 @@ class Interactions:
         """Return the user, 0..U-1, of each click [n]."""
         return np.repeat(np.arange(self.users), np.diff(self.starts))
 
+    def between(self, first: int, last: int) -> "Interactions":
+        """Return the clicks of users from `first` up to `last`, who are then the users 0, 1, ...; a copy."""
+        starts = np.array(self.starts[first : last + 1])
+        return replace(self, items=np.array(self.items[starts[0] : starts[-1]]), starts=starts - starts[0])
+
 
 @dataclass(frozen=True)
 class Split:
@@ -54,10 +64,31 @@ def read_interactions(path: Path, seed: int, filters: Filters = ALL, columns: Co
     return _sorted(path, read_table(path, columns), seed, filters)
 
 
-def read_with_users(path: Path, seed: int, columns: Columns = BY_NAME) -> tuple[Interactions, tuple[str, ...]]:
-    """Read a file as `read_interactions` does, nothing left out, and what the file calls each of the U users."""
-    table = read_table(path, columns)
-    return _sorted(path, table, seed, ALL), table.user_names
+def read_with_users(
+    path: Path, seed: int, overflow: Overflow, columns: Columns = BY_NAME
+) -> tuple[Interactions, Names]:
+    """Read a file as `read_interactions` does, nothing left out, and what the file calls each of the U users.
+
+    A long file goes through the disk: what is held of it does not grow with it, but for the names of its items. Raises
+    OutputError too, where the disk has no room.
+    """
+    runs, blank, sha256 = read_runs(path, columns, overflow)
+    numbers = rank_names(pa.array(runs.items, pa.large_string()))
+    ids, item_names = _shuffled([runs.items[number] for number in np.argsort(numbers).tolist()], seed)
+    id_of = ids.astype(np.int32)[numbers]
+    names, items, starts = Texts(overflow), overflow.column(np.int32), overflow.column(np.int64)
+    starts.append(np.zeros(1, np.int64))
+    count = repeated = 0
+    for part in runs.ranges():
+        order = _by_user_and_time(part.user, part.time)
+        order = order[~_repeated(part.user, part.item, part.time, order)[order]]
+        names.append(part.names)
+        items.append(id_of[part.item[order]])
+        starts.append(count + np.cumsum(np.bincount(part.user[order])))
+        count, repeated = count + len(order), repeated + len(part.user) - len(order)
+    notes = tuple(_notes(blank, repeated))
+    read = Interactions(items.finished(), starts.finished(), len(id_of) + 1, sha256, notes, item_names)
+    return read, Names(names.finished())
 
 
 def _sorted(path: Path, table: Table, seed: int, filters: Filters) -> Interactions:
@@ -67,8 +98,7 @@ def _sorted(path: Path, table: Table, seed: int, filters: Filters) -> Interactio
     user, item = table.user[order], table.item[order]
     counts, clicks = np.bincount(user), np.bincount(item)
     ranks = np.flatnonzero(clicks)
-    permutation = np.random.default_rng(seed).permutation(len(ranks)) + 1
-    by_row = ranks[np.argsort(permutation)].tolist()
+    permutation, names = _shuffled([table.item_names[rank] for rank in ranks.tolist()], seed)
     row = np.zeros(len(clicks), np.int32)
     row[ranks] = permutation
     return Interactions(
@@ -77,8 +107,14 @@ def _sorted(path: Path, table: Table, seed: int, filters: Filters) -> Interactio
         vocabulary=len(ranks) + 1,
         sha256=table.sha256,
         notes=notes,
-        names=("", *(table.item_names[rank] for rank in by_row)),
+        names=names,
     )
+
+
+def _shuffled(names: Sequence[str], seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the id 1..V-1 of each item by the place of its name in their order, and names by id, "" for 0."""
+    ids = np.random.default_rng(seed).permutation(len(names)) + 1
+    return ids, ("", *(names[place] for place in np.argsort(ids).tolist()))
 
 
 def _by_user_and_time(user: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -91,11 +127,9 @@ def _by_user_and_time(user: np.ndarray, time: np.ndarray) -> np.ndarray:
 
 def _keep(path: Path, table: Table, order: np.ndarray, filters: Filters) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return for each row whether it stays [n], and what was left out."""
-    notes = [f"{table.blank} blank lines skipped"] if table.blank else []
     user, item = table.user, table.item
-    kept = np.flatnonzero(~_repeated(table, order))
-    if len(kept) < len(user):
-        notes.append(f"{len(user) - len(kept)} repetitions of a user, item and time skipped")
+    kept = np.flatnonzero(~_repeated(user, item, table.time, order))
+    notes = _notes(table.blank, len(user) - len(kept))
     if filters.min_rating is not None:
         if table.rating is None:
             raise DataError(f"{path} has no ratings to compare with --min-rating; leave that out")
@@ -118,21 +152,26 @@ def _keep(path: Path, table: Table, order: np.ndarray, filters: Filters) -> tupl
     return stays, tuple(notes)
 
 
-def _repeated(table: Table, order: np.ndarray) -> np.ndarray:
+def _notes(blank: int, repeated: int) -> list[str]:
+    skipped = ((blank, "blank lines"), (repeated, "repetitions of a user, item and time"))
+    return [f"{count} {what} skipped" for count, what in skipped if count]
+
+
+def _repeated(user: np.ndarray, item: np.ndarray, time: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Return for each row whether one before it in the file has the same user, item and time, [n] bool.
 
     `order` has the rows by user and time, those that have both in common as they stand in the file.
     """
-    same = np.diff(table.user[order]) == 0
-    same &= np.diff(table.time[order]) == 0
+    same = np.diff(user[order]) == 0
+    same &= np.diff(time[order]) == 0
     moment = np.concatenate([[0], np.cumsum(~same)])  # [n], one number for each user and time
     shared = np.zeros(len(order), bool)
     shared[1:] |= same
     shared[:-1] |= same
     rows, moment = order[shared], moment[shared]
-    by_item = np.lexsort((table.item[rows], moment))  # stable: of equal rows the first in the file stands first
+    by_item = np.lexsort((item[rows], moment))  # stable: of equal rows the first in the file stands first
     rows, moment = rows[by_item], moment[by_item]
-    again = (np.diff(table.item[rows]) == 0) & (np.diff(moment) == 0)
+    again = (np.diff(item[rows]) == 0) & (np.diff(moment) == 0)
     repeated = np.zeros(len(order), bool)
     repeated[rows[1:][again]] = True
     return repeated

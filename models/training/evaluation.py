@@ -73,15 +73,25 @@ def as_many(
     keys, items = clicked(interactions, positions).keys, interactions.vocabulary - 1
     left = items - np.bincount(keys // interactions.vocabulary, minlength=interactions.users)
     owners = interactions.owners[targets]
-    some = np.sort(left[np.unique(owners)])
-    some = some[some > 0]
-    if not len(some):
+    number = as_many_as_most_have(left_counts(left[np.unique(owners)], usual), items)
+    return number, left[owners] >= number
+
+
+def left_counts(left: np.ndarray, usual: int) -> np.ndarray:
+    """Count the users [U] who have 0, 1, ... items left that they have not clicked, the last `usual` or more."""
+    return np.bincount(np.minimum(left, usual), minlength=usual + 1)
+
+
+def as_many_as_most_have(counts: np.ndarray, items: int) -> int:
+    """Return how many negatives nearly all users of `left_counts` have who have any; raises DataError."""
+    some = counts.copy()
+    some[0] = 0
+    if not some.any():
         raise DataError(
             f"no negatives can be drawn: of {items} items one user has clicked {items}, and nobody who could be trained"
             " on or tested has clicked fewer; take data with more items"
         )
-    number = min(usual, int(some[len(some) // _SPARED]))
-    return number, left[owners] >= number
+    return int(np.searchsorted(np.cumsum(some), some.sum() // _SPARED, side="right"))
 
 
 def ranking_cases(

@@ -1,20 +1,19 @@
 """Interactions as they are read, line by line or many at once, gathered into the columns of one table."""
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from models.training.layouts import Row
+from models.training.names import NameColumn, are_whole_numbers, in_order, inverse
 from models.training.times import Moments, Times
 from safeio.errors import BadInputError
 
 MOST = 500_000_000
 """Interactions that are read; a small file that unpacks without end stops there."""
-_WAITING_BYTES = 256 << 20
 _WAITING_ROWS = 1 << 16
-_WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)
 
 
 class DataError(BadInputError, ValueError):
@@ -49,12 +48,36 @@ class Piece:
     rating: np.ndarray | None
 
 
-class Gathered:
-    """What was read of a file so far."""
+@dataclass(frozen=True)
+class Batch:
+    """Rows in the file's order, one or more: positions [n] among the names of users and of items, and their times."""
 
-    def __init__(self) -> None:
+    user: np.ndarray
+    user_names: pa.LargeStringArray
+    item: np.ndarray
+    item_names: pa.LargeStringArray
+    times: Times
+    rating: np.ndarray | None
+
+
+class Gathered:
+    """What was read of a file so far, `most` interactions in all.
+
+    With `hand_on` not all of it is held: as soon as there are `rows` of them, or names of so many `name_bytes`, these
+    are handed on as a batch.
+    """
+
+    def __init__(
+        self,
+        most: int = MOST,
+        hand_on: Callable[[Batch], None] | None = None,
+        rows: int = 0,
+        name_bytes: int = 0,
+    ) -> None:
         self.count = 0
-        self._users, self._items, self._times = _Names(), _Names(), Times()
+        self._most, self._hand_on, self._most_held, self._most_bytes = most, hand_on, rows, name_bytes
+        self._held = 0
+        self._users, self._items, self._times = NameColumn(), NameColumn(), Times()
         self._ratings: list[np.ndarray] = []
         self._rows: list[Row] = []
 
@@ -65,6 +88,7 @@ class Gathered:
         self._rows.append(row)
         if len(self._rows) == _WAITING_ROWS:
             self._flush()
+            self._hand_on_if_full()
 
     def extend(self, piece: Piece) -> bool:
         """Add many interactions, and return True; or False, with nothing added, where times are of another kind."""
@@ -76,21 +100,40 @@ class Gathered:
         self._items.add(piece.item)
         if piece.rating is not None:
             self._ratings.append(piece.rating)
+        self._hand_on_if_full()
         return True
 
     def table(self, blank: int, sha256: str) -> Table:
         """Return all of it, one interaction or more."""
+        held = self.taken()
+        user, user_names = _ranked(held.user, held.user_names)
+        item, item_names = _ranked(held.item, held.item_names)
+        return Table(user, item, held.times.column(), held.rating, blank, sha256, item_names, user_names)
+
+    @property
+    def held(self) -> int:
+        """Return how many interactions are held."""
+        return self._held
+
+    def taken(self) -> Batch:
+        """Return what is held, one interaction or more, and hold it no longer."""
         self._flush()
-        user, user_names = self._users.ranked()
-        item, item_names = self._items.ranked()
         rating = np.concatenate(self._ratings) if self._ratings else None
-        return Table(user, item, self._times.column(), rating, blank, sha256, item_names, user_names)
+        self._held, self._ratings = 0, []
+        return Batch(*self._users.taken(), *self._items.taken(), self._times.taken(), rating)
+
+    def _hand_on_if_full(self) -> None:
+        if self._hand_on is not None and (
+            self._held >= self._most_held or self._users.nbytes + self._items.nbytes >= self._most_bytes
+        ):
+            self._hand_on(self.taken())
 
     def _count(self, more: int) -> None:
         self.count += more
-        if self.count > MOST:
+        self._held += more
+        if self.count > self._most:
             raise ValueError(
-                f"there are more than {MOST} interactions, which is all that is read; take the latest ones"
+                f"there are more than {self._most} interactions, which is all that is read; take the latest ones"
             )
 
     def _flush(self) -> None:
@@ -103,55 +146,7 @@ class Gathered:
             self._rows = []
 
 
-class _Names:
-    """The names of a column: each once, for it may be long and on thousands of lines, and a number for each row."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self._rows: list[np.ndarray] = []
-        self._waiting: list[pa.Array] = []
-        self._waiting_bytes = 0
-
-    def add(self, names: pa.Array) -> None:
-        # Arrow finds equal names faster the more of them it is given at once.
-        if isinstance(names, pa.DictionaryArray):
-            self._number(names.dictionary, [names.indices])
-            return
-        self._waiting.append(names)
-        self._waiting_bytes += names.nbytes
-        if self._waiting_bytes > _WAITING_BYTES:
-            self._encode()
-
-    def ranked(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return the rank of each row's name, [n] int64, and the names by rank."""
-        self._encode()
-        rank = rank_names(self._numbers)
-        names = tuple(np.array(list(self._numbers), object)[np.argsort(rank)])
-        return rank[np.concatenate(self._rows)], names
-
-    def _encode(self) -> None:
-        if self._waiting:
-            chunks = pa.chunked_array(self._waiting).dictionary_encode().chunks
-            self._number(chunks[-1].dictionary, [chunk.indices for chunk in chunks])
-            self._waiting, self._waiting_bytes = [], 0
-
-    def _number(self, dictionary: pa.Array, indices: list[pa.Array]) -> None:
-        numbers = self._numbers
-        ours = np.array([numbers.setdefault(name, len(numbers)) for name in dictionary.to_pylist()], np.int32)
-        self._rows += [ours[index.to_numpy()] for index in indices]
-
-
-def rank_names(names: dict[str, int]) -> np.ndarray:
-    """Return for names with the indices 0..n-1, in this order, the place of each in their order, [n] int64.
-
-    Where all are whole numbers of 64 bits as one writes them, without a plus or leading zeros, their order is that of
-    numbers, else that of code points, which is that of UTF-8 bytes. The order decides which item gets which id.
-    """
-    ordered = sorted(names, key=int) if all(map(_is_whole_number, names)) else sorted(names)
-    rank = np.empty(len(names), np.int64)
-    rank[[names[name] for name in ordered]] = np.arange(len(names))
-    return rank
-
-
-def _is_whole_number(name: str) -> bool:
-    return _WHOLE_NUMBER.fullmatch(name) is not None and -(2**63) <= int(name) < 2**63
+def _ranked(rows: np.ndarray, names: pa.LargeStringArray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the rank of each row's name, [n] int64, and the names by rank."""
+    order = in_order(names, are_whole_numbers(names))
+    return inverse(order)[rows], tuple(names.take(pa.array(order)).to_pylist())

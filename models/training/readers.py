@@ -16,48 +16,55 @@ import pyarrow as pa
 from models.training import parquet
 from models.training.bulk import parse_block
 from models.training.columns import BY_NAME, Columns
-from models.training.gather import DataError, Gathered, Table, rank_names
+from models.training.gather import DataError, Gathered, Table
 from models.training.layouts import Layout, tell_layout
 from safeio.files import UnreadableError, open_file
 
-__all__ = ["MAX_LINE", "DataError", "Table", "open_data", "rank_names", "read_table"]
+__all__ = ["MAX_LINE", "DataError", "Table", "open_data", "read_into", "read_table"]
 
 MAX_LINE = 1 << 24
-_BLOCK = 1 << 24
+_BLOCK = 1 << 22
 _FEW = 1 << 16
 """Bytes that are rather read line by line than cut once more, where something in them is unusual."""
 
 
 def read_table(path: Path, columns: Columns = BY_NAME) -> Table:
     """Read a file of any known layout, or a folder of Parquet files; raises DataError with file and line."""
-    gathered, digest, blank = Gathered(), hashlib.sha256(), 0
+    gathered = Gathered()
+    table = gathered.table(*read_into(gathered, path, columns))
+    pa.default_memory_pool().release_unused()
+    return table
+
+
+def read_into(gathered: Gathered, path: Path, columns: Columns = BY_NAME) -> tuple[int, str]:
+    """Read a file as `read_table` does, one interaction or more; return how many lines are blank, and its sha256."""
+    digest, blank = hashlib.sha256(), 0
     if path.is_dir():
         parquet.read_folder(path, columns, gathered, digest)
-        return _finished(gathered, blank, digest.hexdigest())
+        return blank, digest.hexdigest()
     with open_data(path) as raw:
         if parquet.is_parquet(raw):
             parquet.read(path, raw, columns, gathered, digest)
         else:
-            lines = _Lines(path, columns, gathered)
-            try:
-                for block in _blocks(raw):
-                    digest.update(block)
-                    lines.read(block)
-            except (OSError, EOFError, zlib.error) as error:
-                reason = getattr(error, "strerror", None) or error
-                where = f"after line {lines.number}"
-                raise DataError(f"{path} cannot be read {where}: {reason}; get the file again") from error
-            blank = lines.blank
-            if not gathered.count:
-                what = "has a header and no interactions" if lines.has_header else "is empty"
-                raise DataError(f"{path} {what}; give a file with a user, an item and a time on each line")
-    return _finished(gathered, blank, digest.hexdigest())
+            blank = _read_lines(gathered, path, raw, columns, digest)
+    return blank, digest.hexdigest()
 
 
-def _finished(gathered: Gathered, blank: int, sha256: str) -> Table:
-    table = gathered.table(blank, sha256)
-    pa.default_memory_pool().release_unused()
-    return table
+def _read_lines(gathered: Gathered, path: Path, raw: BinaryIO, columns: Columns, digest: parquet.Digest) -> int:
+    """Read all lines into `gathered` and all bytes into `digest`; return how many lines are blank."""
+    lines = _Lines(path, columns, gathered)
+    try:
+        for block in _blocks(raw):
+            digest.update(block)
+            lines.read(block)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        where = f"after line {lines.number}"
+        raise DataError(f"{path} cannot be read {where}: {reason}; get the file again") from error
+    if not gathered.count:
+        what = "has a header and no interactions" if lines.has_header else "is empty"
+        raise DataError(f"{path} {what}; give a file with a user, an item and a time on each line")
+    return lines.blank
 
 
 def open_data(path: Path) -> BinaryIO:

