@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "exporter.fleet": {"exporter.core"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "graph", "targets", "mil", "profiles", "artifact", "connections")),
-        *("exporter." + room for room in ("measure", "parity", "gate", "fleet", "report.units")),
+        *("exporter." + room for room in ("measure", "parity", "gate", "fleet", "report.units", "report.fleet_page")),
         "models.zoo",
         "models.listed",
         "models.spec",

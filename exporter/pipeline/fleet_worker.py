@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from exporter.core.protocols import Target
 
 _BATCH = 64
+_TRIED = 64
+"""Golden cases with which it is tried whether a program gives the same for many users at once."""
+_ROUNDING = 0.1
+"""Of the error that is allowed: what the order of sums may change where many users are taken at once."""
 HISTORY, CANDIDATES = "item_ids", "candidate_ids"
 
 Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -156,7 +160,8 @@ def make_judge(settings: dict[str, object]) -> Judge:
     if checkpoint.sha256 != artifact.manifest.source.checkpoint_sha256:
         raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
     model = checkpoints.build(checkpoint, load_spec(str(settings["model"])))
-    reference = None if settings["reference"] is None else _program(Path(str(settings["reference"])))
+    held_to = settings["reference"]
+    reference = None if held_to is None else scores_of_program(Path(str(held_to)), Path(str(settings["artifact"])))
     return Judge(artifact, batched(model), reference, float(cast("float", settings["golden_scale"])))
 
 
@@ -175,22 +180,42 @@ def batched(model: Callable) -> Scores:
     return scores
 
 
-def _program(file: Path) -> Scores:
-    """Return what scores users with a program that takes one at a time."""
+def scores_of_program(file: Path, folder: Path) -> Scores:
+    """Return what scores users with a program that takes one at a time: many at once where that gives the same.
+
+    Whether it does is tried with golden cases of the artifact in `folder`: for operations that torch cannot take for
+    many users at once, or where more than rounding comes between, users are taken one by one.
+    """
     import torch
 
     program = torch.export.load(file).module(check_guards=False)
 
-    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray) -> np.ndarray:
-        found = np.empty(candidate_ids.shape, np.float32)
-        with torch.no_grad():
-            for user, pair in enumerate(zip(item_ids, candidate_ids, strict=True)):
-                own = dict(zip((HISTORY, CANDIDATES), (torch.from_numpy(ids[None]) for ids in pair), strict=True))
-                given = program(**own)
-                found[user] = next(iter(given.values())).numpy().reshape(-1)
-        return found
+    def one(item_ids: torch.Tensor, candidate_ids: torch.Tensor) -> torch.Tensor:
+        given = program(**{HISTORY: item_ids[None], CANDIDATES: candidate_ids[None]})
+        scores: torch.Tensor = next(iter(given.values()))
+        return scores.reshape(-1)
 
-    return scores
+    def single(item_ids: torch.Tensor, candidate_ids: torch.Tensor) -> torch.Tensor:
+        return torch.stack([one(*user) for user in zip(item_ids, candidate_ids, strict=True)])
+
+    together = torch.func.vmap(one)
+    return batched(together if _are_equal(together, single, folder) else single)
+
+
+def _are_equal(together: Callable, single: Callable, folder: Path) -> bool:
+    """Say whether two ways to score give the same for golden cases, but for a small part of what parity allows."""
+    from exporter.artifact import store as artifacts
+    from exporter.parity.users import compare_users
+
+    golden = artifacts.read_golden(folder)
+    cases = [golden.inputs[name][:_TRIED].reshape(-1, golden.inputs[name].shape[-1]) for name in (HISTORY, CANDIDATES)]
+    expected = batched(single)(*cases)
+    try:
+        actual = batched(together)(*cases)
+    except RuntimeError:  # torch's word for what it cannot batch, and that of its operations
+        return False
+    figures = compare_users(expected, actual, "fp32", float(abs(expected).max()))
+    return bool((figures.error <= _ROUNDING * figures.allowed).all())
 
 
 def main(lifeline: int) -> None:
