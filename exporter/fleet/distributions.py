@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_PER_DECADE = 4
+_STEPS = (1, 2, 5)
 _LEAST, _MOST = -12, 9
 """Powers of ten between which figures have bins: what is below is in the first, and what is above in the last."""
+_EDGES = np.array([float(f"{step}e{power}") for power in range(_LEAST, _MOST) for step in _STEPS])
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Decades:
-    """Users by a figure that spans powers of ten, four bins to each; 0 is in a bin of its own, in front."""
+    """Users by a figure that spans powers of ten, three bins to each; 0 is in a bin of its own, in front."""
 
     name: str
     title: str
@@ -51,7 +52,7 @@ class Decades:
     _others: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "counts", np.zeros(1 + (_MOST - _LEAST) * _PER_DECADE, np.int64))
+        object.__setattr__(self, "counts", np.zeros(len(_EDGES), np.int64))
         object.__setattr__(self, "_others", np.zeros(1, np.int64))
 
     def add(self, figures: np.ndarray) -> None:
@@ -59,26 +60,21 @@ class Decades:
         finite = figures[np.isfinite(figures)]
         self._others[0] += len(figures) - len(finite)
         self.counts[0] += int((finite <= 0).sum())
-        places = np.searchsorted(self._edges, finite[finite > 0], side="right")
+        places = np.searchsorted(_EDGES, finite[finite > 0], side="right")
         self.counts[:] += np.bincount(np.clip(places, 1, len(self.counts) - 1), minlength=len(self.counts))
-
-    @property
-    def _edges(self) -> np.ndarray:
-        steps = np.arange(_LEAST * _PER_DECADE, _MOST * _PER_DECADE + 1)
-        return np.power(10.0, steps / _PER_DECADE)
 
     def document(self, marks: Sequence[tuple[str, float]] = ()) -> dict[str, object]:
         """Return it from the first bin that somebody is in to the last; `marks` are labels and figures."""
         used = np.flatnonzero(self.counts[1:])
         first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
-        edges, counts = self._edges[first : last + 1], self.counts[1 + first : 1 + last]
+        edges, counts = _EDGES[first : last + 1], self.counts[1 + first : 1 + last]
         if self.counts[0]:
             edges, counts = np.concatenate([[0.0], edges]), np.concatenate([self.counts[:1], counts])
         others = int(self._others[0])
         return _document(
             self,
             "edges",
-            [float(f"{edge:.4g}") for edge in edges] if len(counts) else [],
+            edges.tolist() if len(counts) else [],
             counts,
             [{"label": label, "value": value} for label, value in marks if math.isfinite(value)],
             f"not counted: {others:,} users whose figure is no number" if others else None,

@@ -41,6 +41,7 @@ class Total:
         self.worst: dict[str, object] | None = None
         self._overlap = {name: [0.0, 0] for name in self.flipped}
         self._pairs = np.zeros((len(_LENGTHS), TOP + 1, TOP + 1), np.int64)
+        self._moved = {"same": 0, "better": 0, "worse": 0}
         self._worst = -1.0
         self._allowed = [np.inf, 0.0]
         self._errors = Decades("max_abs_error", "Largest error of a user's scores", "absolute error")
@@ -52,9 +53,9 @@ class Total:
         )
         self._flips = Labelled(
             "could_flip",
-            "Whether the top 10 is safe",
+            "Whether errors so large can change the top 10",
             "set of the top 10",
-            ("no error so large changes it", "the error could", "it changed"),
+            ("safe", "could change", "has changed"),
         )
 
     def add(self, table: "pyarrow.Table") -> None:
@@ -111,6 +112,8 @@ class Total:
         for at in np.unique(length):
             self._pairs[at] += count_pairs(torch[length == at], artifact[length == at])
         moved = artifact.astype(np.int64) - torch
+        for how, users in (("same", moved == 0), ("better", moved < 0), ("worse", moved > 0)):
+            self._moved[how] += int(users.sum())
         downwards = np.searchsorted(_MOVES, moved, side="right") - 1
         upwards = np.searchsorted(_MOVES, moved, side="left")
         self._moves.add(np.clip(np.where(moved > 0, downwards, upwards), 0, len(_MOVES) - 1))
@@ -136,6 +139,7 @@ class Total:
             "users": self.ranked,
             "ndcg10": asdict(ndcg),
             "hit10": asdict(hit),
+            "rank": self._moved,
             "method": f"{METHOD}, seed {seed}",
             "by_known_clicks": groups,
         }

@@ -1,6 +1,6 @@
 """What a worker of the fleet does: it loads an artifact and torch's model once, and judges shards of users.
 
-An artifact takes one user a call, as on a device; torch takes them in batches.
+An artifact takes one user a call, as on a device; torch takes them in batches (see `fleet_torch`).
 """
 
 import importlib
@@ -15,20 +15,11 @@ import numpy as np
 
 from exporter.core.errors import CheckpointError
 from exporter.core.types import Arrays
+from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY, Scores, batched, scores_of_program
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.core.protocols import Target
-
-_BATCH = 64
-_TRIED = 64
-"""Golden cases with which it is tried whether a program gives the same for many users at once."""
-_ROUNDING = 0.1
-"""Of the error that is allowed: what the order of sums may change where many users are taken at once."""
-HISTORY, CANDIDATES = "item_ids", "candidate_ids"
-
-Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Scores [n, C] for histories [n, N] and candidates [n, C]."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +142,7 @@ def make_judge(settings: dict[str, object]) -> Judge:
     """Return the judge for the engine's settings; raises CocorrError where artifact or checkpoint cannot be used."""
     import torch
 
+    from exporter.artifact import store as artifacts
     from models import checkpoint as checkpoints
     from models.zoo import load_spec
 
@@ -160,62 +152,9 @@ def make_judge(settings: dict[str, object]) -> Judge:
     if checkpoint.sha256 != artifact.manifest.source.checkpoint_sha256:
         raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
     model = checkpoints.build(checkpoint, load_spec(str(settings["model"])))
-    held_to = settings["reference"]
-    reference = None if held_to is None else scores_of_program(Path(str(held_to)), Path(str(settings["artifact"])))
+    program, folder = settings["reference"], Path(str(settings["artifact"]))
+    reference = None if program is None else scores_of_program(Path(str(program)), artifacts.read_golden(folder))
     return Judge(artifact, batched(model), reference, float(cast("float", settings["golden_scale"])))
-
-
-def batched(model: Callable) -> Scores:
-    """Return what scores users with a model of torch, many at once."""
-    import torch
-
-    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray) -> np.ndarray:
-        found = [np.empty((0, candidate_ids.shape[1]), np.float32)]
-        with torch.no_grad():
-            for start in range(0, len(item_ids), _BATCH):
-                part = slice(start, start + _BATCH)
-                found.append(model(*(torch.from_numpy(ids[part]) for ids in (item_ids, candidate_ids))).numpy())
-        return np.concatenate(found)
-
-    return scores
-
-
-def scores_of_program(file: Path, folder: Path) -> Scores:
-    """Return what scores users with a program that takes one at a time: many at once where that gives the same.
-
-    Whether it does is tried with golden cases of the artifact in `folder`: for operations that torch cannot take for
-    many users at once, or where more than rounding comes between, users are taken one by one.
-    """
-    import torch
-
-    program = torch.export.load(file).module(check_guards=False)
-
-    def one(item_ids: torch.Tensor, candidate_ids: torch.Tensor) -> torch.Tensor:
-        given = program(**{HISTORY: item_ids[None], CANDIDATES: candidate_ids[None]})
-        scores: torch.Tensor = next(iter(given.values()))
-        return scores.reshape(-1)
-
-    def single(item_ids: torch.Tensor, candidate_ids: torch.Tensor) -> torch.Tensor:
-        return torch.stack([one(*user) for user in zip(item_ids, candidate_ids, strict=True)])
-
-    together = torch.func.vmap(one)
-    return batched(together if _are_equal(together, single, folder) else single)
-
-
-def _are_equal(together: Callable, single: Callable, folder: Path) -> bool:
-    """Say whether two ways to score give the same for golden cases, but for a small part of what parity allows."""
-    from exporter.artifact import store as artifacts
-    from exporter.parity.users import compare_users
-
-    golden = artifacts.read_golden(folder)
-    cases = [golden.inputs[name][:_TRIED].reshape(-1, golden.inputs[name].shape[-1]) for name in (HISTORY, CANDIDATES)]
-    expected = batched(single)(*cases)
-    try:
-        actual = batched(together)(*cases)
-    except RuntimeError:  # torch's word for what it cannot batch, and that of its operations
-        return False
-    figures = compare_users(expected, actual, "fp32", float(abs(expected).max()))
-    return bool((figures.error <= _ROUNDING * figures.allowed).all())
 
 
 def main(lifeline: int) -> None:

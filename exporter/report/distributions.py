@@ -1,30 +1,31 @@
 """Distributions of figures over users as bar charts; what one has is said in `exporter/fleet/distributions.py`."""
 
-import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from exporter.report.svg import TOP, WIDTH, Drawing, Scale, across, axes, drawing, short, ticks, upwards
+from exporter.artifact.results import FleetDocument
+from exporter.report.svg import LEFT, RIGHT, TOP, WIDTH, Drawing, Scale, axes, drawing, short, ticks, upwards
 
 _ROW = 24  # pixels of a class with its bar
 _BAR = 15
-_NAMES = 150  # pixels for the names of classes
-_COUNTS = 96  # pixels for how many users there are
-_LONGEST = 22  # signs of a name, for which there is room
+_NAMES = 130  # pixels for the names of classes
+_COUNTS = 140  # pixels for how many users there are
+_LONGEST = 16  # signs of a name, for which there is room
 _MOST_CLASSES = 24
 _MOST_TICKS = 6
+_LINE = 16  # pixels of a line of words
+_HALF_LABEL = 14
 _LEAST_BAR = 1.5  # pixels: one user of millions is seen
 
 
-def distribution(name: str, document: Mapping[str, Any]) -> Markup:
+def distribution(name: str, document: FleetDocument) -> Markup:
     """Draw a distribution, which the page calls `name`."""
     return _classes(name, document) if "labels" in document else _histogram(name, document)
 
 
-def _classes(name: str, document: Mapping[str, Any]) -> Markup:
+def _classes(name: str, document: FleetDocument) -> Markup:
     """Draw a bar to the right for each class, with how many users it has and which share that is."""
     pairs = list(zip(document["labels"], document["counts"], strict=True))
     total = sum(count for _, count in pairs) or 1
@@ -41,7 +42,7 @@ def _classes(name: str, document: Mapping[str, Any]) -> Markup:
         if count:
             width = max(x(count) - x.start, _LEAST_BAR)
             into.add("rect", "bar a", x=x.start, width=width, y=middle - _BAR / 2, height=_BAR)
-        into.write(f"{count:,}", WIDTH - 50, middle + 4, "total", "end")
+        into.write(f"{count:,}", WIDTH - 64, middle + 4, "total", "end")
         into.write(_share(count / total), WIDTH - 4, middle + 4, "words", "end")
     return into.markup()
 
@@ -54,13 +55,14 @@ def _share(share: float) -> str:
     return ">99.9 %" if 99.9 < percent < 100 else f"{percent:.1f} %"
 
 
-def _histogram(name: str, document: Mapping[str, Any]) -> Markup:
+def _histogram(name: str, document: FleetDocument) -> Markup:
     """Draw a bar upwards for each bin, all as wide, and lines at the marks."""
     edges, counts, marks = document["edges"], document["counts"], document.get("marks", ())
     ends = f", from {short(edges[0])} to {short(edges[-1])}" if counts else ""
     told = "".join(f"; {mark['label']} {short(mark['value'])}" for mark in marks)
     into = drawing(name, document["title"], f"{sum(counts):,} users{ends}{told}")
-    x, y = across(0, max(len(counts), 1)), upwards(0, max([*counts, 1]))
+    x = Scale(0, max(len(counts), 1), LEFT, WIDTH - RIGHT - _HALF_LABEL)
+    y = upwards(0, max([*counts, 1]), top=TOP + _LINE * len(marks))
     users = [(number, f"{number:,.0f}") for number in ticks(0, y.high) if float(number).is_integer()]
     axes(into, (x, _edge_ticks(edges), document["unit"]), (y, users, "users"))
     for at, count in enumerate(counts):
@@ -69,13 +71,13 @@ def _histogram(name: str, document: Mapping[str, Any]) -> Markup:
             width = max(x(at + 1) - x(at) - 1, 0.5)
             into.add("rect", "bar a", x=x(at), width=width, y=y.start - height, height=height)
     for at, mark in enumerate(marks):
-        _mark(into, f"{mark['label']} {short(mark['value'])}", _place(mark["value"], edges), TOP + 8 + 14 * at, (x, y))
+        _mark(into, f"{mark['label']} {short(mark['value'])}", _place(mark["value"], edges), TOP + _LINE * at, (x, y))
     return into.markup()
 
 
 def _edge_ticks(edges: Sequence[float]) -> list[tuple[float, str]]:
     """Return places and labels of some edges: whole powers of ten where there are some, or else every so many."""
-    tens = [at for at, edge in enumerate(edges) if edge > 0 and math.isclose(math.log10(edge) % 1, 0, abs_tol=1e-9)]
+    tens = [at for at, edge in enumerate(edges) if edge > 0 and f"{edge:e}".startswith("1.000000e")]
     chosen = tens if len(tens) > 1 else list(range(len(edges)))
     step = -(-len(chosen) // _MOST_TICKS)
     shown = {*chosen[::step], *([0] if edges and edges[0] == 0 else [])}

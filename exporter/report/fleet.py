@@ -1,11 +1,8 @@
 """What a person reads of all users at once."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.text import Text
 
-from exporter.artifact.results import FleetResult
+from exporter.artifact.results import FleetDocument, FleetResult
 from exporter.report import terminal
 from exporter.report.units import bytes_, percent
 from safeio.errors import printable
@@ -54,14 +51,13 @@ def lines(result: FleetResult) -> list[str]:
     return told
 
 
-def _ranked(document: Mapping[str, Any]) -> list[str]:
+def _ranked(document: FleetDocument) -> list[str]:
     """Return what became of the items that were clicked next."""
     clicked = document["clicked_next"]
     if clicked is None:
         return []
-    moves = next(shown for shown in document["distributions"] if shown["name"] == "rank_change")
-    moved = [f"{label} of {count:,}" for label, count in zip(moves["labels"], moves["counts"], strict=True) if count]
-    told = [f"rank     moved by {', '.join(moved)} users"]
+    moved = ", ".join(f"{count:,} {how}" for how, count in clicked["rank"].items())
+    told = [f"rank     {moved}, beside torch in fp32"]
     for name, label in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10 ")):
         figures = clicked[name]
         change, low, high = (percent(figures[key]) for key in ("change", "low", "high"))

@@ -1,9 +1,9 @@
 """The page of a fleet: verdict, users, figures with their intervals, distributions, and by what plan it was had."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from exporter.artifact.results import FleetDocument
 from exporter.report import pages
 from exporter.report.distributions import distribution
 from exporter.report.standing import Tone
@@ -47,11 +47,11 @@ class FleetView:
     lead: str
     cards: Sequence[Card]
     tables: Sequence[tuple[str, Table | str]]
-    distributions: Sequence[Mapping[str, Any]]
+    distributions: Sequence[FleetDocument]
     facts: Sequence[tuple[str, str]]
 
 
-def fleet_page(document: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+def fleet_page(document: FleetDocument, plan: FleetDocument) -> str:
     """Return the page for the summary of a fleet that ranks, and its plan."""
     made = f"{document['model']}/{document['program']} on {document['target']} in {document['precision']}"
     golden = document["golden_cases"]
@@ -94,7 +94,7 @@ def page_of(view: FleetView) -> str:
     )
 
 
-def run_facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+def run_facts(run: FleetDocument) -> list[tuple[str, str]]:
     """Return pace and size of a run, as its summary has them."""
     return [
         (label, bytes_(run[name]) if name == "bytes" else _plain(run[name]))
@@ -103,7 +103,7 @@ def run_facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def plan_facts(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+def plan_facts(plan: FleetDocument) -> list[tuple[str, str]]:
     """Return what tells runs apart, as plan.json has it."""
     facts = []
     for name, value in plan.items():
@@ -117,10 +117,12 @@ def plan_facts(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _plain(value: object) -> str:
     if value is None:
         return MISSING
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _users(document: Mapping[str, Any]) -> Table:
+def _users(document: FleetDocument) -> Table:
     users, named = document["users"], document["users_named"]
     others = {name: count for name, count in document["verdicts"].items() if name != "pass"}
     rows = [
@@ -136,14 +138,14 @@ def _users(document: Mapping[str, Any]) -> Table:
     return Table("users", caption, ("status or verdict", "users", "share", "for example"), tuple(rows))
 
 
-def _clicked(clicked: Mapping[str, Any] | None) -> Table | str:
+def _clicked(clicked: FleetDocument | None) -> Table | str:
     if clicked is None:
         return "No user was ranked for."
     rows = tuple((Cell(title), *_paired(clicked[name])) for name, title in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10")))
     return Table("clicked", f"{clicked['users']:,} users; {clicked['method']}", ("figure", *_PAIRED), rows)
 
 
-def _by_clicks(clicked: Mapping[str, Any] | None) -> Table | str:
+def _by_clicks(clicked: FleetDocument | None) -> Table | str:
     if clicked is None:
         return "No user was ranked for."
     rows = tuple(
@@ -157,17 +159,17 @@ def _by_clicks(clicked: Mapping[str, Any] | None) -> Table | str:
 _PAIRED = ("torch in fp32", "artifact", "change", "95 % interval of the change")
 
 
-def _paired(figures: Mapping[str, Any]) -> tuple[Cell, ...]:
+def _paired(figures: FleetDocument) -> tuple[Cell, ...]:
     low, high = (percent(figures[name]) for name in ("low", "high"))
     return (
         _number(figures["torch"], "{:.6f}".format),
         _number(figures["artifact"], "{:.6f}".format),
         _number(figures["change"], percent),
-        Cell(f"{low} to {high}", is_figure=True),
+        Cell(MISSING if low == high == MISSING else f"{low} to {high}", is_figure=True),
     )
 
 
-def _figures(document: Mapping[str, Any]) -> Table:
+def _figures(document: FleetDocument) -> Table:
     top10, worst, clicks = document["top10"], document["max_abs_error"], document["clicks"]
     rows = []
     if worst is not None:
@@ -197,5 +199,5 @@ def _share(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _number(value: float | None, form: Any = "{:,}".format) -> Cell:
+def _number(value: float | None, form: Callable[[float], str] = "{:,}".format) -> Cell:
     return Cell(MISSING if value is None else form(value), value, is_figure=True)
