@@ -77,7 +77,7 @@ class Decades:
             edges.tolist() if len(counts) else [],
             counts,
             [{"label": label, "value": value} for label, value in marks if math.isfinite(value)],
-            f"not counted: {others:,} users whose figure is no number" if others else None,
+            f"not counted, since the figure is no number: {others:,}" if others else None,
         )
 
 

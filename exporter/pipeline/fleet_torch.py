@@ -1,6 +1,7 @@
 """What torch says of users, many at once: a model, and a program with the tables that an artifact has."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,11 +45,12 @@ def scores_of_program(file: Path, golden: "Golden") -> Scores:
     import torch
 
     exported = torch.export.load(file)
-    single = one_by_one(_of_one(exported))
+    single = one_by_one(of_one(exported))
     for form in (lambda: exported, exported.run_decompositions):
-        together = torch.func.vmap(_of_one(form()))
-        if are_equal(together, single, golden):
-            return batched(together)
+        with suppress(RuntimeError):  # torch's word for an operation that it cannot take for many at once
+            together = torch.func.vmap(of_one(form()))
+            if are_equal(together, single, golden):
+                return batched(together)
     return batched(single)
 
 
@@ -61,7 +63,7 @@ def one_by_one(score: Callable) -> Callable:
     )
 
 
-def _of_one(exported: "torch.export.ExportedProgram") -> Callable:
+def of_one(exported: "torch.export.ExportedProgram") -> Callable:
     """Return a program as a function of one user's history [N] and candidates [C]."""
     program = exported.module(check_guards=False)
 
@@ -80,10 +82,6 @@ def are_equal(together: Callable, single: Callable, golden: "Golden") -> bool:
 
     cases = [golden.inputs[name][:_TRIED] for name in (HISTORY, CANDIDATES)]
     cases = [case.reshape(len(case), -1) for case in cases]
-    expected = batched(single)(*cases)
-    try:
-        actual = batched(together)(*cases)
-    except RuntimeError:  # torch's word for an operation that it cannot take for many at once
-        return False
+    expected, actual = (batched(score)(*cases) for score in (single, together))
     figures = compare_users(expected, actual, "fp32", float(abs(expected).max()))
     return bool((figures.error <= BATCH_SHARE * figures.allowed).all())

@@ -41,6 +41,7 @@ class Stepwise(Recurrent):
         return {"scores": (self.items(candidate_ids) @ state)[..., 0]}
 
 
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.gru")
 @pytest.mark.parametrize(("network", "alone"), [(Mean, 0), (Recurrent, 0), (Stepwise, USERS)])
 def test_many_at_once_are_scored_as_one_by_one(network, alone, tmp_path, monkeypatch):
     torch.manual_seed(0)
