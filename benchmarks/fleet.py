@@ -1,7 +1,7 @@
 """The pace of the fleet beside single calls: users a second of one worker, and of `parity` called user by user.
 
-    python benchmarks/fleet.py --data CLICKS [--model scn] [--target onnx] [--precision fp32 int8 fp16] [--checkpoint DIR]
-                               [--users N] [--single N]
+    python benchmarks/fleet.py --data CLICKS [--model scn] [--target onnx] [--precision fp32 int8 fp16]
+                               [--checkpoint DIR] [--users N] [--single N]
 
 One worker judges `--users` users in each scheme, in this process and thread, after it has loaded artifact and model.
 With tables of their own, schemes are judged beside torch's program with the same tables too, many users at once; a row

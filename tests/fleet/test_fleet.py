@@ -25,8 +25,10 @@ from models.zoo import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 2_300
+LONG = "\u202e<b>" + "z" * 300
 ODD = {
     "one": ["3"],
+    LONG: ["3"],
     "two": ["4", "5"],
     "stranger": ["x1", "x2", "x3"],
     "half": ["6", "x1", "7", "8"],
@@ -82,6 +84,7 @@ def test_every_user_has_one_row_and_the_odd_ones_are_named(run):
     odd = {row["user"]: row for row in rows if row["user"] in ODD}
     assert {user: row["status"] for user, row in odd.items()} == {
         "one": "one_click",
+        LONG: "one_click",
         "two": "ranked",
         "stranger": "unknown_items",
         "half": "ranked",
@@ -99,7 +102,7 @@ def test_every_user_has_one_row_and_the_odd_ones_are_named(run):
         "users_with_unknown": 3,
         "most": {"clicks": 10_000, "user": "robot"},
     }
-    assert document["verdicts"] == {"pass": USERS - 4, "fail": 0, "unverified": 0}
+    assert document["verdicts"] == {"pass": USERS - 5, "fail": 0, "unverified": 0}
     assert (document["verdict"], result.exit_code) == ("pass", 0)
     assert json.loads((output / "summary.json").read_text()) == document
 
@@ -108,7 +111,7 @@ def test_the_summary_counts_the_rows_and_names_the_odd_ones(run):
     result, output = run
     rows, document = rows_of(output), result.document
     assert document["users_named"] == {
-        "one_click": ["one"],
+        "one_click": ["one", f"{LONG[:100]}…"],
         "unknown_items": ["nearly", "stranger"],
         "all_clicked": ["everything"],
     }
@@ -137,7 +140,12 @@ def test_the_summary_counts_the_rows_and_names_the_odd_ones(run):
         {label: np.mean(gains) for label, gains in by_clicks.items()}
     )
     page = (output / "summary.html").read_text()
-    assert "nearly, stranger" in page and page.count("<svg") == 5 and "<script" not in page
+    assert (
+        "nearly, stranger" in page
+        and r"one, \u202e&lt;b&gt;zz" in page
+        and page.count("<svg") == 5
+        and "<script" not in page
+    )
 
 
 def test_one_user_by_hand(run, model):
