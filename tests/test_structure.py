@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "exporter.serve": {"exporter.core"},
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "graph", "targets", "mil", "profiles", "artifact", "connections")),
-        *("exporter." + room for room in ("measure", "parity", "gate", "fleet", "serve", "report.units")),
+        *("exporter." + room for room in ("measure", "parity", "gate", "fleet", "serve")),
+        *("exporter." + room for room in ("report.units", "report.fleet_page")),
         "models.zoo",
         "models.listed",
         "models.spec",

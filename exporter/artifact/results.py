@@ -122,12 +122,16 @@ class Ranking:
         }
 
 
+FleetDocument = Mapping[str, Any]
+"""A document of a fleet's run, or a part of one, as JSON has it: its plan.json, which is read, or its summary.json."""
+
+
 @dataclass(frozen=True)
 class FleetResult:
     """All users of a file of clicks, judged: `place` is the folder of the run, `document` its summary.json."""
 
     place: str
-    document: Mapping[str, Any]
+    document: FleetDocument
 
     @property
     def exit_code(self) -> int:

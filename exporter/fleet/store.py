@@ -1,4 +1,4 @@
-"""The folder of a run: plan.json, the artifact, a Parquet file for each shard, and summary.json.
+"""The folder of a run: plan.json, the artifact, a Parquet file for each shard, summary.json and summary.html.
 
 plan.json and the artifact are put in place together; a shard is there whole or not at all, and says which plan it is
 of. So whoever starts a run again knows what is done, and nothing is counted that belongs to another one.
@@ -20,7 +20,7 @@ from safeio import files, locks, places, staging, strict_json
 if TYPE_CHECKING:
     import pyarrow
 
-PLAN, SUMMARY, ARTIFACT, USERS = "plan.json", "summary.json", "artifact", "users"
+PLAN, SUMMARY, PAGE, ARTIFACT, USERS = "plan.json", "summary.json", "summary.html", "artifact", "users"
 REFERENCE = "reference.pt2"
 """Torch's program with the tables as a scheme stores them, where there is one."""
 ADVICE = "choose another --output"
@@ -76,8 +76,9 @@ class Run:
             raise BadInputError(f"{self.part(max(found))} is of no shard of this run; remove it")
         return frozenset(found)
 
-    def write_summary(self, document: Document) -> None:
-        """Write summary.json; raises OutputError."""
+    def write_summary(self, document: Document, page: str) -> None:
+        """Write summary.json, and the page that shows it to summary.html; raises OutputError."""
+        files.replace_file(self.folder / PAGE, page.encode(), ADVICE)
         files.replace_file(self.folder / SUMMARY, serialised(document), ADVICE)
 
 
@@ -145,7 +146,11 @@ def _is_own(name: str) -> bool:
         return bool(rest)
     if first == USERS:
         return _PART.fullmatch(rest) is not None or _is_unfinished_part(rest)
-    return name in (PLAN, SUMMARY, REFERENCE) or locks.is_unfinished(name, SUMMARY)
+    return (
+        name in (PLAN, SUMMARY, PAGE, REFERENCE)
+        or locks.is_unfinished(name, SUMMARY)
+        or locks.is_unfinished(name, PAGE)
+    )
 
 
 def _is_unfinished_part(name: str) -> bool:

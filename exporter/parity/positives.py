@@ -14,13 +14,8 @@ def positives(fp32: np.ndarray, stored: np.ndarray, positive: np.ndarray) -> Pos
     NDCG of one relevant item at the 0-based rank r is 1 / log2(r + 2) (Jarvelin and Kekalainen 2002); ties count
     against it.
     """
-    return positives_of_ranks(rank_of(fp32, positive), rank_of(stored, positive))
-
-
-def positives_of_ranks(fp32: np.ndarray, stored: np.ndarray) -> Positives:
-    """Compare as `positives` does the 0-based ranks [cases] of what was clicked next."""
-    before, hit_before = _gains(fp32)
-    after, hit_after = _gains(stored)
+    before, hit_before = _gains(rank_of(fp32, positive))
+    after, hit_after = _gains(rank_of(stored, positive))
     difference, mean = after - before, float(before.mean())
     change, error = None, None
     if mean > 0 and len(difference) > 1:
@@ -48,7 +43,11 @@ def rank_of(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     return rank
 
 
+def gain_of_rank(rank: np.ndarray) -> np.ndarray:
+    """Return NDCG@10 of cases whose positive is at these 0-based ranks."""
+    return np.where(rank < TOP, 1 / np.log2(rank + 2.0), 0.0)
+
+
 def _gains(rank: np.ndarray) -> tuple[np.ndarray, float]:
     """Return NDCG@10 of each case, and the share of cases whose positive is in the top 10."""
-    within = rank < TOP
-    return np.where(within, 1 / np.log2(rank + 2.0), 0.0), float(within.mean())
+    return gain_of_rank(rank), float((rank < TOP).mean())

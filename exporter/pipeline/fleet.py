@@ -71,6 +71,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     from exporter.artifact.results import FleetResult
     from exporter.fleet import store
     from exporter.pipeline import fleet_plan, fleet_summary
+    from exporter.report.fleet_page import fleet_page
 
     lowering, profile = _asked(request)
     store.check(request.output)
@@ -92,7 +93,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
         pace = _judge(run, request, checkpoint, shards, report)
         report("adding up")
         document = fleet_summary.summary(run, shards.count, pace)
-        run.write_summary(document)
+        run.write_summary(document, fleet_page(document, plan))
     return FleetResult(str(request.output), document)
 
 

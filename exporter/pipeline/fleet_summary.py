@@ -1,7 +1,7 @@
 """What the fleet says of users: the rows of a shard, and the figures of all of them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,16 +9,13 @@ import numpy as np
 
 from exporter.core.types import Arrays
 from exporter.fleet import store
+from exporter.pipeline.fleet_totals import VERDICTS, Total
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from exporter.core.sections import Positives
     from exporter.pipeline.fleet import Shards
 
-VERDICTS = ("pass", "fail", "unverified")
-_NAMED = 10
-"""Users who are named in the summary of those who cannot be ranked for, of each kind; all are in the parts."""
 _FIGURES: Mapping[str, str] = {
     "rank_artifact": "int32",
     "rank_torch": "int32",
@@ -83,7 +80,7 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
 
     folder = run.folder / store.ARTIFACT / str(run.plan["artifact"])
     manifest = artifacts.read_manifest(folder)
-    total = _Total()
+    total = Total()
     for shard in range(shards):
         total.add(run.read(shard))
     precision = manifest.precision
@@ -100,9 +97,10 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
         "precision": precision,
         "verdict": min((judgement.verdict, of_artifact), key=order.index),
         "reason": judgement.reason,
+        "verdict_of_users": judgement.verdict,
         "golden_cases": {"verdict": of_artifact, "reason": manifest.parity.reason},
         "users": {"all": total.users, **total.status},
-        "users_named": total.named,
+        "users_named": {name: users for name, users in total.named.items() if users},
         "clicks": {"unknown": total.unknown, "users_with_unknown": total.with_unknown, "most": total.most},
         "verdicts": total.verdicts,
         "max_abs_error": total.worst,
@@ -114,7 +112,8 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
             "flipped_from_torch": total.flipped["top10_overlap_torch"],
             "torch": "fp32 tables; above, tables as they are stored" if has_own_tables(precision) else "the same",
         },
-        "clicked_next": None if not total.ranked else _positives(total.positives()),
+        "clicked_next": total.clicked_next(int(cast("int", run.plan["seed"]))),
+        "distributions": total.distributions(has_own_tables(precision)),
         "run": {
             "users": pace.users,
             "seconds": round(pace.seconds, 3),
@@ -125,79 +124,3 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
             "artifact": str(Path(store.ARTIFACT) / str(run.plan["artifact"])),
         },
     }
-
-
-def _positives(positives: "Positives") -> dict[str, object]:
-    """Return the figures of what was clicked next, of torch in fp32 and of the artifact."""
-    figures = asdict(positives)
-    names = {"ndcg10_fp32": "ndcg10_torch", "hit10_fp32": "hit10_torch", "cases": "users"}
-    figures["method"] = str(figures["method"]).replace("in fp32", "of torch in fp32")
-    return {names.get(name, name): value for name, value in figures.items()}
-
-
-class _Total:
-    """Sums over users, part by part; of each ranked user only two ranks are kept."""
-
-    def __init__(self) -> None:
-        from models.training.users import RANKED, STATUSES
-
-        self.users = self.unknown = self.with_unknown = self.could_flip = self.ranked = 0
-        self.status = dict.fromkeys(STATUSES, 0)
-        self.named: dict[str, list[str]] = {status: [] for status in STATUSES if status != RANKED}
-        self.verdicts = dict.fromkeys(VERDICTS, 0)
-        self.flipped = {"top10_overlap": 0, "top10_overlap_torch": 0}
-        self.most: dict[str, object] | None = None
-        self.worst: dict[str, object] | None = None
-        self._overlap = {name: [0.0, 0] for name in self.flipped}
-        self._ranks: list[tuple[np.ndarray, np.ndarray]] = []
-        self._worst = -1.0
-
-    def add(self, table: "pyarrow.Table") -> None:
-        """Add the rows of a part."""
-        import pyarrow.compute as pc
-
-        self.users += table.num_rows
-        for column, counts in (("status", self.status), ("verdict", self.verdicts)):
-            for pair in pc.value_counts(table[column].drop_null()).to_pylist():
-                counts[pair["values"]] += pair["counts"]
-        for status, named in self.named.items():
-            if len(named) < _NAMED:
-                own = table.filter(pc.equal(table["status"], status))["user"]
-                named += own.slice(0, _NAMED - len(named)).to_pylist()
-        unknown, clicks = (table[name].to_numpy() for name in ("unknown_clicks", "clicks"))
-        self.unknown += int(unknown.sum())
-        self.with_unknown += int((unknown > 0).sum())
-        at = int(clicks.argmax())
-        if self.most is None or int(clicks[at]) > cast("int", self.most["clicks"]):
-            self.most = {"clicks": int(clicks[at]), "user": table["user"][at].as_py()}
-        self._add_ranked(table.filter(pc.is_valid(table["verdict"])))
-
-    def _add_ranked(self, table: "pyarrow.Table") -> None:
-        if not table.num_rows:
-            return
-        self.ranked += table.num_rows
-        self._ranks.append((table["rank_torch"].to_numpy() - 1, table["rank_artifact"].to_numpy() - 1))
-        self.could_flip += int(table["could_flip"].to_numpy().sum())
-        for name in self.flipped:
-            overlap = table[name].drop_null().to_numpy()
-            self._overlap[name][0] += float(overlap.sum())
-            self._overlap[name][1] += len(overlap)
-            self.flipped[name] += int((overlap < 1).sum())
-        error = table["max_abs_error"].to_numpy()
-        at = int(error.argmax())
-        if error[at] > self._worst:
-            self._worst = float(error[at])
-            value = self._worst if np.isfinite(self._worst) else None
-            self.worst = {"value": value, "user": table["user"][at].as_py()}
-
-    def overlap(self, name: str) -> float | None:
-        """Return the mean overlap of the top 10, None where ten candidates or fewer leave none."""
-        total, users = self._overlap[name]
-        return total / users if users else None
-
-    def positives(self) -> "Positives":
-        """Return NDCG@10 and Hit@10 of torch in fp32 and of the artifact over all ranked users."""
-        from exporter.parity.positives import positives_of_ranks
-
-        torch, artifact = (np.concatenate(ranks) for ranks in zip(*self._ranks, strict=True))
-        return positives_of_ranks(torch, artifact)

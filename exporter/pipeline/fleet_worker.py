@@ -1,6 +1,6 @@
 """What a worker of the fleet does: it loads an artifact and torch's model once, and judges shards of users.
 
-An artifact takes one user a call, as on a device; torch takes them in batches.
+An artifact takes one user a call, as on a device; torch takes them in batches (see `fleet_torch`).
 """
 
 import importlib
@@ -15,16 +15,11 @@ import numpy as np
 
 from exporter.core.errors import CheckpointError
 from exporter.core.types import Arrays
+from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY, Scores, batched, scores_of_program
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.core.protocols import Target
-
-_BATCH = 64
-HISTORY, CANDIDATES = "item_ids", "candidate_ids"
-
-Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Scores [n, C] for histories [n, N] and candidates [n, C]."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +142,7 @@ def make_judge(settings: dict[str, object]) -> Judge:
     """Return the judge for the engine's settings; raises CocorrError where artifact or checkpoint cannot be used."""
     import torch
 
+    from exporter.artifact import store as artifacts
     from models import checkpoint as checkpoints
     from models.zoo import load_spec
 
@@ -156,41 +152,9 @@ def make_judge(settings: dict[str, object]) -> Judge:
     if checkpoint.sha256 != artifact.manifest.source.checkpoint_sha256:
         raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
     model = checkpoints.build(checkpoint, load_spec(str(settings["model"])))
-    reference = None if settings["reference"] is None else _program(Path(str(settings["reference"])))
+    program, folder = settings["reference"], Path(str(settings["artifact"]))
+    reference = None if program is None else scores_of_program(Path(str(program)), artifacts.read_golden(folder))
     return Judge(artifact, batched(model), reference, float(cast("float", settings["golden_scale"])))
-
-
-def batched(model: Callable) -> Scores:
-    """Return what scores users with a model of torch, many at once."""
-    import torch
-
-    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray) -> np.ndarray:
-        found = [np.empty((0, candidate_ids.shape[1]), np.float32)]
-        with torch.no_grad():
-            for start in range(0, len(item_ids), _BATCH):
-                part = slice(start, start + _BATCH)
-                found.append(model(*(torch.from_numpy(ids[part]) for ids in (item_ids, candidate_ids))).numpy())
-        return np.concatenate(found)
-
-    return scores
-
-
-def _program(file: Path) -> Scores:
-    """Return what scores users with a program that takes one at a time."""
-    import torch
-
-    program = torch.export.load(file).module(check_guards=False)
-
-    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray) -> np.ndarray:
-        found = np.empty(candidate_ids.shape, np.float32)
-        with torch.no_grad():
-            for user, pair in enumerate(zip(item_ids, candidate_ids, strict=True)):
-                own = dict(zip((HISTORY, CANDIDATES), (torch.from_numpy(ids[None]) for ids in pair), strict=True))
-                given = program(**own)
-                found[user] = next(iter(given.values())).numpy().reshape(-1)
-        return found
-
-    return scores
 
 
 def main(lifeline: int) -> None:

@@ -2,9 +2,9 @@
 
 from rich.text import Text
 
-from exporter.artifact.results import FleetResult
+from exporter.artifact.results import FleetDocument, FleetResult
 from exporter.report import terminal
-from exporter.report.units import MISSING, bytes_
+from exporter.report.units import bytes_, percent
 from safeio.errors import printable
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
@@ -43,23 +43,27 @@ def lines(result: FleetResult) -> list[str]:
         told.append(f"top 10   {top10['flipped']:,} users get another set, {top10['could_flip']:,} could")
         if top10["torch"] != "the same":
             told.append(f"         {top10['flipped_from_torch']:,} users get another set than from torch in fp32")
-    clicked = document["clicked_next"]
-    if clicked is not None:
-        change, low, high = (_percent(clicked[name]) for name in ("ndcg10_change", "low", "high"))
-        told.append(
-            f"NDCG@10  {clicked['ndcg10']:.6f}, torch {clicked['ndcg10_torch']:.6f}: {change} ({low} to {high})"
-        )
-        told.append(f"Hit@10   {clicked['hit10']:.6f}, torch {clicked['hit10_torch']:.6f}")
+    told += _ranked(document)
     if run["users"]:
         pace = f"{run['users']:,} users in {run['seconds']:.1f} s with {_some(run['workers'], 'worker')}"
         told.append(f"pace     {run['users_per_second']:,.0f} users a second: {pace}")
-    told.append(f"{result.place}: {_some(run['parts'], 'part')}, {bytes_(run['bytes'])}")
+    told.append(f"{result.place}: {_some(run['parts'], 'part')}, {bytes_(run['bytes'])}; summary.html shows all of it")
+    return told
+
+
+def _ranked(document: FleetDocument) -> list[str]:
+    """Return what became of the items that were clicked next."""
+    clicked = document["clicked_next"]
+    if clicked is None:
+        return []
+    moved = ", ".join(f"{count:,} {how}" for how, count in clicked["rank"].items())
+    told = [f"rank     {moved}, beside torch in fp32"]
+    for name, label in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10 ")):
+        figures = clicked[name]
+        change, low, high = (percent(figures[key]) for key in ("change", "low", "high"))
+        told.append(f"{label}  {figures['artifact']:.6f}, torch {figures['torch']:.6f}: {change} ({low} to {high})")
     return told
 
 
 def _some(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
-def _percent(share: float | None) -> str:
-    return MISSING if share is None else f"{100 * share:+.4f} %"

@@ -45,6 +45,11 @@ def change(share: float | None) -> str:
     return f"{100 * share:+.3g} %" if share else "0 %"
 
 
+def percent(share: float | None) -> str:
+    """Return a change in percent with its sign and four decimals, beside which an interval can stand."""
+    return MISSING if share is None else f"{100 * share:+.4f} %"
+
+
 def needed(budget: "BudgetName", value: float | None, limit: float) -> str:
     """Return what an artifact needs of a budget and what that allows, as `3.25 MB of 3.00 MB`.
 

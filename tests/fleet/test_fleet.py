@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,16 @@ from exporter import pipeline
 from exporter.artifact import store as artifacts
 from exporter.fleet import store
 from exporter.parity.users import compare_users
-from exporter.pipeline import fleet_worker
+from exporter.pipeline import fleet_torch, fleet_worker
 from models import checkpoint
 from models.zoo import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 2_300
+LONG = "\u202e<b>" + "z" * 300
 ODD = {
     "one": ["3"],
+    LONG: ["3"],
     "two": ["4", "5"],
     "stranger": ["x1", "x2", "x3"],
     "half": ["6", "x1", "7", "8"],
@@ -81,6 +84,7 @@ def test_every_user_has_one_row_and_the_odd_ones_are_named(run):
     odd = {row["user"]: row for row in rows if row["user"] in ODD}
     assert {user: row["status"] for user, row in odd.items()} == {
         "one": "one_click",
+        LONG: "one_click",
         "two": "ranked",
         "stranger": "unknown_items",
         "half": "ranked",
@@ -103,9 +107,50 @@ def test_every_user_has_one_row_and_the_odd_ones_are_named(run):
         "users_with_unknown": 3,
         "most": {"clicks": 10_000, "user": "robot"},
     }
-    assert document["verdicts"] == {"pass": USERS - 4, "fail": 0, "unverified": 0}
+    assert document["verdicts"] == {"pass": USERS - 5, "fail": 0, "unverified": 0}
     assert (document["verdict"], result.exit_code) == ("pass", 0)
     assert json.loads((output / "summary.json").read_text()) == document
+
+
+def test_the_summary_counts_the_rows_and_names_the_odd_ones(run):
+    result, output = run
+    rows, document = rows_of(output), result.document
+    assert document["users_named"] == {
+        "one_click": ["one", f"{LONG[:100]}…"],
+        "unknown_items": ["nearly", "stranger"],
+        "all_clicked": ["everything"],
+    }
+    shown = {one["name"]: one for one in document["distributions"]}
+    assert set(shown) == {"clicks", "max_abs_error", "rank_change", "could_flip", "top10"}
+    ranked = [row for row in rows if row["status"] == "ranked"]
+    assert sum(shown["clicks"]["counts"]) == USERS
+    assert dict(zip(shown["clicks"]["labels"], shown["clicks"]["counts"], strict=True))["1,000 and more"] == 1
+    errors = [row["max_abs_error"] for row in ranked]
+    counted, _ = np.histogram(errors, shown["max_abs_error"]["edges"])
+    assert counted.tolist() == shown["max_abs_error"]["counts"] and counted.sum() == len(ranked)
+    assert shown["max_abs_error"]["marks"] == [{"label": "allowed", "value": 1e-4}]
+    assert shown["top10"]["labels"] == ["10 of 10"] and shown["top10"]["counts"] == [len(ranked)]
+    clicked = document["clicked_next"]
+    assert clicked["rank"]["same"] == sum(row["rank_artifact"] == row["rank_torch"] for row in ranked)
+    by_clicks = {}
+    for row in ranked:
+        known = row["clicks"] - row["unknown_clicks"]
+        label = next(
+            label
+            for least, label in ((1000, "1,000 and more"), (5, "5 to 9"), (3, "3 to 4"), (2, "2"))
+            if known >= least
+        )
+        by_clicks.setdefault(label, []).append(1 / np.log2(row["rank_torch"] + 1) if row["rank_torch"] <= 10 else 0)
+    assert {group["clicks"]: group["ndcg10"]["torch"] for group in clicked["by_known_clicks"]} == pytest.approx(
+        {label: np.mean(gains) for label, gains in by_clicks.items()}
+    )
+    page = (output / "summary.html").read_text()
+    assert (
+        "nearly, stranger" in page
+        and r"one, \u202e&lt;b&gt;zz" in page
+        and page.count("<svg") == 5
+        and "<script" not in page
+    )
 
 
 def test_one_user_by_hand(run, model):
@@ -158,7 +203,7 @@ def test_golden_users_get_the_figures_of_parity(run, model):
     assert max(figures.allowed) == manifest.parity.tolerance.max_abs_error["scores"]
     assert figures.within.all() and not unsettled.any()
     network = checkpoint.build(checkpoint.read(model), load_spec("scn"))
-    together = fleet_worker.batched(network)(item_ids, candidate_ids)
+    together = fleet_torch.batched(network)(item_ids, candidate_ids)
     assert compare_users(expected, together, "fp32", 1.0).within.all()
 
 
@@ -232,7 +277,13 @@ def test_a_killed_run_goes_on_and_no_user_is_lost_or_doubled(how, run, model, cl
     result = pipeline.fleet(request(model, clicks, output), lambda _: None)
     assert result.document["run"]["parts"] == 3 and result.document["run"]["users"] < USERS
     assert rows_of(output) == rows_of(whole)
-    assert {path.name for path in output.iterdir()} == {"plan.json", "summary.json", "artifact", "users"}
+    assert {path.name for path in output.iterdir()} == {
+        "plan.json",
+        "summary.json",
+        "summary.html",
+        "artifact",
+        "users",
+    }
     assert all(path.name.startswith("part-") for path in (output / "users").iterdir())
     again = pipeline.fleet(request(model, clicks, output), lambda _: None)
     assert again.document["run"]["users"] == 0
@@ -283,6 +334,21 @@ def test_schemes_are_held_to_torch_with_the_same_tables(precision, model, clicks
     assert result.document["verdicts"]["fail"] == 0
     assert (top10["torch"] == "the same") == (precision == "fp16")
     assert top10["overlap_with_torch"] <= top10["overlap"]
+    if precision == "int8":
+        names = {one["name"] for one in result.document["distributions"]}
+        assert "top10_torch" in names
+        assert_that_other_tables_fail(tmp_path / "fleet", model)
+
+
+def assert_that_other_tables_fail(run, checkpoint_folder):
+    """Judge golden cases: all pass beside torch with the same tables, and none beside torch with those of fp32."""
+    folder = artifact_of(run)
+    settings = {"artifact": folder, "model": "scn", "checkpoint": checkpoint_folder, "golden_scale": 1.0}
+    judge = fleet_worker.make_judge({**settings, "reference": run / store.REFERENCE})
+    golden = artifacts.read_golden(folder)
+    cases = {name: golden.inputs[name][:, 0] for name in ("item_ids", "candidate_ids")}
+    assert (judge(cases)["verdict"] == 0).all()
+    assert (replace(judge, reference=judge.torch)(cases)["verdict"] == 1).mean() > 0.9
 
 
 def test_what_is_wrong_is_told_before_anything_is_written(model, clicks, tmp_path, capfd, monkeypatch):
