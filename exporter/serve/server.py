@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import uvicorn
@@ -125,8 +126,15 @@ class Server(uvicorn.Server):
 def listen(address: str, port: int) -> socket.socket:
     """Return a socket that listens at an address, on a port or, for 0, any; raises BadInputError."""
     try:
-        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((address, port), family=family, backlog=_BACKLOG)
+        # Its protocol is named: of other sockets asyncio does not know that no answer is to wait for a delayed ACK.
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+            listener.listen(_BACKLOG)
+            stack.pop_all()
+            return listener
     except OSError as error:
         raise BadInputError(
             f"cannot listen at {address} port {port}: {error.strerror}; choose another --bind or --port"

@@ -8,7 +8,8 @@ from commands import BENCHMARKS
 
 def test_a_table_of_loads() -> None:
     words = ["--models", "scn", "--clients", "4", "--seconds", "0.5", "--queue", "2", "--past", "40"]
-    done = subprocess.run([sys.executable, BENCHMARKS / "serve.py", *words], capture_output=True, text=True, check=False)
+    command = [sys.executable, BENCHMARKS / "serve.py", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert [row[0] for row in rows] == ["4", "40"]

@@ -237,6 +237,12 @@ def test_what_is_no_good_request_is_refused_in_words(served: Served) -> None:
     assert served.ask(path="/healthz", method="GET")[0] == served.ask(path="/readyz", method="GET")[0] == 200
 
 
+def test_no_answer_waits_for_a_delayed_acknowledgement() -> None:
+    listener = server.listen("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as taken:
+        assert taken.proto == socket.IPPROTO_TCP  # what asyncio looks for before it sets TCP_NODELAY
+
+
 def test_a_head_without_an_end_is_cut_off(served: Served) -> None:
     with served.open() as opened, contextlib.suppress(OSError):
         for _ in range(1 << 12):
