@@ -50,6 +50,8 @@ def drawn(points: Sequence[Mapping]) -> str:
         places = [(x(count), y(number)) for count, number in zip(users, curve, strict=True)]
         into.add("path", f"line {css}", d=svg.polyline(places))
         into.add("path", f"dots {css}", d=svg.dots(places))
-        above = css == ("a" if curves[name][0] == max(numbers[0], numbers[len(users)]) else "b")
-        into.write(name, places[0][0] + 12, places[0][1] + (-6 if above else 22), "on")
+        if css == "a":  # both curves fall: there is room above the beginning of one and below the end of the other
+            into.write(name, places[0][0] + 12, places[0][1] - 6, "on")
+        else:
+            into.write(name, places[-1][0] - 8, places[-1][1] + 14, "on", "end")
     return str(into.markup()) + "\n"
