@@ -4,9 +4,9 @@ A weights package is a safetensors file of tensors whose metadata says what they
 two sides that share no code; `models.forward_ofa.weights_package` is the cloud's side of it.
 
 Tensors are in fp32, or all in fp16 where the metadata has `stored: fp16`, or, where it has `stored: int8`, each in fp32
-or in int8 with a scale for each row of its last axis: the entry NAME [..., D] in int8, and NAME.scale [..., 1] in fp32. What a program is given is NAME times
-NAME.scale in fp32, or NAME in fp32 where there is no scale, computed here for whoever reads a package. The scale of a row written here is max |x| / 127, and 1
-for a row of zeros.
+or in int8 with a scale for each row of its last axis: the entry NAME [..., D] in int8, and NAME.scale [..., 1] in fp32.
+What a program is given is NAME in fp32, times NAME.scale where there is one, computed here for whoever reads a package.
+The scale of a row written here is max |x| / 127, and 1 for a row of zeros.
 """
 
 import math
@@ -232,7 +232,9 @@ def _stored(found: Mapping[str, str], metadata: Mapping[str, str], source: str) 
         case "int8":
             return "int8"
         case other:
-            raise PackageError(f"{source} is stored in {str(other)[:80]!r}, not in fp32, fp16 or int8; ask for one of these")
+            raise PackageError(
+                f"{source} is stored in {str(other)[:80]!r}, not in fp32, fp16 or int8; ask for one of these"
+            )
 
 
 def _problems(entries: Arrays, shapes: Shapes, stored: Stored) -> list[str]:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from models.forward_ofa import weights_package
-from models.forward_ofa.assembler import block_weight_shapes
+from models.forward_ofa.assembler import SubNetwork, block_weight_shapes
 from models.forward_ofa.supernet import Supernet
-from models.forward_ofa.weights_package import SCALE, Stored, WeightsPackageError
+from models.forward_ofa.weights_package import SCALE, WeightsPackageError
+from models.spec import Stored
 from safeio import strict_json
 
 BATCH = 64
@@ -76,7 +77,7 @@ class Generator:
                 chosen = torch.tensor([structure], dtype=x.dtype).expand(BATCH, -1)
             return chosen, self.interest(x, last, chosen if self.model.method.structure_vector else None)
 
-    def packages(self, structure: tuple[int, ...], latents: np.ndarray, stored: Stored) -> "Iterator[Made]":
+    def packages(self, structure: tuple[int, ...], latents: np.ndarray, stored: Stored) -> Iterator["Made"]:
         """Yield the packages of users with one structure, up to BATCH at once, for latents [U, D].
 
         What is yielded is overwritten by the next. Raises WeightsPackageError for weights that are no finite numbers
@@ -92,7 +93,14 @@ class Generator:
             with torch.no_grad():
                 weights = self._weights(structure, torch.from_numpy(_filled(part)), layout, room)
                 _store(weights, layout, room)
-            yield Made(layout, weights, raw[:, : layout.size], len(part))
+            yield Made(self._network(structure), layout, weights, raw[: len(part), : layout.size])
+
+    def package_bytes(self, structure: tuple[int, ...], stored: Stored) -> int:
+        """Return the length of the package of every user of a structure."""
+        return self.layout(structure, stored).size
+
+    def _network(self, structure: tuple[int, ...]) -> SubNetwork:
+        return SubNetwork(self.model.items, self.model.backbone, structure, None)
 
     def _weights(self, structure: tuple[int, ...], latent: Tensor, layout: Layout, room: Tensor) -> "_Weights":
         """Return the weights of each chosen block [BATCH, P], in `room` itself where that is how they are stored."""
@@ -160,32 +168,45 @@ class _Weights:
 
 @dataclass(frozen=True)
 class Made:
-    """Packages of up to BATCH users of one structure: `count` rows of `files` uint8 [BATCH, bytes] are theirs."""
+    """Packages of n users of one structure, up to BATCH: `rows` uint8 [n, bytes]."""
 
+    network: SubNetwork
     layout: Layout
     weights: _Weights
-    files: Tensor
-    count: int
+    rows: Tensor
 
-    def exact(self) -> dict[str, Tensor]:
-        """Return the weights by name, [count, *shape], in fp32 as the mapper gives them."""
-        return {name: tensor[: self.count] for name, tensor in self.weights.named()}
+    @property
+    def files(self) -> np.ndarray:
+        """Return the packages, uint8 [n, bytes]; they lie where the next ones are written."""
+        files: np.ndarray = self.rows.numpy()
+        return files
 
-    def restored(self) -> dict[str, Tensor]:
-        """Return the weights by name, [count, *shape], in fp32 as a device reads them from its package."""
-        if self.layout.stored == "fp32":
-            return self.exact()
-        found = {}
-        for name in self.exact():
-            entry = self._entry(name).float()
-            scaled = f"{name}{SCALE}"
-            found[name] = entry * self._entry(scaled) if scaled in self.layout.places else entry
-        return found
+    def scores(self, item_ids: np.ndarray, candidate_ids: np.ndarray, as_stored: bool) -> np.ndarray:
+        """Return the scores [n, C] of each user's sub-network; `as_stored`: with the weights that a device reads."""
+        weights = self._restored() if as_stored else self._exact()
+        with torch.no_grad():
+            ids = (torch.from_numpy(array) for array in (item_ids, candidate_ids))
+            scores: np.ndarray = self.network(*ids, *(weights[name] for name in self.network.names)).numpy()
+        return scores
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the weights by name, [n, *shape], in fp32 as a device reads them from its package."""
+        return {name: tensor.numpy() for name, tensor in self._restored().items()}
+
+    def _exact(self) -> dict[str, Tensor]:
+        return {name: tensor[: len(self.rows)] for name, tensor in self.weights.named()}
+
+    def _restored(self) -> dict[str, Tensor]:
+        exact = self._exact()
+        return exact if self.layout.stored == "fp32" else {name: self._read(name) for name in exact}
+
+    def _read(self, name: str) -> Tensor:
+        entry, scale = self._entry(name).float(), f"{name}{SCALE}"
+        return entry * self._entry(scale) if scale in self.layout.places else entry
 
     def _entry(self, name: str) -> Tensor:
         first, shape, dtype = self.layout.places[name]
-        size = math.prod(shape) * dtype.itemsize
-        own = self.files[: self.count, first : first + size].contiguous()
+        own = self.rows[:, first : first + math.prod(shape) * dtype.itemsize].contiguous()
         return own.view(dtype).unflatten(1, shape)
 
 

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import safetensors.torch
 import torch
@@ -20,12 +19,11 @@ from torch import Tensor
 
 from models.forward_ofa.assembler import block_weight_shapes
 from models.forward_ofa.backbones.backbone import Backbone
+from models.spec import Stored
 from safeio import files
 from safeio.errors import BadInputError
 
 FORMAT = "cocorr-ofa-package-1"
-Stored = Literal["fp32", "fp16", "int8"]
-STORED: tuple[Stored, ...] = ("fp32", "fp16", "int8")
 SCALE = ".scale"
 _MOST = 127
 _LEAST_NUMBERS, _LEAST_WIDTH = 256, 8
