@@ -139,24 +139,24 @@ class OneEach(Kind):
     def _flops(
         self, artifacts: Mapping[str, Mapping[str, Any]], lowering: Lowering, profile: "DeviceProfile", report: Report
     ) -> dict[str, object]:
-        """Return FLOPs of a sub-network without blocks and of each block, as those of artifacts say, None if unequal.
+        """Return what a block costs and what all else does, for sub-networks of which no artifact was made.
 
-        Where all artifacts have as many blocks, the program of another structure is lowered and counted as well.
+        The last block computes for one click only, and all others cost the same, so that FLOPs lie on a line in the
+        number of blocks from 1 on. Where those of artifacts are too few to see that, programs of other structures are
+        lowered and counted as well; where they are not on a line, both are None.
         """
-        counts = {structure.count("1"): entry["flops"] for structure, entry in artifacts.items()}
-        if len(counts) == 1:
-            (blocks,) = counts
-            length = len(next(iter(artifacts)))
-            other = "1" * length if blocks < length else "1" + "0" * (length - 1)
-            report(f"structure {other}: lowering, for its FLOPs")
-            counts[other.count("1")] = self._counted(self._source(other, lowering, profile), lowering, report)
-        if len(counts) < 2 or None in counts.values():
+        counted = {structure: entry["flops"] for structure, entry in artifacts.items() if "1" in structure}
+        if not counted:
             return {"base": None, "block": None}
-        (few, least), (many, most) = min(counts.items()), max(counts.items())
-        block, rest = divmod(most - least, many - few)
-        base = least - few * block
-        same = all(entry["flops"] == base + structure.count("1") * block for structure, entry in artifacts.items())
-        return {"base": base, "block": block} if same and not rest else {"base": None, "block": None}
+        commonest = next(iter(counted))
+        length, blocks = len(commonest), commonest.count("1")
+        others = {commonest[::-1]}
+        if all(structure.count("1") == blocks for structure in counted):
+            others.add("1" * length if blocks < length else "1" + "0" * (length - 1))
+        for structure in sorted(others - set(counted)):
+            report(f"structure {structure}: lowering, for its FLOPs")
+            counted[structure] = self._counted(self._source(structure, lowering, profile), lowering, report)
+        return _line({structure: flops for structure, flops in counted.items() if flops is not None})
 
     def _counted(self, source: "Source", lowering: Lowering, report: Report) -> int:
         from exporter.measure import flops
@@ -264,6 +264,18 @@ class OneEach(Kind):
         from exporter.pipeline import fleet_ofa_summary
 
         return fleet_ofa_summary.summary(run, self.shards.count, pace, self._packages(run))
+
+
+def _line(counted: Mapping[str, int]) -> dict[str, object]:
+    """Return the line on which the FLOPs of structures lie in their numbers of blocks, None where they do not."""
+    points = {structure.count("1"): flops for structure, flops in counted.items()}
+    if len(points) > 1:
+        (few, least), (many, most) = min(points.items()), max(points.items())
+        block = (most - least) // (many - few)
+        base = least - few * block
+        if all(flops == base + structure.count("1") * block for structure, flops in counted.items()):
+            return {"base": base, "block": block}
+    return {"base": None, "block": None}
 
 
 def cloud_of(model: str, checkpoint: Any) -> "Cloud":

@@ -131,7 +131,8 @@ class _Flops:
         if structure in self._artifacts:
             return cast("int | None", self._artifacts[structure]["flops"])
         base, block = self._parts["base"], self._parts["block"]
-        return None if base is None or block is None else base + structure.count("1") * block
+        blocks = structure.count("1")
+        return None if base is None or block is None or not blocks else base + blocks * block
 
 
 def summary(run: store.Run, shards: int, pace: "Pace", folder: "Folder | None") -> dict[str, object]:
