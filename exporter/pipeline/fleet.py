@@ -84,6 +84,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     profile = profile.model_copy(update={"candidates": users.negatives + 1})
     history = profile.history_length or checkpoint.history_length
     kind = _kind(request, checkpoint, Shards(users, _order(users, request.sample), history))
+    kind.check()
     asked = {**fleet_plan.plan_of(request, lowering, profile, checkpoint, users, history), **kind.facts}
     plan = fleet_plan.held(request, asked, kind.artifacts, report)
     if plan is None:

@@ -34,6 +34,9 @@ class Kind(ABC):
     def worker(self) -> str:
         """Return the module that workers run."""
 
+    def check(self) -> None:  # noqa: B027 - not all kinds have more to check
+        """Raise BadInputError for what cannot be asked for, before anything is written."""
+
     @property
     def facts(self) -> "Document":
         """Return what tells runs apart beside what those of all kinds have in their plans."""

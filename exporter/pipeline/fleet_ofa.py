@@ -65,12 +65,23 @@ class OneEach(Kind):
         chosen: np.ndarray = np.sort(able[np.argsort(places[able])[:count]])
         return chosen
 
-    @property
-    def facts(self) -> "Document":
-        """Return the form of packages, and for how many users artifacts are run."""
+    def check(self) -> None:
+        """Raise BadInputError for a checkpoint without packages, and for a place where they cannot be."""
+        from exporter.fleet import packages
+
         _ = self.cloud
         if self.request.precision == "auto":
             raise BadInputError("fleet takes one scheme for all sub-networks; give --precision one, fp32 or int8 say")
+        place, output = self.request.packages, self.request.output.resolve()
+        if place is None:
+            return
+        if output in (place.resolve(), *place.resolve().parents) or place.resolve() in output.parents:
+            raise BadInputError(f"{place} and {self.request.output} lie in each other; {packages.ADVICE}")
+        packages.check(place)
+
+    @property
+    def facts(self) -> "Document":
+        """Return the form of packages, and for how many users artifacts are run."""
         return {"stored": self.stored, "parity_sample": self.request.parity_sample or PARITY_SAMPLE}
 
     def made(self, lowering: Lowering, profile: "DeviceProfile", folder: Path, report: Report) -> "Document":
@@ -183,7 +194,6 @@ class OneEach(Kind):
         if folder is None:
             yield
             return
-        packages.check(folder.place)
         with packages.opened(folder, self.request.force):
             yield
 

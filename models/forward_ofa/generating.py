@@ -214,10 +214,14 @@ def _store(weights: _Weights, layout: Layout, room: Tensor) -> None:
     """Write weights into the rows of files, in another form than fp32."""
     if layout.stored == "fp32":
         return
+    if layout.stored == "fp16":
+        for block, values in weights.blocks.items():
+            weights_package.in_half(torch.stack(values.aminmax()))  # which raises where the largest is too large
+            at = layout.places[f"block{block}_{next(iter(weights.shapes))}"][0] // 2
+            room.view(torch.float16)[:, at : at + values.shape[1]] = values
+        return
     for name, tensor in weights.named():
-        if layout.stored == "fp16":
-            entries = {name: weights_package.in_half(tensor)}
-        elif weights_package.is_in_int8(tuple(tensor.shape[1:])):
+        if weights_package.is_in_int8(tuple(tensor.shape[1:])):
             numbers, scales = weights_package.in_int8(tensor)
             entries = {name: numbers, f"{name}{SCALE}": scales}
         else:

@@ -94,7 +94,7 @@ def in_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """Return numbers [..., D] as int8 [..., D] and scales [..., 1]."""
     largest = tensor.abs().amax(-1, keepdim=True)
     scales = torch.where(largest > 0, (largest / _MOST).clamp_min(torch.finfo(torch.float32).tiny), 1.0)
-    return (tensor / scales).round().clamp(-_MOST, _MOST).to(torch.int8), scales
+    return (tensor / scales).round_().clamp_(-_MOST, _MOST).to(torch.int8), scales
 
 
 def _check(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
