@@ -117,8 +117,7 @@ class Generator:
             else:
                 values = torch.empty(BATCH, numbers)
             torch.addmm(bias[rows], latent, weight[rows].t(), out=values)
-            low, high = values.aminmax()
-            if not bool(torch.isfinite(low) & torch.isfinite(high)):
+            if not bool(torch.isfinite(values.sum())):  # a quarter of the time of looking at each
                 raise WeightsPackageError("the mapper gives numbers that are not finite; train the checkpoint again")
             blocks[block] = values
         return _Weights(blocks, {name: self.model.backbone.shapes[name] for name in order})
