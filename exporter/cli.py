@@ -7,7 +7,7 @@ import typer
 
 from exporter import pipeline
 from exporter.__main__ import main
-from exporter.commands import checking, exporting, fleet, judging, listing, machines, serve
+from exporter.commands import checking, exporting, fleet, judging, listing, machines, packages, serve
 from exporter.commands.groups import Group
 
 __all__ = ["app", "main"]
@@ -23,6 +23,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "swap": exporting.swap,
     "rank": judging.rank,
     "fleet": fleet.fleet,
+    "package": packages.package,
+    "ofa package": packages.make_package,
     "serve": serve.serve,
     "import": exporting.import_weights,
     "run": judging.run,

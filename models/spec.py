@@ -1,6 +1,6 @@
 """How a model is built and which deployable programs it has."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Arrays = Mapping[str, "np.ndarray"]
+Stored = Literal["fp32", "fp16", "int8"]
+"""What a weights package may be stored in."""
 _SHOWN = 60
 
 
@@ -154,6 +156,47 @@ class ProgramSpec:
     served: Served | None = None
 
 
+class Made(Protocol):
+    """Weights packages of up to as many users as a Cloud makes at once, all of one structure; rows are users.
+
+    `files` is uint8 [n, bytes].
+    """
+
+    @property
+    def files(self) -> "np.ndarray":
+        """Return the packages; they lie where the next ones are written."""
+        ...
+
+    def scores(self, item_ids: "np.ndarray", candidate_ids: "np.ndarray", as_stored: bool) -> "np.ndarray":
+        """Return what each user's sub-network gives, [n, C]; `as_stored`: with the weights that come out of `files`."""
+        ...
+
+    def tensors(self) -> Arrays:
+        """Return the weights by name that come out of `files`, fp32 [n, *shape]."""
+        ...
+
+
+class Cloud(Protocol):
+    """What answers devices: which sub-network each user asks for, and the package of its weights.
+
+    What it gives for a user does not depend, to the bit, on who else is asked for.
+    """
+
+    def requests(
+        self, item_ids: "np.ndarray", structure: tuple[int, ...] | None = None
+    ) -> "tuple[np.ndarray, np.ndarray]":
+        """Return structures int8 [U, L] and latents fp32 [U, D] of histories [U, N]; all of one structure if given."""
+        ...
+
+    def package_bytes(self, structure: tuple[int, ...], stored: Stored) -> int:
+        """Return the length of the package of every user of a structure."""
+        ...
+
+    def packages(self, structure: tuple[int, ...], latents: "np.ndarray", stored: Stored) -> Iterator[Made]:
+        """Yield the packages of users of one structure in their order, some at once; raises BadInputError."""
+        ...
+
+
 def table_weights(architecture: Mapping[str, Any]) -> int:
     """Return the number of weights of the item embedding alone."""
     return int(architecture["vocabulary"]) * int(architecture.get("dimension", 1))
@@ -168,7 +211,8 @@ class ModelSpec:
     `optional` adds the parts that a checkpoint may lack. `weights` is a lower bound on the number of its weights, known
     before memory is taken; `select` is None for a model that has only one network. `encode` computes all that the model
     computes for each click of histories [B, N] and nothing else: what module hooks see of it is the per-token cost that
-    Table 4 of the CoCorrRec paper states.
+    Table 4 of the CoCorrRec paper states. `cloud` is what generates each user's weights, where something does; it
+    raises ValueError for a model that has no such part.
     """
 
     name: str
@@ -180,6 +224,7 @@ class ModelSpec:
     weights: Callable[[Mapping[str, Any]], int] = table_weights
     select: Select | None = None
     encode: Callable[["nn.Module", "Tensor"], Any] | None = None
+    cloud: Callable[["nn.Module"], Cloud] | None = None
     optional: Mapping[str, Any] = field(default_factory=dict)
 
     def sized(self, vocabulary: int, history_length: int) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 A weights package is a safetensors file of tensors whose metadata says what they are for. The format is a contract of
 two sides that share no code; `models.forward_ofa.weights_package` is the cloud's side of it.
 
-Tensors are in fp32, or, where the metadata has `stored: int8`, each in fp32 or in int8 with a scale for each row of
-its last axis: the entry NAME [..., D] in int8, and NAME.scale [..., 1] in fp32. What a program is given is NAME times
-NAME.scale in fp32, computed here for whoever reads a package. The scale of a row written here is max |x| / 127, and 1
-for a row of zeros.
+Tensors are in fp32, or all in fp16 where the metadata has `stored: fp16`, or, where it has `stored: int8`, each in fp32
+or in int8 with a scale for each row of its last axis: the entry NAME [..., D] in int8, and NAME.scale [..., 1] in fp32.
+What a program is given is NAME in fp32, times NAME.scale where there is one, computed here for whoever reads a package.
+The scale of a row written here is max |x| / 127, and 1 for a row of zeros.
 """
 
 import math
@@ -20,7 +20,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from exporter.core.errors import BadInputError
-from exporter.core.precision import Weights
+from exporter.core.precision import Stored, Weights
 from exporter.core.types import Arrays, DataFile, ExternalWeights, StoredTable
 from safeio import files, strict_json
 
@@ -51,7 +51,7 @@ class Package:
     entries: Arrays
     metadata: Mapping[str, str]
     """That of the sub-network, without `stored`."""
-    stored: Weights
+    stored: Stored
 
     @cached_property
     def tensors(self) -> dict[str, np.ndarray]:
@@ -69,11 +69,11 @@ class Package:
         return bytes(safetensors.numpy.save(plain, {**self.metadata, **said}))
 
 
-def pack(weights: ExternalWeights, stored: Weights) -> Package:
-    """Return a package of fp32 tensors; raises PackageError for numbers that int8 cannot hold."""
+def pack(weights: ExternalWeights, stored: Stored) -> Package:
+    """Return a package of fp32 tensors; raises PackageError for numbers that fp16 or int8 cannot hold."""
     entries: dict[str, np.ndarray] = {}
     for name, tensor in weights.tensors.items():
-        entries[name] = tensor
+        entries[name] = _held_in_half(name, tensor) if stored == "fp16" else tensor
         if stored == "int8" and is_in_int8(tensor.shape):
             entries[name], entries[f"{name}{SCALE}"] = _held_in_int8(name, tensor)
     return Package(tuple(weights.tensors), entries, weights.metadata, stored)
@@ -89,9 +89,11 @@ def is_in_int8(shape: tuple[int, ...]) -> bool:
     return len(shape) > 1 and shape[-1] >= _LEAST_WIDTH and math.prod(shape) >= _LEAST_NUMBERS
 
 
-def stored_bytes(shape: tuple[int, ...], stored: Weights) -> int:
+def stored_bytes(shape: tuple[int, ...], stored: Stored) -> int:
     """Return how many bytes a tensor of this shape takes in a package, its scales with it and without a header."""
     numbers = math.prod(shape)
+    if stored == "fp16":
+        return 2 * numbers
     return numbers + 4 * (numbers // shape[-1]) if stored == "int8" and is_in_int8(shape) else 4 * numbers
 
 
@@ -101,6 +103,15 @@ def in_int8(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scales = np.maximum(largest / np.float32(_MOST), np.finfo(np.float32).tiny)
     scales = np.where(largest > 0, scales, np.float32(1)).astype(np.float32)
     return np.clip(np.rint(tensor / scales), -_MOST, _MOST).astype(np.int8), scales
+
+
+def _held_in_half(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Return numbers in fp16; raises PackageError where one is beyond its range."""
+    with np.errstate(over="ignore"):
+        half = tensor.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise PackageError(f"{name} has numbers that fp16 cannot hold; choose another form")
+    return half
 
 
 def _held_in_int8(name: str, tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,13 +213,13 @@ def beside(folder: Path, layout: DataFile | None, shapes: Shapes, metadata: Mapp
 def _restored(entry: np.ndarray, scales: np.ndarray | None) -> np.ndarray:
     """Return an entry's numbers in fp32."""
     if scales is None:
-        return entry
+        return entry.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # which whoever calls looks for
         restored: np.ndarray = entry * scales
     return restored
 
 
-def _stored(found: Mapping[str, str], metadata: Mapping[str, str], source: str) -> Weights:
+def _stored(found: Mapping[str, str], metadata: Mapping[str, str], source: str) -> Stored:
     """Return what a package says that it is stored in; raises PackageError for what is not known here."""
     unknown = sorted(key for key in found if key not in (*metadata, STORED))
     if unknown:
@@ -216,13 +227,17 @@ def _stored(found: Mapping[str, str], metadata: Mapping[str, str], source: str) 
     match found.get(STORED, "fp32"):
         case "fp32":
             return "fp32"
+        case "fp16":
+            return "fp16"
         case "int8":
             return "int8"
         case other:
-            raise PackageError(f"{source} is stored in {str(other)[:80]!r}, not in fp32 or int8; ask for one of these")
+            raise PackageError(
+                f"{source} is stored in {str(other)[:80]!r}, not in fp32, fp16 or int8; ask for one of these"
+            )
 
 
-def _problems(entries: Arrays, shapes: Shapes, stored: Weights) -> list[str]:
+def _problems(entries: Arrays, shapes: Shapes, stored: Stored) -> list[str]:
     """Say which entries are missing, too many, or of another type or shape; and which scales are none."""
     in_bytes = {
         name
@@ -236,7 +251,8 @@ def _problems(entries: Arrays, shapes: Shapes, stored: Weights) -> list[str]:
     scaled = {f"{name}{SCALE}": shapes[name] for name in shapes if name in in_bytes}
     problems = [f"{name} is missing" for name in (*shapes, *scaled) if name not in entries]
     problems += [f"{name} is not part of it" for name in entries if name not in shapes and name not in scaled]
-    expected = {name: ("int8" if name in in_bytes else "float32", shape) for name, shape in shapes.items()}
+    whole = "float16" if stored == "fp16" else "float32"
+    expected = {name: ("int8" if name in in_bytes else whole, shape) for name, shape in shapes.items()}
     expected |= {name: ("float32", (*shape[:-1], 1)) for name, shape in scaled.items()}
     for name, (dtype, shape) in expected.items():
         entry = entries.get(name)

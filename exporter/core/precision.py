@@ -15,7 +15,9 @@ FewerBits = Literal["fp16", "int8", "int4"]
 """What tables may be stored in beside a body that is not."""
 Body = Literal["fp32", "fp16"]
 Weights = Literal["fp32", "int8"]
-"""What a weights package is stored in: weights that lie outside a program, as they cross the network."""
+"""What an artifact stores a weights package in: weights that lie outside a program."""
+Stored = Literal["fp32", "fp16", "int8"]
+"""What a weights package may be stored in as it crosses the network."""
 Fold = Literal["none", "same_size", "double", "all"]
 """How far what is computed of an item's row alone goes into tables: by how much the artifact may grow for that."""
 

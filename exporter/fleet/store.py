@@ -26,7 +26,8 @@ REFERENCE = "reference.pt2"
 ADVICE = "choose another --output"
 _MOST_BYTES = 16 << 20
 _PART = re.compile(r"part-(\d{5,8})\.parquet")
-_MARK = b"cocorr.plan"
+MARK = b"cocorr.plan"
+"""The key of what a Parquet file says of the plan that it is of."""
 Document = Mapping[str, object]
 
 
@@ -40,7 +41,7 @@ class Run:
     @property
     def mark(self) -> bytes:
         """Return what tells parts of this plan from others."""
-        return hashlib.sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest().encode()
+        return mark_of(self.plan)
 
     def part(self, shard: int) -> Path:
         """Return the file of a shard."""
@@ -48,26 +49,12 @@ class Run:
 
     def write(self, shard: int, table: "pyarrow.Table") -> None:
         """Write the rows of a shard, whole or not at all; raises OutputError."""
-        import pyarrow.parquet
-
-        marked = table.replace_schema_metadata({_MARK: self.mark})
-        with files.replacing(self.part(shard), ADVICE) as file:
-            pyarrow.parquet.write_table(marked, file, compression="zstd")
+        write_table(self.part(shard), table, {MARK: self.mark})
 
     def read(self, shard: int) -> "pyarrow.Table":
         """Return the rows of a shard; raises BadInputError for a file that is not of this run."""
-        import pyarrow
-        import pyarrow.parquet
-
         path = self.part(shard)
-        try:
-            with files.open_file(path) as file:
-                table = pyarrow.parquet.read_table(file)
-        except (files.UnreadableError, pyarrow.ArrowException, OSError) as error:
-            raise BadInputError(f"{path} cannot be read; remove it, and its users are judged again") from error
-        if (table.schema.metadata or {}).get(_MARK) != self.mark:
-            raise BadInputError(f"{path} is of another run; remove it, and its users are judged again")
-        return table
+        return read_table(path, self.mark, "remove it, and its users are judged again")
 
     def done(self, shards: int) -> frozenset[int]:
         """Return the shards that are there, of so many; raises BadInputError where one more is."""
@@ -80,6 +67,34 @@ class Run:
         """Write summary.json, and the page that shows it to summary.html; raises OutputError."""
         files.replace_file(self.folder / PAGE, page.encode(), ADVICE)
         files.replace_file(self.folder / SUMMARY, serialised(document), ADVICE)
+
+
+def write_table(path: Path, table: "pyarrow.Table", metadata: Mapping[bytes, bytes]) -> None:
+    """Write rows with metadata as a Parquet file, whole or not at all; raises OutputError."""
+    import pyarrow.parquet
+
+    with files.replacing(path, ADVICE) as file:
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+
+
+def read_table(path: Path, mark: bytes, advice: str) -> "pyarrow.Table":
+    """Return the rows of a Parquet file with a mark; raises BadInputError for one that has another or is damaged."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with files.open_file(path) as file:
+            table = pyarrow.parquet.read_table(file)
+    except (files.UnreadableError, pyarrow.ArrowException, OSError) as error:
+        raise BadInputError(f"{path} cannot be read; {advice}") from error
+    if (table.schema.metadata or {}).get(MARK) != mark:
+        raise BadInputError(f"{path} is of another run; {advice}")
+    return table
+
+
+def mark_of(document: Document) -> bytes:
+    """Return what tells files of one plan from those of others."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest().encode()
 
 
 def serialised(document: Document) -> bytes:

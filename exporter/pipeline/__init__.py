@@ -14,6 +14,7 @@ from exporter.pipeline.importing import ImportRequest, import_weights, origin_na
 from exporter.pipeline.listing import Listing, doctor, listing, model_names, profile_names, program_names
 from exporter.pipeline.locating import ExplainRequest, explain
 from exporter.pipeline.opening import read_manifest
+from exporter.pipeline.packaging import PackageRequest, Packed, make_package, take_package
 from exporter.pipeline.parity import parity, parity_of_all
 from exporter.pipeline.passes import passes
 from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile, profile_by
@@ -39,6 +40,8 @@ __all__ = [
     "GivenModule",
     "ImportRequest",
     "Listing",
+    "PackageRequest",
+    "Packed",
     "ProfileRequest",
     "ProgramChoice",
     "RankRequest",
@@ -58,6 +61,7 @@ __all__ = [
     "install_emulator",
     "listing",
     "lock_of",
+    "make_package",
     "model_names",
     "origin_names",
     "parity",
@@ -76,4 +80,5 @@ __all__ = [
     "serve",
     "start_config",
     "swap",
+    "take_package",
 ]

@@ -4,7 +4,6 @@ import os
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from exporter.core.errors import BadInputError, CheckpointError, RuntimeMissingError
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
     from exporter.artifact.results import FleetResult
     from exporter.fleet.engine import Task
     from exporter.fleet.store import Run
+    from exporter.pipeline.fleet_kind import Kind
     from exporter.pipeline.fleet_summary import Pace
     from exporter.profiles import DeviceProfile
     from models.checkpoint import Checkpoint
     from models.training.users import Users
 
-_WORKER = f"{__package__}.fleet_worker"
 _SAMPLE = 6
 """What follows the seed of the training where users are drawn: another stream than those of the training itself."""
 
@@ -52,13 +51,19 @@ class Shards:
 
         return np.asarray(self.order[shard * SHARD : (shard + 1) * SHARD])
 
-    def task(self, shard: int) -> "Task":
-        """Return the cases of those users of a shard who can be ranked for."""
-        from exporter.fleet.engine import Task
+    def ranked(self, shard: int) -> "np.ndarray":
+        """Return those users of a shard who can be ranked for."""
         from models.training.users import RANKED, STATUSES
 
         own = self.of(shard)
-        cases = self.users.cases(own[self.users.status[own] == STATUSES.index(RANKED)], self.history)
+        chosen: np.ndarray = own[self.users.status[own] == STATUSES.index(RANKED)]
+        return chosen
+
+    def task(self, shard: int) -> "Task":
+        """Return the cases of those users of a shard who can be ranked for."""
+        from exporter.fleet.engine import Task
+
+        cases = self.users.cases(self.ranked(shard), self.history)
         return Task(shard, {"item_ids": cases.item_ids, "candidate_ids": cases.candidate_ids})
 
 
@@ -70,8 +75,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     """
     from exporter.artifact.results import FleetResult
     from exporter.fleet import store
-    from exporter.pipeline import fleet_plan, fleet_summary
-    from exporter.report.fleet_page import fleet_page
+    from exporter.pipeline import fleet_plan
 
     lowering, profile = _asked(request)
     store.check(request.output)
@@ -81,19 +85,19 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     users = _users(request, checkpoint, profile)
     profile = profile.model_copy(update={"candidates": users.negatives + 1})
     history = profile.history_length or checkpoint.history_length
-    asked = fleet_plan.plan_of(request, lowering, profile, checkpoint, users, history)
-    plan = fleet_plan.held(request, asked, report)
+    kind = _kind(request, checkpoint, Shards(users, _order(users, request.sample), history))
+    kind.check()
+    asked = {**fleet_plan.plan_of(request, lowering, profile, checkpoint, users, history), **kind.facts}
+    plan = fleet_plan.held(request, asked, kind.artifacts, report)
     if plan is None:
         with store.begun(request.output) as folder:
-            plan = {**asked, **fleet_plan.made(request, lowering, profile, folder, report)}
+            plan = {**asked, **kind.made(lowering, profile, folder, report)}
             store.write_plan(folder, plan)
-    with store.opened(request.output, plan) as run:
-        order = _order(users, request.sample)
-        shards = Shards(users, order, history)
-        pace = _judge(run, request, checkpoint, shards, report)
+    with store.opened(request.output, plan) as run, kind.opened(run):
+        pace = _judge(run, request, kind, report)
         report("adding up")
-        document = fleet_summary.summary(run, shards.count, pace)
-        run.write_summary(document, fleet_page(document, plan))
+        document = kind.summary(run, pace)
+        run.write_summary(document, kind.page(document, plan))
     return FleetResult(str(request.output), document)
 
 
@@ -123,16 +127,20 @@ def _asked(request: FleetRequest) -> "tuple[Lowering, DeviceProfile]":
 
 
 def _checkpoint(request: FleetRequest) -> "Checkpoint":
-    """Return the checkpoint, of a model that ranks candidates for a history and has one network for all users."""
+    """Return the checkpoint, of a model that ranks candidates for a history."""
     from exporter.pipeline.source import folder_of
     from models import checkpoint as checkpoints
     from models.zoo import load_spec
 
     spec = load_spec(request.model)
     program = spec.programs[spec.default_program]
-    if spec.select is not None or program.ranking is None or [one.name for one in program.inputs] != _INPUTS:
+    selects = spec.select is not None and spec.cloud is None
+    if selects or program.ranking is None or [one.name for one in program.inputs] != _INPUTS:
+        raise BadInputError(f"fleet is for models that rank candidates for a history, which {request.model} does not")
+    if spec.cloud is None and (request.packages or request.stored or request.parity_sample):
         raise BadInputError(
-            f"fleet is for models that rank candidates for a history with one network, which {request.model} does not"
+            f"--packages, --stored and --parity-sample are for models with a network for each user, and {request.model}"
+            " has one for all; leave them out"
         )
     try:
         return checkpoints.read(folder_of(ProgramChoice(request.model, checkpoint=request.checkpoint)))
@@ -141,6 +149,16 @@ def _checkpoint(request: FleetRequest) -> "Checkpoint":
 
 
 _INPUTS = ["item_ids", "candidate_ids"]
+
+
+def _kind(request: FleetRequest, checkpoint: "Checkpoint", shards: Shards) -> "Kind":
+    """Return how the users of a model are judged."""
+    from exporter.pipeline.fleet_kind import OneNetwork
+    from exporter.pipeline.fleet_ofa import OneEach
+    from models.zoo import load_spec
+
+    kind = OneNetwork if load_spec(request.model).cloud is None else OneEach
+    return kind(request, checkpoint, shards)
 
 
 def _users(request: FleetRequest, checkpoint: "Checkpoint", profile: "DeviceProfile") -> "Users":
@@ -167,14 +185,15 @@ def _order(users: "Users", sample: int | None) -> "np.ndarray | range":
     return chosen
 
 
-def _judge(run: "Run", request: FleetRequest, checkpoint: "Checkpoint", shards: Shards, report: Report) -> "Pace":
+def _judge(run: "Run", request: FleetRequest, kind: "Kind", report: Report) -> "Pace":
     """Judge the shards that are not there yet and write each as soon as it is; return how fast that went."""
     from exporter.connections.host import settings
     from exporter.fleet import engine
-    from exporter.pipeline.fleet_summary import Pace, rows
+    from exporter.pipeline.fleet_summary import Pace
     from safeio.staging import scratch
 
-    done = run.done(shards.count)
+    shards = kind.shards
+    done = run.done(shards.count) & kind.done(run)
     left = [shard for shard in range(shards.count) if shard not in done]
     if not left:
         return Pace(0, 0.0, 0)
@@ -184,30 +203,15 @@ def _judge(run: "Run", request: FleetRequest, checkpoint: "Checkpoint", shards: 
     report(f"judging {count:,} users in shards of {SHARD:,}, {workers} at once")
     started, judged, line = time.monotonic(), 0, PassingLine()
     with scratch("fleet") as folder:
-        work = engine.Work(_WORKER, _settings(run, request, checkpoint), settings(threads), folder)
+        work = engine.Work(kind.worker, kind.settings(run), settings(threads), folder)
         # Closed before the folder goes: with it end all workers, also where a part cannot be written.
-        with closing(engine.run(work, map(shards.task, left), workers)) as computed:
+        with closing(engine.run(work, map(kind.task, left), workers)) as computed:
             for number, figures in computed:
-                run.write(number, rows(shards, number, figures))
+                kind.keep(run, number, figures)
                 judged += len(shards.of(number))
                 line.show(f"{judged:,} of {count:,} users")
     line.end()
     return Pace(judged, time.monotonic() - started, workers)
-
-
-def _settings(run: "Run", request: FleetRequest, checkpoint: "Checkpoint") -> dict[str, object]:
-    """Return what a worker is told, in JSON; it works in a folder of its own."""
-    from exporter.fleet import store
-
-    reference = run.folder / store.REFERENCE
-    file, colon, name = request.model.rpartition(":")
-    return {
-        "artifact": str(run.folder / store.ARTIFACT / str(run.plan["artifact"])),
-        "model": f"{Path(file).resolve()}:{name}" if colon else request.model,
-        "checkpoint": str(checkpoint.folder.resolve()),
-        "reference": str(reference) if reference.exists() else None,
-        "golden_scale": run.plan["golden_scale"],
-    }
 
 
 def _processors() -> int:

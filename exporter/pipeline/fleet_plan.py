@@ -1,5 +1,6 @@
 """A run of the fleet: what was asked for, the plan by which runs are told apart, and the artifact made for it."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,8 +12,10 @@ from exporter.pipeline.lengths import Lowering, Report
 from exporter.pipeline.request import ProgramChoice
 from exporter.targets import TARGETS
 
+Artifacts = Callable[["Document"], Mapping[str, object]]
+"""The SHA-256 of each artifact that a plan names, by its place among them."""
 if TYPE_CHECKING:
-    from exporter.core.precision import Asked
+    from exporter.core.precision import Asked, Stored
     from exporter.fleet.store import Document
     from exporter.profiles import DeviceProfile
     from models.checkpoint import Checkpoint
@@ -27,7 +30,8 @@ class FleetRequest:
     """What `cocorr-export fleet` was asked for.
 
     `sample` is how many users are judged, None for all; `workers` is None for one per processor. With `force` another
-    run that stands at `output` is replaced.
+    run that stands at `output` is replaced. The last three are for models with a network for each user: the folder for
+    weights packages, what they are stored in (None: as the scheme says), and for how many users the artifact is run.
     """
 
     model: str
@@ -41,6 +45,9 @@ class FleetRequest:
     sample: int | None = None
     workers: int | None = None
     force: bool = False
+    packages: Path | None = None
+    stored: "Stored | None" = None
+    parity_sample: int | None = None
 
 
 def plan_of(
@@ -76,8 +83,13 @@ def plan_of(
     }
 
 
-def held(request: FleetRequest, asked: "dict[str, object]", report: Report) -> "Document | None":
-    """Return the plan of the run that is to go on, None for a new one; raises BadInputError for another run's."""
+def held(
+    request: FleetRequest, asked: "dict[str, object]", artifacts: "Artifacts", report: Report
+) -> "Document | None":
+    """Return the plan of the run that is to go on, None for a new one; raises BadInputError for another run's.
+
+    `artifacts` says which ones a plan names.
+    """
     from exporter.fleet import store
     from safeio.places import check_facts
 
@@ -86,7 +98,8 @@ def held(request: FleetRequest, asked: "dict[str, object]", report: Report) -> "
         if plan is None:
             return None
         check_facts(request.output, "run", {name: plan.get(name, "nothing") for name in asked}, asked)
-        _check_artifact(request.output, plan)
+        for place, sha256 in artifacts(plan).items():
+            _check_artifact(request.output, place, sha256)
     except BadInputError:
         if request.force:
             return None
@@ -95,17 +108,17 @@ def held(request: FleetRequest, asked: "dict[str, object]", report: Report) -> "
     return plan
 
 
-def _check_artifact(place: Path, plan: "Document") -> None:
+def _check_artifact(place: Path, own: str, sha256: object) -> None:
     """Raise ArtifactError where the artifact of a run is not the one that was made for it."""
     from exporter.artifact import store as artifacts
     from exporter.fleet import store
     from safeio.files import UnreadableError
 
     try:
-        found = artifacts.shipped_sha256(place / store.ARTIFACT / str(plan.get("artifact")))
+        found = artifacts.shipped_sha256(place / store.ARTIFACT / own)
     except (OSError, UnreadableError):
         found = None
-    if found is None or found != plan.get("artifact_sha256"):
+    if found is None or found != sha256:
         raise ArtifactError(f"{place}: its artifact is not the one that was made for it; begin anew with --force")
 
 

@@ -19,7 +19,11 @@ from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY, Scores, batched, 
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
+    from exporter.connections.agent.contract import Model, Runtime
     from exporter.core.protocols import Target
+
+Call = Callable[[dict[str, np.ndarray]], tuple[np.ndarray, bool]]
+"""The ranking output for one user's inputs by name, and whether something in it is unsettled."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Artifact:
     """An artifact that was loaded: `call` gives its ranking output for one user, and whether something is unsettled."""
 
     manifest: "Manifest"
-    call: Callable[[dict[str, np.ndarray]], tuple[np.ndarray, bool]]
+    call: Call
     executed_on: str
 
     def scores(self, item_ids: np.ndarray, candidate_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,15 +114,27 @@ def _native(target: "Target", manifest: "Manifest", model_file: Path) -> Artifac
 
     Inputs and outputs are prepared once: every loader hands the runtime the arrays that it is given, where they lie.
     """
+    from exporter.connections.agent.running import place_of
+
+    runtime = started(target, manifest)
+    return Artifact(manifest, caller(runtime.load(model_file, None), manifest), place_of(runtime))
+
+
+def started(target: "Target", manifest: "Manifest") -> "Runtime":
+    """Start the runtime of a target in this process."""
     from exporter import targets
     from exporter.connections.agent.contract import Loader
-    from exporter.connections.agent.running import place_of, start_runtime
-    from exporter.connections.agent.signature import check_inputs, keep_case, output_order
+    from exporter.connections.agent.running import start_runtime
 
     start = importlib.import_module(f"{targets.__name__}.{target.name}.loader").start
     loader = Loader(start, target.runtime.packages, target.runtime.distribution)
-    runtime = start_runtime({target.name: loader}, target.name, manifest.threads, dict(manifest.options))
-    model = runtime.load(model_file, None)
+    return start_runtime({target.name: loader}, target.name, manifest.threads, dict(manifest.options))
+
+
+def caller(model: "Model", manifest: "Manifest") -> Call:
+    """Return what calls a loaded model; raises RefusalError where its inputs are not those of the manifest."""
+    from exporter.connections.agent.signature import check_inputs, keep_case, output_order
+
     held = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in manifest.inputs}
     check_inputs(model.inputs, {name: array[None] for name, array in held.items()})
     expected = [
@@ -135,7 +151,7 @@ def _native(target: "Target", manifest: "Manifest", model_file: Path) -> Artifac
         keep_case(model.collect(model.run(feed)), order, expected, outputs, 0)
         return outputs[ranking], False
 
-    return Artifact(manifest, call, place_of(runtime))
+    return call
 
 
 def make_judge(settings: dict[str, object]) -> Judge:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def swap(folder: Path, package_file: Path, output: Path, report: Report, force: bool = False) -> "Result":
     """Write at `output` the artifact in `folder` with a weights package in place of its own weights, and judge it.
 
-    Nothing is lowered again; a package in fp32 or int8 is stored as the artifact's scheme says. Raises BadInputError
-    where the artifact takes no weights from outside, where it is not as it was exported, and where the package is
-    damaged or for another sub-network; OutputError where another artifact stands at `output`, unless `force` is given.
+    Nothing is lowered again; a package in any form is stored as the artifact's scheme says. Raises BadInputError where
+    the artifact takes no weights from outside, where it is not as it was exported, and where the package is damaged
+    or for another sub-network; OutputError where another artifact stands at `output`, unless `force` is given.
     """
     from exporter.artifact import store, weights
     from exporter.artifact.results import Result

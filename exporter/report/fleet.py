@@ -1,5 +1,9 @@
 """What a person reads of all users at once."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
 from rich.text import Text
 
 from exporter.artifact.results import FleetDocument, FleetResult
@@ -13,21 +17,31 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"
 def print_fleet(result: FleetResult) -> None:
     """Print the summary of a run, a line for each thing that it says."""
     document, console = result.document, terminal.console(soft_wrap=True)
-    made = f"{document['model']}/{document['program']}  {document['target']}  {document['precision']}"
-    console.print(Text(made, style="bold"))
-    console.print(
-        Text.assemble("verdict  ", (document["verdict"], _STYLES[document["verdict"]]), f"  {document['reason']}")
-    )
+    print_verdict(console, result)
     if document["golden_cases"]["verdict"] != "pass":
         console.print(Text(f"golden   {document['golden_cases']['verdict']}: {document['golden_cases']['reason']}"))
     for line in lines(result):
         console.print(Text(line))
 
 
+def print_verdict(console: Console, result: FleetResult) -> None:
+    """Print what was judged, and how."""
+    document = result.document
+    made = f"{document['model']}/{document['program']}  {document['target']}  {document['precision']}"
+    console.print(Text(made, style="bold"))
+    console.print(
+        Text.assemble("verdict  ", (document["verdict"], _STYLES[document["verdict"]]), f"  {document['reason']}")
+    )
+
+
 def lines(result: FleetResult) -> list[str]:
     """Return what follows the verdict."""
-    document = result.document
-    users, top10, run = document["users"], document["top10"], document["run"]
+    return [*user_lines(result.document), *ranking_lines(result.document), *run_lines(result)]
+
+
+def user_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return who there is, and what of their clicks is left out."""
+    users = document["users"]
     others = [f"{count:,} {name.replace('_', ' ')}" for name, count in users.items() if name != "all" and count]
     told = [f"users    {users['all']:,}: {', '.join(others) or 'none'}"]
     clicks = document["clicks"]
@@ -35,15 +49,27 @@ def lines(result: FleetResult) -> list[str]:
         told.append(f"clicks   at most {clicks['most']['clicks']:,}, of user {printable(clicks['most']['user'])}")
     if clicks["unknown"]:
         told.append(f"unknown  {clicks['unknown']:,} clicks of {clicks['users_with_unknown']:,} users, left out")
+    return told
+
+
+def ranking_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return how scores and rankings differ from torch's."""
+    told, top10 = [], document["top10"]
     if document["max_abs_error"] is not None:
         worst = document["max_abs_error"]
         value = "no number" if worst["value"] is None else f"{worst['value']:.3g}"
         told.append(f"error    {value} at most, of user {printable(worst['user'])}")
     if top10["overlap"] is not None:
         told.append(f"top 10   {top10['flipped']:,} users get another set, {top10['could_flip']:,} could")
-        if top10["torch"] != "the same":
+        if top10.get("torch", "the same") != "the same":
             told.append(f"         {top10['flipped_from_torch']:,} users get another set than from torch in fp32")
     told += _ranked(document)
+    return told
+
+
+def run_lines(result: FleetResult) -> list[str]:
+    """Return how fast the command was, and where the rows are."""
+    told, run = [], result.document["run"]
     if run["users"]:
         pace = f"{run['users']:,} users in {run['seconds']:.1f} s with {_some(run['workers'], 'worker')}"
         told.append(f"pace     {run['users_per_second']:,.0f} users a second: {pace}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.forward_ofa.answering import STORED, answers
 from models.forward_ofa.assembler import CachedSubNetwork, assemble, block_weights
 from models.forward_ofa.controller import choose
+from models.forward_ofa.generating import Generator
 from models.forward_ofa.supernet import Supernet, weight_count
 from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, SCORES, cached_embeddings, histories_only
 from models.layers import last_position
@@ -211,6 +212,7 @@ SPEC = ModelSpec(
     weights=weight_count,
     select=select,
     encode=lambda model, item_ids: model.encode(item_ids),
+    cloud=lambda model: Generator(_supernet(model)),
     programs={
         "controller": ProgramSpec(
             name="controller",

@@ -3,13 +3,15 @@
 This is the sender's side. What a device receives is read, as untrusted, by `exporter.artifact.weights`: the format is
 the contract of two sides that share no code.
 
-A package is in fp32 or in int8. In int8 each weight W [..., D] is q = round(W / s) as NAME and s [..., 1] as
-NAME.scale, with s = max |W| / 127 of a row, 1 for a row of zeros; biases and what is small stay in fp32.
+A package is in fp32, in fp16 or in int8. In fp16 every number is rounded to the nearest of 16 bits. In int8 each weight
+W [..., D] is q = round(W / s) as NAME and s [..., 1] as NAME.scale, with s = max |W| / 127 of a row, 1 for a row of
+zeros; biases and what is small stay in fp32.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import safetensors.torch
 import torch
@@ -17,11 +19,12 @@ from torch import Tensor
 
 from models.forward_ofa.assembler import block_weight_shapes
 from models.forward_ofa.backbones.backbone import Backbone
+from models.spec import Stored
 from safeio import files
 from safeio.errors import BadInputError
 
 FORMAT = "cocorr-ofa-package-1"
-Stored = Literal["fp32", "int8"]
+SCALE = ".scale"
 _MOST = 127
 _LEAST_NUMBERS, _LEAST_WIDTH = 256, 8
 
@@ -42,12 +45,14 @@ def to_bytes(
     _check(backbone, structure, tensors)
     metadata = {"format": FORMAT, "backbone": backbone.name, "structure": write_structure(structure)}
     plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    if stored == "int8":
+    if stored != "fp32":
         metadata["stored"] = stored
-        for name, tensor in tuple(plain.items()):
-            if tensor.dim() > 1 and tensor.shape[-1] >= _LEAST_WIDTH and tensor.numel() >= _LEAST_NUMBERS:
-                plain[name], plain[f"{name}.scale"] = _in_int8(tensor)
-    return bytes(safetensors.torch.save(plain, metadata))
+    for name, tensor in tuple(plain.items()):
+        if stored == "fp16":
+            plain[name] = in_half(tensor)
+        elif stored == "int8" and is_in_int8(tuple(tensor.shape)):
+            plain[name], plain[f"{name}{SCALE}"] = in_int8(tensor)
+    return _in_one_order(bytes(safetensors.torch.save(plain, metadata)))
 
 
 def write(
@@ -61,11 +66,35 @@ def write(
     files.replace_file(path, to_bytes(backbone, structure, tensors, stored), "choose another file")
 
 
-def _in_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
+def _in_one_order(data: bytes) -> bytes:
+    """Return a safetensors file with its header in one order: the library writes the metadata in another each time."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    metadata = dict(sorted(header.pop("__metadata__").items()))
+    entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
+    text = json.dumps({"__metadata__": metadata, **dict(entries)}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that numbers behind it lie as a processor likes them
+    return len(text).to_bytes(8, "little") + text + data[start:]
+
+
+def is_in_int8(shape: tuple[int, ...]) -> bool:
+    """Say whether a package in int8 has tensors of this shape in int8."""
+    return len(shape) > 1 and shape[-1] >= _LEAST_WIDTH and math.prod(shape) >= _LEAST_NUMBERS
+
+
+def in_half(tensor: Tensor) -> Tensor:
+    """Return fp32 numbers in fp16; raises WeightsPackageError for one that is beyond its range."""
+    half = tensor.half()
+    if not bool(torch.isfinite(half).all()):
+        raise WeightsPackageError("the mapper gives numbers that fp16 cannot hold; choose another --stored")
+    return half
+
+
+def in_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """Return numbers [..., D] as int8 [..., D] and scales [..., 1]."""
     largest = tensor.abs().amax(-1, keepdim=True)
     scales = torch.where(largest > 0, (largest / _MOST).clamp_min(torch.finfo(torch.float32).tiny), 1.0)
-    return (tensor / scales).round().clamp(-_MOST, _MOST).to(torch.int8), scales
+    return (tensor / scales).round_().clamp_(-_MOST, _MOST).to(torch.int8), scales
 
 
 def _check(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:

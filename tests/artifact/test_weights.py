@@ -123,7 +123,7 @@ def _scale(number: float) -> np.ndarray:
         (lambda: _with(bias=np.zeros(32, np.int8)), "bias.scale is missing"),
         (lambda: _with(small=np.full((2, 8), np.nan, np.float32)), "small has NaN"),
         (lambda: save(_package().entries, METADATA), "weight is int8 [32, 16] where float32 [32, 16] is expected"),
-        (lambda: save(_tensors(), {**METADATA, "stored": "int2"}), "is stored in 'int2', not in fp32 or int8"),
+        (lambda: save(_tensors(), {**METADATA, "stored": "int2"}), "is stored in 'int2', not in fp32, fp16 or int8"),
         (lambda: save(_tensors(), {**METADATA, "zipped": "yes"}), "unknown metadata, 'zipped'"),
     ],
 )

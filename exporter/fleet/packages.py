@@ -1,0 +1,256 @@
+"""Weights packages of many users: for each shard of a run an uncompressed tar of files, and an index of users.
+
+    packages.json         what the packages are of, and how many shards there are
+    part-00000.tar        a file for each user of a shard who has one, by the place in the shard
+    part-00000.parquet    the index: for each user of the shard the file's first byte, its length and SHA-256, or why
+                          there is none
+
+An index is written behind its archive: where it is, the shard is whole. Of one plan an archive has the same bytes
+whenever it is written, so that one which a killed run left without an index is written over. To take one file out,
+some indices are asked for their first user, one is read, and the file is read where it lies.
+"""
+
+import hashlib
+import re
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from exporter.core.errors import BadInputError, OutputError
+from exporter.fleet import store
+from exporter.fleet.store import Document
+from safeio import files, locks, places, strict_json
+
+if TYPE_CHECKING:
+    import pyarrow
+
+PLAN, FORMAT = "packages.json", "cocorr-packages-1"
+ADVICE = "choose another folder for the packages"
+_AGAIN = "the same fleet command makes it again"
+_MOST_BYTES = 16 << 20
+_MOST_PACKAGE_BYTES = 1 << 30
+_FIRST = b"cocorr.first"
+"""The key of an index's first user in its metadata."""
+_PART = re.compile(r"part-(\d{5,8})\.(?:tar|parquet)")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_BLOCK = 512
+
+Batches = Iterable[tuple[Sequence[int], np.ndarray]]
+"""Files of one length, uint8 [n, bytes], with the place in the shard of each."""
+
+
+def archive(folder: Path, shard: int) -> Path:
+    """Return the archive of a shard."""
+    return folder / f"part-{shard:05}.tar"
+
+
+def write_archive(path: Path, batches: Batches, users: int) -> dict[str, np.ndarray]:
+    """Write the archive of a shard, whole or not at all, and return where in it the file of each user is.
+
+    That is `offset` and `bytes` [users], in int64, and `sha256` uint8 [users, 32]. Raises OutputError.
+    """
+    found = {"offset": np.zeros(users, np.int64), "bytes": np.zeros(users, np.int64)}
+    digests = np.zeros((users, 32), np.uint8)
+    at = 0
+    with files.replacing(path, ADVICE) as file:
+        for own, rows in batches:
+            size = rows.shape[1]
+            padding = bytes(-size % _BLOCK)
+            for place, row in zip(own, rows, strict=True):
+                file.write(_head(f"{place:06}.safetensors", size))
+                file.write(row.data)
+                file.write(padding)
+                found["offset"][place], found["bytes"][place] = at + _BLOCK, size
+                digests[place] = np.frombuffer(hashlib.sha256(row.data).digest(), np.uint8)
+                at += _BLOCK + size + len(padding)
+        file.write(bytes(2 * _BLOCK))
+    return {**found, "sha256": digests}
+
+
+def _head(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size = size  # no time and no owner: the bytes of an archive say nothing of who wrote it when
+    return entry.tobuf(tarfile.USTAR_FORMAT)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of packages with what they are of."""
+
+    place: Path
+    plan: Document
+
+    @property
+    def mark(self) -> bytes:
+        """Return what tells indices of this plan from others."""
+        return store.mark_of(self.plan)
+
+    def index(self, shard: int) -> Path:
+        """Return the index of a shard."""
+        return archive(self.place, shard).with_suffix(".parquet")
+
+    def write_index(self, shard: int, table: "pyarrow.Table") -> None:
+        """Write the index of a shard, in the order of its users; raises OutputError."""
+        first = table["user"][0].as_py().encode("utf-8", "surrogatepass")
+        store.write_table(self.index(shard), table, {store.MARK: self.mark, _FIRST: first})
+
+    def done(self) -> frozenset[int]:
+        """Return the shards that are whole; raises BadInputError for an index of other packages."""
+        found = _indices(self.place)
+        for shard in found:
+            self._first(shard)
+        return frozenset(found)
+
+    def _first(self, shard: int) -> str:
+        """Return the first user of a shard; raises BadInputError where the index is damaged or of other packages."""
+        import pyarrow
+        import pyarrow.parquet
+
+        path = self.index(shard)
+        try:
+            with files.open_file(path) as file:
+                metadata = pyarrow.parquet.read_schema(file).metadata or {}
+        except (files.UnreadableError, pyarrow.ArrowException, OSError) as error:
+            raise BadInputError(f"{path} cannot be read; remove it, and {_AGAIN}") from error
+        if metadata.get(store.MARK) != self.mark or _FIRST not in metadata:
+            raise BadInputError(f"{path} is of other packages; remove it, and {_AGAIN}")
+        return cast("bytes", metadata[_FIRST]).decode("utf-8", "surrogatepass")
+
+    def archive_bytes(self) -> int:
+        """Return the bytes of all archives."""
+        return sum(path.stat().st_size for path in self.place.glob("part-*.tar"))
+
+    def take(self, user: str) -> bytes:
+        """Return the package of a user; raises BadInputError for one who has none, with the reason."""
+        kind = cast("str", self.plan["order"])
+        shards = sorted(_indices(self.place))
+        low, high = 0, len(shards)  # the last index whose first user is not behind the one that is sought
+        while low < high:
+            middle = (low + high) // 2
+            if _key(kind, user) < _key(kind, self._first(shards[middle])):
+                high = middle
+            else:
+                low = middle + 1
+        if not low:
+            raise self._nobody(user)
+        shard = shards[low - 1]
+        table = store.read_table(self.index(shard), self.mark, f"remove it, and {_AGAIN}")
+        import pyarrow.compute as pc
+
+        at = pc.index(table["user"], user).as_py()
+        if at < 0:
+            raise self._nobody(user)
+        row = table.slice(at, 1).to_pylist()[0]
+        if row["status"] != "ranked":
+            raise BadInputError(f"{self.place}: user {user!r} has no package: {row['status'].replace('_', ' ')}")
+        return _cut(archive(self.place, shard), row)
+
+    def _nobody(self, user: str) -> BadInputError:
+        left = cast("int", self.plan["shards"]) - len(_indices(self.place))
+        missing = f"; {left:,} shards are not made yet, the same fleet command goes on with them" if left else ""
+        return BadInputError(
+            f"{self.place} has no user {user[:80]!r}; give the id as the file of clicks has it{missing}"
+        )
+
+
+def _cut(path: Path, row: Document) -> bytes:
+    """Return the file that an index says lies in an archive; raises BadInputError where it does not."""
+    offset, size = cast("int", row["offset"]), cast("int", row["bytes"])
+    try:
+        with files.open_file(path) as file:
+            if not 0 <= size <= _MOST_PACKAGE_BYTES or offset < 0:
+                raise BadInputError(f"{path}: its index names bytes that cannot be; remove both, and {_AGAIN}")
+            file.seek(offset)
+            data = file.read(size)
+    except (files.UnreadableError, OSError) as error:
+        raise BadInputError(f"{path} cannot be read; remove its index, and {_AGAIN}") from error
+    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        raise BadInputError(f"{path} is damaged: a package is not the one of its index; remove both, and {_AGAIN}")
+    return data
+
+
+def order_of(names: Sequence[str]) -> str:
+    """Return by what users are ordered: as numbers where all are whole ones, as a file of clicks is read, else text."""
+    return "numbers" if all(_WHOLE.fullmatch(name) and -(1 << 63) <= int(name) < 1 << 63 for name in names) else "text"
+
+
+def _key(kind: str, user: str) -> tuple[int, str]:
+    """Return what orders a user among others; in numbers, what is none comes in front of all."""
+    if kind == "text":
+        return 0, user
+    return (int(user), "") if _WHOLE.fullmatch(user) else (-(1 << 63) - 1, user)
+
+
+def _indices(place: Path) -> set[int]:
+    found = (_PART.fullmatch(path.name) for path in place.iterdir() if path.suffix == ".parquet")
+    return {int(match[1]) for match in found if match}
+
+
+def check(place: Path) -> None:
+    """Raise OutputError where no packages can be written; asked before the work begins."""
+    places.check_folder(place, _foreign, ADVICE)
+
+
+def read(place: Path) -> Folder:
+    """Return a folder of packages; raises BadInputError for what is none."""
+    path = place / PLAN
+    try:
+        plan = strict_json.loads(files.read_file(path, _MOST_BYTES))
+    except files.UnreadableError as error:
+        raise BadInputError(f"{path} {error}; give a folder that cocorr-export fleet ofa --packages wrote") from error
+    except ValueError as error:
+        raise BadInputError(f"{path} is no plan of packages; {_AGAIN}") from error
+    whole = isinstance(plan, dict) and plan.get("format") == FORMAT and isinstance(plan.get("shards"), int)
+    if not whole or plan.get("order") not in ("numbers", "text"):
+        raise BadInputError(f"{path} is no plan of packages that this version knows; give another folder")
+    return Folder(place, plan)
+
+
+@contextmanager
+def opened(folder: Folder, force: bool) -> Iterator[None]:
+    """Hold a folder of packages against other commands; it is begun where nothing is there.
+
+    Raises OutputError where others stand there, unless `force` is given: then they are removed.
+    """
+    place = folder.place
+    with files.writing(place, ADVICE):
+        place.mkdir(parents=True, exist_ok=True)
+        real = place.resolve()
+        with locks.locked_folder(real) as held:
+            if not held:
+                raise OutputError(f"{place} is in use by another command; start this one again when that has ended")
+            _begin(real, folder.plan, force)
+            yield
+
+
+def _begin(real: Path, whole: Document, force: bool) -> None:
+    if (real / PLAN).exists():
+        held = read(real).plan
+        if held == whole:
+            return
+        if not force:
+            places.check_facts(real, "set of packages", {name: held.get(name, "nothing") for name in whole}, whole)
+        for path in real.iterdir():  # the plan last: without it nobody knows what the others are
+            if path.name != PLAN:
+                path.unlink()
+        (real / PLAN).unlink()
+    files.write_new(real / PLAN, store.serialised(whole))
+
+
+def _foreign(folder: Path) -> str | None:
+    """Return what of a folder is no part of a set of packages, or None where all of it is."""
+    names = [name for name, status in files.tree(folder) if not stat.S_ISDIR(status.st_mode)]
+    if PLAN not in names:
+        return names[0] if names else "folders"
+    return next((name for name in names if not _is_own(name)), None)
+
+
+def _is_own(name: str) -> bool:
+    match = _PART.search(name)
+    return name == PLAN or (match is not None and (match[0] == name or locks.is_unfinished(name, match[0])))

@@ -1,0 +1,302 @@
+"""`cocorr-export fleet ofa`: a structure and a weights package for each user, and artifacts for a draw of them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from exporter.core.errors import BadInputError
+from exporter.core.precision import Stored, weights_of
+from exporter.pipeline.fleet_kind import Kind
+from exporter.pipeline.lengths import Lowering, Report
+from exporter.pipeline.request import ProgramChoice
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from exporter.core.types import Arrays
+    from exporter.fleet.engine import Task
+    from exporter.fleet.packages import Folder
+    from exporter.fleet.store import Document, Run
+    from exporter.pipeline.fleet_summary import Pace
+    from exporter.pipeline.source import Source
+    from exporter.profiles import DeviceProfile
+    from models.spec import Cloud
+
+PARITY_SAMPLE = 1_000
+"""Users for whom artifacts are run by default: where a runtime reads weights from a file, each takes it 25 ms."""
+MOST_STRUCTURES = 16
+"""Artifacts that are made at most, for the commonest structures of those users; each takes some 10 s."""
+_DRAW = 7
+"""What follows the seed of the training where users for parity are drawn."""
+
+
+class OneEach(Kind):
+    """Each user has a structure and weights; there is an artifact for each structure."""
+
+    worker = f"{__package__}.fleet_ofa_worker"
+
+    @cached_property
+    def stored(self) -> Stored:
+        """Return what packages are stored in; raises BadInputError for a form that the artifacts would change."""
+        own = weights_of(self.request.precision or "fp32")
+        asked = self.request.stored
+        if own != "fp32" and asked not in (None, own):
+            scheme = f"--precision {self.request.precision}"
+            raise BadInputError(f"{scheme} has packages in {own}, not in {asked}; leave --stored out")
+        return asked or own
+
+    @cached_property
+    def cloud(self) -> "Cloud":
+        """Return the model's cloud; raises BadInputError for a checkpoint that has none."""
+        return cloud_of(self.request.model, self.checkpoint)
+
+    @cached_property
+    def drawn(self) -> "np.ndarray":
+        """Return the users for whom artifacts are run, rising; they do not depend on the size of the sample."""
+        import numpy as np
+
+        users = self.shards.users
+        places = np.random.default_rng([users.seed, _DRAW]).permutation(len(users.names))
+        able = self.shards.order[np.isin(self.shards.order, users.rankable, assume_unique=True)]
+        count = self.request.parity_sample or PARITY_SAMPLE
+        chosen: np.ndarray = np.sort(able[np.argsort(places[able])[:count]])
+        return chosen
+
+    def check(self) -> None:
+        """Raise BadInputError for a checkpoint without packages, and for a place where they cannot be."""
+        from exporter.fleet import packages
+
+        _ = self.cloud
+        if self.request.precision == "auto":
+            raise BadInputError("fleet takes one scheme for all sub-networks; give --precision one, fp32 or int8 say")
+        place, output = self.request.packages, self.request.output.resolve()
+        if place is None:
+            return
+        if output in (place.resolve(), *place.resolve().parents) or place.resolve() in output.parents:
+            raise BadInputError(f"{place} and {self.request.output} lie in each other; {packages.ADVICE}")
+        packages.check(place)
+
+    @property
+    def facts(self) -> "Document":
+        """Return the form of packages, and for how many users artifacts are run."""
+        return {"stored": self.stored, "parity_sample": self.request.parity_sample or PARITY_SAMPLE}
+
+    def made(self, lowering: Lowering, profile: "DeviceProfile", folder: Path, report: Report) -> "Document":
+        """Export an artifact for each structure that a user has for whom it is run, the commonest ones."""
+        import numpy as np
+
+        # A budget would leave out blocks, where the controller's choice is what users get.
+        profile = profile.model_copy(update={"budgets": type(profile.budgets)()})
+        structures = []
+        for part in np.array_split(self.drawn, max(1, len(self.drawn) // 1000)):
+            found, _ = self.cloud.requests(self.shards.users.cases(part, self.shards.history).item_ids)
+            structures += ["".join(map(str, row)) for row in found.tolist()]
+        counted = Counter(structures).most_common()
+        sources, artifacts = {}, {}
+        for number, (structure, users) in enumerate(counted[:MOST_STRUCTURES], 1):
+            report(f"structure {structure}, {users:,} of {len(self.drawn):,} users drawn: {number} of {len(counted)}")
+            sources[structure] = self._source(structure, lowering, profile)
+            artifacts[structure] = self._export(structure, sources[structure], lowering, profile, folder, report)
+        latent = int(self.cloud.requests(np.zeros((1, self.shards.history), np.int32))[1].shape[1])
+        return {"artifacts": artifacts, "latent": latent, "flops": self._flops(artifacts, lowering, profile, report)}
+
+    def _source(self, structure: str, lowering: Lowering, profile: "DeviceProfile") -> "Source":
+        from exporter.pipeline import source as sources
+        from models.zoo import load_spec
+
+        programs = load_spec(self.request.model).programs
+        program = next(name for name, one in programs.items() if one.external is not None)
+        choice = ProgramChoice(self.request.model, program, self.request.checkpoint, structure=structure)
+        stored = weights_of(lowering.precision)
+        return sources.load(choice, profile.history_length, profile.candidates, profile.top, stored)
+
+    def _export(
+        self,
+        structure: str,
+        source: "Source",
+        lowering: Lowering,
+        profile: "DeviceProfile",
+        folder: Path,
+        report: Report,
+    ) -> dict[str, object]:
+        import torch
+
+        from exporter.artifact import store as artifacts
+        from exporter.core.precision import has_own_tables
+        from exporter.fleet import store
+        from exporter.pipeline import origin
+        from exporter.pipeline.job import Job
+
+        top = folder / store.ARTIFACT
+        job = Job(top / structure, source, profile, lowering, report, force=False)
+        manifest = job.run().manifest
+        golden = artifacts.read_golden(job.place)
+        reference = None
+        if has_own_tables(manifest.precision):
+            exact = origin.lowering_of(manifest).exact(source, tables_too=False)
+            torch.export.save(exact.exported, top / structure / store.REFERENCE)
+            reference = f"{structure}/{store.REFERENCE}"
+        return {
+            "artifact": str(job.place.relative_to(top)),
+            "artifact_sha256": artifacts.shipped_sha256(job.place),
+            "golden_scale": float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
+            "reference": reference,
+            "flops": None if manifest.flops is None else manifest.flops.total,
+        }
+
+    def _flops(
+        self, artifacts: Mapping[str, Mapping[str, Any]], lowering: Lowering, profile: "DeviceProfile", report: Report
+    ) -> dict[str, object]:
+        """Return what a block costs and what all else does, for sub-networks of which no artifact was made.
+
+        The last block computes for one click only, and all others cost the same, so that FLOPs lie on a line in the
+        number of blocks from 1 on. Where those of artifacts are too few to see that, programs of other structures are
+        lowered and counted as well; where they are not on a line, both are None.
+        """
+        counted = {structure: entry["flops"] for structure, entry in artifacts.items() if "1" in structure}
+        if not counted:
+            return {"base": None, "block": None}
+        commonest = next(iter(counted))
+        length, blocks = len(commonest), commonest.count("1")
+        others = {commonest[::-1]}
+        if all(structure.count("1") == blocks for structure in counted):
+            others.add("1" * length if blocks < length else "1" + "0" * (length - 1))
+        for structure in sorted(others - set(counted)):
+            report(f"structure {structure}: lowering, for its FLOPs")
+            counted[structure] = self._counted(self._source(structure, lowering, profile), lowering, report)
+        return _line({structure: flops for structure, flops in counted.items() if flops is not None})
+
+    def _counted(self, source: "Source", lowering: Lowering, report: Report) -> int:
+        from exporter.measure import flops
+        from exporter.pipeline import lengths
+        from exporter.targets import TARGETS, reading
+        from safeio.staging import scratch
+
+        with scratch("fleet") as folder:
+            _, model_file, _ = lengths.lower(source, lowering, folder, report)
+            return flops.count(reading.read(TARGETS[lowering.target], model_file).operations).total
+
+    def artifacts(self, plan: "Document") -> Mapping[str, object]:
+        """Return that of each structure."""
+        entries = plan.get("artifacts")
+        found = entries.values() if isinstance(entries, dict) else ()
+        return {str(entry.get("artifact")): entry.get("artifact_sha256") for entry in found if isinstance(entry, dict)}
+
+    @contextmanager
+    def opened(self, run: "Run") -> Iterator[None]:
+        """Hold the folder of packages, where they are written."""
+        from exporter.fleet import packages
+
+        folder = self._packages(run)
+        if folder is None:
+            yield
+            return
+        with packages.opened(folder, self.request.force):
+            yield
+
+    def _packages(self, run: "Run") -> "Folder | None":
+        from exporter.fleet import packages
+
+        if self.request.packages is None:
+            return None
+        return packages.Folder(self.request.packages.absolute(), self._package_facts(run))
+
+    def _package_facts(self, run: "Run") -> "Document":
+        """Return what tells packages apart: with equal facts they have the same bytes."""
+        import platform
+
+        import torch
+
+        from exporter.fleet import packages
+
+        same = ("model", "checkpoint_sha256", "data", "data_sha256", "columns", "ids", "users", "sample", "shard_users")
+        return {
+            "format": packages.FORMAT,
+            **{name: run.plan[name] for name in (*same, "history_length", "candidates", "seed", "stored")},
+            "shards": self.shards.count,
+            "order": packages.order_of(self.shards.users.names),
+            "torch": torch.__version__,
+            "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        }
+
+    def done(self, run: "Run") -> frozenset[int]:
+        """Return the shards whose packages are there, or all where none are written."""
+        folder = self._packages(run)
+        return super().done(run) if folder is None else folder.done()
+
+    def settings(self, run: "Run") -> dict[str, object]:
+        """Return where the artifact of each structure is, and where packages go."""
+        from exporter.fleet import store
+
+        top = run.folder / store.ARTIFACT
+        entries = cast("dict[str, dict[str, Any]]", run.plan["artifacts"])
+        return {
+            "model": self.told_model,
+            "checkpoint": str(self.checkpoint.folder.resolve()),
+            "checkpoint_sha256": self.checkpoint.sha256,
+            "subnets": {
+                structure: {
+                    "artifact": str(top / entry["artifact"]),
+                    "reference": None if entry["reference"] is None else str(top / entry["reference"]),
+                    "golden_scale": entry["golden_scale"],
+                }
+                for structure, entry in entries.items()
+            },
+            "stored": self.stored,
+            "packages": None if self.request.packages is None else str(self.request.packages.resolve()),
+        }
+
+    def task(self, shard: int) -> "Task":
+        """Return the cases of a shard, for whom artifacts are run, and which shard it is."""
+        import numpy as np
+
+        from exporter.pipeline.fleet_ofa_worker import JUDGED, SHARD
+
+        task = super().task(shard)
+        users = self.shards.ranked(shard)
+        drawn = np.isin(users, self.drawn, assume_unique=True)
+        return task._replace(arrays={**task.arrays, JUDGED: drawn, SHARD: np.full(len(users), shard, np.int32)})
+
+    def keep(self, run: "Run", shard: int, figures: "Arrays") -> None:
+        """Write the index of a shard's packages, which are there already, and then its rows."""
+        from exporter.pipeline import fleet_ofa_summary
+
+        folder = self._packages(run)
+        if folder is not None:
+            folder.write_index(shard, fleet_ofa_summary.index(self.shards, shard, figures))
+        run.write(shard, fleet_ofa_summary.rows(self.shards, shard, figures, run.plan))
+
+    def summary(self, run: "Run", pace: "Pace") -> dict[str, object]:
+        """Return the summary of all parts."""
+        from exporter.pipeline import fleet_ofa_summary
+
+        return fleet_ofa_summary.summary(run, self.shards.count, pace, self._packages(run))
+
+
+def _line(counted: Mapping[str, int]) -> dict[str, object]:
+    """Return the line on which the FLOPs of structures lie in their numbers of blocks, None where they do not."""
+    points = {structure.count("1"): flops for structure, flops in counted.items()}
+    if len(points) > 1:
+        (few, least), (many, most) = min(points.items()), max(points.items())
+        block = (most - least) // (many - few)
+        base = least - few * block
+        if all(flops == base + structure.count("1") * block for structure, flops in counted.items()):
+            return {"base": base, "block": block}
+    return {"base": None, "block": None}
+
+
+def cloud_of(model: str, checkpoint: Any) -> "Cloud":
+    """Return what generates the weights of each user of a checkpoint; raises BadInputError where nothing does."""
+    from models import checkpoint as checkpoints
+    from models.zoo import load_spec
+
+    spec = load_spec(model)
+    if spec.cloud is None:
+        raise BadInputError(f"{model} has one network for all users, and no weights packages")
+    try:
+        return spec.cloud(checkpoints.build(checkpoint, spec))
+    except ValueError as error:
+        raise BadInputError(f"{checkpoint.folder}: {error}") from error

@@ -1,0 +1,239 @@
+"""What a worker of the fleet does for a model with a network for each user: it is the cloud of many, and their devices.
+
+The cloud computes in batches of one shape, so that a user's package has the same bytes as one that is made alone. An
+artifact takes one user a call, with the weights that come out of that user's package.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from exporter.core.errors import CheckpointError
+from exporter.core.types import Arrays
+from exporter.pipeline.fleet_worker import CANDIDATES, HISTORY, Artifact, caller, load_artifact, started
+
+if TYPE_CHECKING:
+    from models.spec import Cloud, Made, Stored
+
+JUDGED, SHARD = "judged", "shard"
+PASS, FAIL, UNVERIFIED, NOT_DRAWN = range(4)
+"""What `verdict` says of a user; UNVERIFIED also where no artifact of the user's structure was made."""
+Weights = Mapping[str, np.ndarray]
+Scores = Callable[[np.ndarray, np.ndarray, Weights], np.ndarray]
+"""Scores [n, C] for histories [n, N], candidates [n, C], and weights [n, *shape] by name."""
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """An artifact of one structure: its scores, and those of torch with the tables that it has, if not in fp32."""
+
+    artifact: Artifact
+    reference: Scores | None
+    golden_scale: float
+
+    def scores(self, item_ids: np.ndarray, candidate_ids: np.ndarray, weights: Weights) -> tuple[np.ndarray, ...]:
+        """Return scores [n, C], one call a user with that user's weights, and for whom something is unsettled [n]."""
+        shapes = {tensor.name: tensor.shape for tensor in self.artifact.manifest.inputs}
+        found, unsettled = np.empty(candidate_ids.shape, np.float32), np.zeros(len(item_ids), bool)
+        for user in range(len(item_ids)):
+            own = {HISTORY: item_ids[user].reshape(shapes[HISTORY])}
+            own[CANDIDATES] = candidate_ids[user].reshape(shapes[CANDIDATES])
+            own |= {name: array[user] for name, array in weights.items()}
+            scores, unsettled[user] = self.artifact.call(own)
+            found[user] = scores.reshape(-1)
+        return found, unsettled
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges users: which structure each has, what it is sent, and what its sub-network says, in torch and lowered.
+
+    `packages` is the folder for archives, None where none are written.
+    """
+
+    cloud: "Cloud"
+    subnets: Mapping[str, Subnet]
+    stored: "Stored"
+    packages: Path | None
+
+    def __call__(self, shard: Arrays) -> Arrays:
+        """Return figures [n, ...] by name for histories [n, N], candidates [n, C], and who is `judged` [n]."""
+        from exporter.fleet import packages
+
+        users = len(shard[HISTORY])
+        structures, latents = self.cloud.requests(shard[HISTORY])
+        figures = {**_no_figures(users), "structure": structures, "bytes_down": np.zeros(users, np.int64)}
+        batches = self._batches(shard, structures, latents, figures)
+        if self.packages is None or not users:
+            for _ in batches:
+                pass
+            return figures
+        path = packages.archive(self.packages, int(shard[SHARD][0]))
+        return {**figures, **packages.write_archive(path, batches, users)}
+
+    def _batches(
+        self, shard: Arrays, structures: np.ndarray, latents: np.ndarray, figures: dict[str, np.ndarray]
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Yield the packages of a shard, structure by structure, and fill in the figures of their users."""
+        for structure in np.unique(structures, axis=0):
+            own = np.flatnonzero((structures == structure).all(axis=1))
+            blocks = tuple(structure.tolist())
+            at = 0
+            for made in self.cloud.packages(blocks, latents[own], self.stored):
+                part = own[at : at + len(made.files)]
+                at += len(part)
+                figures["bytes_down"][part] = made.files.shape[1]
+                for name, values in self._figures(made, blocks, {name: array[part] for name, array in shard.items()}):
+                    figures[name][part] = values
+                yield part.tolist(), made.files
+
+    def _figures(self, made: "Made", structure: tuple[int, ...], shard: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+        from exporter.parity.positives import rank_of
+
+        item_ids, candidate_ids = shard[HISTORY], shard[CANDIDATES]
+        positive = np.zeros(len(item_ids), np.int64)
+        exact = made.scores(item_ids, candidate_ids, as_stored=False)
+        stored = exact if self.stored == "fp32" else made.scores(item_ids, candidate_ids, as_stored=True)
+        yield "rank_torch", rank_of(exact, positive) + 1
+        yield "rank_stored", rank_of(stored, positive) + 1
+        yield "stored_error", np.abs(stored - exact).max(axis=1)
+        drawn = np.flatnonzero(shard[JUDGED])
+        if len(drawn):
+            subnet = self.subnets.get("".join(map(str, structure)))
+            weights = {name: array[drawn] for name, array in made.tensors().items()}
+            ids = {name: array[drawn] for name, array in ((HISTORY, item_ids), (CANDIDATES, candidate_ids))}
+            judged = _unmade() if subnet is None else _judged(subnet, ids, weights, exact[drawn], stored[drawn])
+            for name, values in judged.items():
+                spread = _no_figures(len(item_ids))[name]
+                spread[drawn] = values
+                yield name, spread
+
+
+def _judged(
+    subnet: Subnet, ids: Arrays, weights: Weights, exact: np.ndarray, stored: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return what is said of users beside torch with the same weights and tables, and beside torch in fp32."""
+    from exporter.parity.positives import rank_of
+    from exporter.parity.ranking import top_overlap
+    from exporter.parity.users import TOP, compare_users
+
+    own, unsettled = subnet.scores(ids[HISTORY], ids[CANDIDATES], weights)
+    held_to = stored if subnet.reference is None else subnet.reference(ids[HISTORY], ids[CANDIDATES], weights)
+    figures = compare_users(held_to, own, subnet.artifact.manifest.precision, subnet.golden_scale)
+    overlap = figures.overlap
+    if exact.shape[1] > TOP:
+        overlap = top_overlap(exact.astype(np.float64), np.nan_to_num(own).astype(np.float64), TOP)
+    return {
+        "rank_artifact": rank_of(own, np.zeros(len(own), np.int64)) + 1,
+        "max_abs_error": figures.error,
+        "allowed_error": figures.allowed,
+        "top10_overlap": figures.overlap,
+        "top10_overlap_torch": overlap,
+        "could_flip": figures.could_flip,
+        "verdict": np.where(figures.within, np.where(unsettled, UNVERIFIED, PASS), FAIL),
+    }
+
+
+def _unmade() -> dict[str, np.ndarray]:
+    return {"verdict": np.array(UNVERIFIED)}
+
+
+def _no_figures(users: int) -> dict[str, np.ndarray]:
+    """Return figures that say nothing of anybody."""
+    numbers = ("max_abs_error", "allowed_error", "top10_overlap", "top10_overlap_torch", "stored_error")
+    return {
+        **{name: np.zeros(users, np.int32) for name in ("rank_torch", "rank_stored", "rank_artifact")},
+        **{name: np.full(users, np.nan) for name in numbers},
+        "could_flip": np.zeros(users, bool),
+        "verdict": np.full(users, NOT_DRAWN, np.int8),
+    }
+
+
+def make_judge(settings: dict[str, object]) -> Judge:
+    """Return the judge for the engine's settings; raises CocorrError where an artifact or the checkpoint fails."""
+    import torch
+
+    from models import checkpoint as checkpoints
+    from models.zoo import load_spec
+
+    torch.set_num_threads(1)
+    checkpoint = checkpoints.read(Path(str(settings["checkpoint"])))
+    if checkpoint.sha256 != settings["checkpoint_sha256"]:
+        raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
+    spec = load_spec(str(settings["model"]))
+    assert spec.cloud is not None  # noqa: S101 - the command has looked
+    cloud = spec.cloud(checkpoints.build(checkpoint, spec))
+    subnets = cast("dict[str, dict[str, object]]", settings["subnets"])
+    packages = settings["packages"]
+    return Judge(
+        cloud,
+        {structure: _subnet(entry) for structure, entry in subnets.items()},
+        cast("Stored", settings["stored"]),
+        None if packages is None else Path(str(packages)),
+    )
+
+
+def _subnet(entry: dict[str, object]) -> Subnet:
+    reference = entry["reference"]
+    return Subnet(
+        _with_weights(Path(str(entry["artifact"]))),
+        None if reference is None else _program(Path(str(reference))),
+        float(cast("float", entry["golden_scale"])),
+    )
+
+
+def _with_weights(folder: Path) -> Artifact:
+    """Load an artifact that takes weights with each call, also where its runtime reads them from a file.
+
+    Then they are written there and the program is loaded anew for each user, as the agent does on a device.
+    """
+    from exporter.connections.agent.folder import DataFile
+    from exporter.connections.agent.running import place_of
+    from exporter.pipeline.opening import open_known
+    from exporter.targets import TARGETS
+
+    opened = open_known(folder)
+    manifest = opened.manifest
+    file = None if manifest.external is None else manifest.external.data_file
+    if file is None:
+        return load_artifact(folder)
+    runtime = started(TARGETS[manifest.target], manifest)
+    model_file = opened.folder / manifest.model_file
+    data = DataFile(model_file.with_name(file.name), dict(file.tensors))
+
+    def call(inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
+        weights = {name: array for name, array in inputs.items() if name in data.tensors}
+        others = {name: array for name, array in inputs.items() if name not in data.tensors}
+        changed = data.write(weights, Path.cwd())
+        return caller(runtime.load(model_file, changed), manifest)(others)
+
+    return Artifact(manifest, call, place_of(runtime))
+
+
+def _program(file: Path) -> Scores:
+    """Return what scores users with a program that takes one at a time."""
+    import torch
+
+    program = torch.export.load(file).module(check_guards=False)
+
+    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray, weights: Weights) -> np.ndarray:
+        found = np.empty(candidate_ids.shape, np.float32)
+        with torch.no_grad():
+            for user in range(len(item_ids)):
+                own = {HISTORY: item_ids[user][None], CANDIDATES: candidate_ids[user][None]}
+                own |= {name: array[user] for name, array in weights.items()}
+                given = program(**{name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in own.items()})
+                found[user] = next(iter(given.values())).numpy().reshape(-1)
+        return found
+
+    return scores
+
+
+def main(lifeline: int) -> None:
+    """Serve the engine that started this process."""
+    from exporter.fleet.worker import serve
+
+    serve(make_judge, lifeline)

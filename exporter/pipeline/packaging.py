@@ -1,0 +1,113 @@
+"""`cocorr-export package` and `ofa package`: one user's weights package, out of those of a fleet or made alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.core.errors import BadInputError, CheckpointError
+
+if TYPE_CHECKING:
+    from exporter.core.precision import Stored
+
+_ADVICE = "choose another file"
+
+
+@dataclass(frozen=True)
+class PackageRequest:
+    """What `cocorr-export ofa package` was asked for.
+
+    `history` is a list of ids or a file of them (`pipeline.ids`); without a `structure` it is the user's own.
+    """
+
+    model: str
+    history: str
+    output: Path
+    structure: str | None = None
+    checkpoint: Path | None = None
+    stored: "Stored" = "fp32"
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A package that was written, and its SHA-256 in hexadecimal."""
+
+    place: str
+    size_bytes: int
+    sha256: str
+    structure: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the document that `--json` prints."""
+        return {
+            "schema_version": 1,
+            "package": self.place,
+            "bytes": self.size_bytes,
+            "sha256": self.sha256,
+            "structure": self.structure,
+        }
+
+
+def take_package(folder: Path, user: str, output: Path, force: bool = False) -> Packed:
+    """Write the package of a user out of a folder of packages; raises BadInputError for one who has none."""
+    from exporter.core.extras import require
+    from exporter.fleet import packages
+
+    require("pyarrow", "train")
+    _check_file(output, force)
+    return _written(output, packages.read(folder).take(user), None)
+
+
+def make_package(request: PackageRequest) -> Packed:
+    """Make the package of one user, of the bytes that it has among those of a fleet; raises BadInputError."""
+    import numpy as np
+
+    from exporter.core.extras import LOWER, require
+    from exporter.pipeline.fleet_ofa import cloud_of
+    from exporter.pipeline.request import ProgramChoice
+    from exporter.pipeline.source import folder_of, items_of
+
+    torch = require("torch", LOWER)
+    from models import checkpoint as checkpoints
+    from models.zoo import load_spec
+
+    torch.set_num_threads(1)  # as a worker of the fleet computes
+    _check_file(request.output, request.force)
+    spec = load_spec(request.model)
+    try:
+        checkpoint = checkpoints.read(folder_of(ProgramChoice(request.model, checkpoint=request.checkpoint)))
+        rows = items_of(checkpoint).rows("--history", request.history)
+        cloud = cloud_of(request.model, checkpoint)
+        chosen = None
+        if request.structure is not None and spec.select is not None:
+            model = checkpoints.build(checkpoint, spec)
+            chosen = spec.select(model, checkpoint.golden, rows, request.structure).structure
+    except checkpoints.CheckpointError as error:
+        raise CheckpointError(str(error)) from error
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+    item_ids = np.zeros((1, checkpoint.history_length), np.int32)
+    own = rows[-checkpoint.history_length :]
+    item_ids[0, : len(own)] = own
+    structures, latents = cloud.requests(item_ids, chosen)
+    structure = tuple(structures[0].tolist())
+    made = next(cloud.packages(structure, latents, request.stored))
+    return _written(request.output, made.files[0].tobytes(), "".join(map(str, structure)))
+
+
+def _check_file(output: Path, force: bool) -> None:
+    from exporter.core.errors import OutputError
+    from safeio import places
+
+    places.check_file(output, _ADVICE)
+    if output.exists() and not force:
+        raise OutputError(f"{output} is there already; {_ADVICE}, or replace it with --force")
+
+
+def _written(output: Path, data: bytes, structure: str | None) -> Packed:
+    import hashlib
+
+    from safeio import files
+
+    files.replace_file(output, data, _ADVICE)
+    return Packed(str(output), len(data), hashlib.sha256(data).hexdigest(), structure)

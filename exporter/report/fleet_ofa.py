@@ -1,0 +1,52 @@
+"""What a person reads of all users of a model with a network for each."""
+
+from typing import Any
+
+from rich.text import Text
+
+from exporter.artifact.results import FleetResult
+from exporter.report import fleet, terminal
+from exporter.report.units import MISSING, bytes_
+from safeio.errors import printable
+
+_SHOWN = 8
+
+
+def print_fleet_ofa(result: FleetResult) -> None:
+    """Print the summary of a run, a line for each thing that it says."""
+    console = terminal.console(soft_wrap=True)
+    fleet.print_verdict(console, result)
+    for line in lines(result):
+        console.print(Text(line))
+
+
+def lines(result: FleetResult) -> list[str]:
+    """Return what follows the verdict."""
+    document = result.document
+    told = fleet.user_lines(document)
+    structures = document["structures"]
+    for line in structures[:_SHOWN]:
+        flops = MISSING if line["flops"] is None else f"{line['flops']:,} FLOPs"
+        told.append(f"  {line['structure']}  {line['users']:,} users, {bytes_(line['bytes_down'])} down, {flops}")
+    if len(structures) > _SHOWN:
+        told.append(f"  and {len(structures) - _SHOWN:,} other structures")
+    drawn = sum(document["verdicts"].values()) - document["verdicts"]["not_drawn"]
+    told.append(f"parity   of {drawn:,} users, drawn: {', '.join(_verdicts(document))}")
+    told += fleet.ranking_lines(document)
+    stored = document["stored"]
+    if stored["as"] != "fp32" and stored["clicked_next"] is not None:
+        clicked = stored["clicked_next"]
+        told.append(
+            f"{stored['as']:8} NDCG@10 {clicked['ndcg10']:.6f} of all users, {clicked['ndcg10_torch']:.6f} with weights"
+            f" in fp32; scores move by {stored['max_abs_error']:.3g} at most"
+        )
+    told += fleet.run_lines(result)
+    packages = document["run"]["packages"]
+    if packages is not None:
+        told.append(f"{printable(packages['place'])}: packages, {bytes_(packages['bytes'])}")
+    return told
+
+
+def _verdicts(document: Any) -> list[str]:
+    found = [f"{count:,} {name}" for name, count in document["verdicts"].items() if count and name != "not_drawn"]
+    return found or ["none"]
