@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from exporter.core.errors import BadInputError
 from exporter.core.precision import Stored, weights_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from exporter.pipeline.fleet_summary import Pace
     from exporter.pipeline.source import Source
     from exporter.profiles import DeviceProfile
+    from models.checkpoint import Checkpoint
     from models.spec import Cloud
 
 PARITY_SAMPLE = 1_000
@@ -31,6 +33,29 @@ MOST_STRUCTURES = 16
 """Artifacts that are made at most, for the commonest structures of those users; each takes some 10 s."""
 _DRAW = 7
 """What follows the seed of the training where users for parity are drawn."""
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """What a plan says of the artifact of a structure: its place, what was shipped, and its FLOPs if counted.
+
+    `reference` is the place of torch's program with the tables as they are stored, None for fp32.
+    """
+
+    artifact: str
+    artifact_sha256: str
+    golden_scale: float
+    reference: str | None
+    flops: int | None
+
+
+def subnets_of(plan: "Document") -> dict[str, Subnet]:
+    """Return the artifacts of a plan by their structures; raises BadInputError for a plan that is not whole."""
+    try:
+        entries = cast("dict[str, dict[str, object]]", plan["artifacts"])
+        return {structure: Subnet(**entry) for structure, entry in entries.items()}  # type: ignore[arg-type]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInputError("plan.json of the run names no artifacts by structure; begin anew with --force") from error
 
 
 class OneEach(Kind):
@@ -101,7 +126,11 @@ class OneEach(Kind):
             sources[structure] = self._source(structure, lowering, profile)
             artifacts[structure] = self._export(structure, sources[structure], lowering, profile, folder, report)
         latent = int(self.cloud.requests(np.zeros((1, self.shards.history), np.int32))[1].shape[1])
-        return {"artifacts": artifacts, "latent": latent, "flops": self._flops(artifacts, lowering, profile, report)}
+        return {
+            "artifacts": {structure: asdict(subnet) for structure, subnet in artifacts.items()},
+            "latent": latent,
+            "flops": self._flops(artifacts, lowering, profile, report),
+        }
 
     def _source(self, structure: str, lowering: Lowering, profile: "DeviceProfile") -> "Source":
         from exporter.pipeline import source as sources
@@ -121,7 +150,7 @@ class OneEach(Kind):
         profile: "DeviceProfile",
         folder: Path,
         report: Report,
-    ) -> dict[str, object]:
+    ) -> Subnet:
         import torch
 
         from exporter.artifact import store as artifacts
@@ -139,16 +168,16 @@ class OneEach(Kind):
             exact = origin.lowering_of(manifest).exact(source, tables_too=False)
             torch.export.save(exact.exported, top / structure / store.REFERENCE)
             reference = f"{structure}/{store.REFERENCE}"
-        return {
-            "artifact": str(job.place.relative_to(top)),
-            "artifact_sha256": artifacts.shipped_sha256(job.place),
-            "golden_scale": float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
-            "reference": reference,
-            "flops": None if manifest.flops is None else manifest.flops.total,
-        }
+        return Subnet(
+            artifact=str(job.place.relative_to(top)),
+            artifact_sha256=artifacts.shipped_sha256(job.place),
+            golden_scale=float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
+            reference=reference,
+            flops=None if manifest.flops is None else manifest.flops.total,
+        )
 
     def _flops(
-        self, artifacts: Mapping[str, Mapping[str, Any]], lowering: Lowering, profile: "DeviceProfile", report: Report
+        self, artifacts: Mapping[str, Subnet], lowering: Lowering, profile: "DeviceProfile", report: Report
     ) -> dict[str, object]:
         """Return what a block costs and what all else does, for sub-networks of which no artifact was made.
 
@@ -156,7 +185,7 @@ class OneEach(Kind):
         number of blocks from 1 on. Where those of artifacts are too few to see that, programs of other structures are
         lowered and counted as well; where they are not on a line, both are None.
         """
-        counted = {structure: entry["flops"] for structure, entry in artifacts.items() if "1" in structure}
+        counted = {structure: subnet.flops for structure, subnet in artifacts.items() if "1" in structure}
         if not counted:
             return {"base": None, "block": None}
         commonest = next(iter(counted))
@@ -181,9 +210,7 @@ class OneEach(Kind):
 
     def artifacts(self, plan: "Document") -> Mapping[str, object]:
         """Return that of each structure."""
-        entries = plan.get("artifacts")
-        found = entries.values() if isinstance(entries, dict) else ()
-        return {str(entry.get("artifact")): entry.get("artifact_sha256") for entry in found if isinstance(entry, dict)}
+        return {subnet.artifact: subnet.artifact_sha256 for subnet in subnets_of(plan).values()}
 
     @contextmanager
     def opened(self, run: "Run") -> Iterator[None]:
@@ -232,18 +259,17 @@ class OneEach(Kind):
         from exporter.fleet import store
 
         top = run.folder / store.ARTIFACT
-        entries = cast("dict[str, dict[str, Any]]", run.plan["artifacts"])
         return {
             "model": self.told_model,
             "checkpoint": str(self.checkpoint.folder.resolve()),
             "checkpoint_sha256": self.checkpoint.sha256,
             "subnets": {
                 structure: {
-                    "artifact": str(top / entry["artifact"]),
-                    "reference": None if entry["reference"] is None else str(top / entry["reference"]),
-                    "golden_scale": entry["golden_scale"],
+                    "artifact": str(top / subnet.artifact),
+                    "reference": None if subnet.reference is None else str(top / subnet.reference),
+                    "golden_scale": subnet.golden_scale,
                 }
-                for structure, entry in entries.items()
+                for structure, subnet in subnets_of(run.plan).items()
             },
             "stored": self.stored,
             "packages": None if self.request.packages is None else str(self.request.packages.resolve()),
@@ -288,7 +314,7 @@ def _line(counted: Mapping[str, int]) -> dict[str, object]:
     return {"base": None, "block": None}
 
 
-def cloud_of(model: str, checkpoint: Any) -> "Cloud":
+def cloud_of(model: str, checkpoint: "Checkpoint") -> "Cloud":
     """Return what generates the weights of each user of a checkpoint; raises BadInputError where nothing does."""
     from models import checkpoint as checkpoints
     from models.zoo import load_spec

@@ -7,6 +7,7 @@ import numpy as np
 
 from exporter.core.types import Arrays
 from exporter.fleet import store
+from exporter.pipeline.fleet_ofa import subnets_of
 from exporter.pipeline.fleet_ofa_worker import NOT_DRAWN
 from exporter.pipeline.fleet_summary import VERDICTS
 
@@ -42,7 +43,7 @@ def rows(shards: "Shards", shard: int, figures: Arrays, plan: store.Document) ->
     verdict = figures["verdict"]
     judged = (verdict != NOT_DRAWN) & (figures["rank_artifact"] > 0)
     of = {structure: costs.of(structure) for structure in set(structures)}
-    columns: dict[str, Any] = {
+    columns = {
         "structure": pa.array(structures, pa.string()),
         "blocks": pa.array(figures["structure"].sum(axis=1), pa.int32()),
         "bytes_up": pa.array(np.full(len(verdict), _bytes_up(figures["structure"], plan)), pa.int64()),
@@ -123,13 +124,13 @@ class _Flops:
     """FLOPs of sub-networks: of the artifact of a structure, else of so many blocks."""
 
     def __init__(self, plan: store.Document) -> None:
-        self._artifacts = cast("dict[str, dict[str, Any]]", plan["artifacts"])
+        self._artifacts = subnets_of(plan)
         self._parts = cast("dict[str, int | None]", plan["flops"])
 
     def of(self, structure: str) -> int | None:
         """Return them, None where nobody counted."""
         if structure in self._artifacts:
-            return cast("int | None", self._artifacts[structure]["flops"])
+            return self._artifacts[structure].flops
         base, block = self._parts["base"], self._parts["block"]
         blocks = structure.count("1")
         return None if base is None or block is None or not blocks else base + blocks * block
@@ -143,10 +144,9 @@ def summary(run: store.Run, shards: int, pace: "Pace", folder: "Folder | None") 
     total = _Total()
     for shard in range(shards):
         total.add(run.read(shard))
-    entries = cast("dict[str, dict[str, Any]]", run.plan["artifacts"])
     manifests = {
-        structure: artifacts.read_manifest(run.folder / store.ARTIFACT / entry["artifact"])
-        for structure, entry in entries.items()
+        structure: artifacts.read_manifest(run.folder / store.ARTIFACT / subnet.artifact)
+        for structure, subnet in subnets_of(run.plan).items()
     }
     verdict, reason = _verdict(run.plan, total, [one.parity.verdict for one in manifests.values()])
     positives = _positives(total.positives("judged")) if total.judged else None

@@ -1,8 +1,5 @@
 """What a person reads of all users at once."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
 from rich.text import Text
 
@@ -36,11 +33,12 @@ def print_verdict(console: Console, result: FleetResult) -> None:
 
 def lines(result: FleetResult) -> list[str]:
     """Return what follows the verdict."""
-    return [*user_lines(result.document), *ranking_lines(result.document), *run_lines(result)]
+    return [*user_lines(result), *ranking_lines(result), *run_lines(result)]
 
 
-def user_lines(document: Mapping[str, Any]) -> list[str]:
+def user_lines(result: FleetResult) -> list[str]:
     """Return who there is, and what of their clicks is left out."""
+    document = result.document
     users = document["users"]
     others = [f"{count:,} {name.replace('_', ' ')}" for name, count in users.items() if name != "all" and count]
     told = [f"users    {users['all']:,}: {', '.join(others) or 'none'}"]
@@ -52,8 +50,9 @@ def user_lines(document: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def ranking_lines(document: Mapping[str, Any]) -> list[str]:
+def ranking_lines(result: FleetResult) -> list[str]:
     """Return how scores and rankings differ from torch's."""
+    document = result.document
     told, top10 = [], document["top10"]
     if document["max_abs_error"] is not None:
         worst = document["max_abs_error"]

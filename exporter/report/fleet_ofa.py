@@ -1,7 +1,5 @@
 """What a person reads of all users of a model with a network for each."""
 
-from typing import Any
-
 from rich.text import Text
 
 from exporter.artifact.results import FleetResult
@@ -23,7 +21,7 @@ def print_fleet_ofa(result: FleetResult) -> None:
 def lines(result: FleetResult) -> list[str]:
     """Return what follows the verdict."""
     document = result.document
-    told = fleet.user_lines(document)
+    told = fleet.user_lines(result)
     structures = document["structures"]
     for line in structures[:_SHOWN]:
         flops = MISSING if line["flops"] is None else f"{line['flops']:,} FLOPs"
@@ -31,8 +29,8 @@ def lines(result: FleetResult) -> list[str]:
     if len(structures) > _SHOWN:
         told.append(f"  and {len(structures) - _SHOWN:,} other structures")
     drawn = sum(document["verdicts"].values()) - document["verdicts"]["not_drawn"]
-    told.append(f"parity   of {drawn:,} users, drawn: {', '.join(_verdicts(document))}")
-    told += fleet.ranking_lines(document)
+    told.append(f"parity   of {drawn:,} users, drawn: {', '.join(_verdicts(result))}")
+    told += fleet.ranking_lines(result)
     stored = document["stored"]
     if stored["as"] != "fp32" and stored["clicked_next"] is not None:
         clicked = stored["clicked_next"]
@@ -47,6 +45,8 @@ def lines(result: FleetResult) -> list[str]:
     return told
 
 
-def _verdicts(document: Any) -> list[str]:
-    found = [f"{count:,} {name}" for name, count in document["verdicts"].items() if count and name != "not_drawn"]
+def _verdicts(result: FleetResult) -> list[str]:
+    found = [
+        f"{count:,} {name}" for name, count in result.document["verdicts"].items() if count and name != "not_drawn"
+    ]
     return found or ["none"]
