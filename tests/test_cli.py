@@ -352,7 +352,7 @@ def test_lists_need_no_torch() -> None:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("s", {"sasrec", "scn", "swap"}),
+        ("s", {"sasrec", "scn", "serve", "swap"}),
         ("scn --target ", {*TARGETS, "all"}),
         ("scn --profile generic", {"generic", "generic-fp16"}),
         ("scn --program rerank_c", {"rerank_cached", "rerank_corrected"}),
