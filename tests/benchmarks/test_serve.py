@@ -1,19 +1,18 @@
-"""The load test still runs, and holds the service to answering whoever asks."""
+"""The load test still runs, and holds a service to answering whoever asks."""
 
-import subprocess
-import sys
+import os
+import runpy
+from types import SimpleNamespace
 
 from commands import BENCHMARKS
+from planted_service import GOOD, post, serving
 
 
-def test_a_table_of_loads() -> None:
-    words = ["--models", "scn", "--clients", "4", "--seconds", "0.5", "--queue", "2", "--past", "40"]
-    command = [sys.executable, BENCHMARKS / "serve.py", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
-    assert [row[0] for row in rows] == ["4", "40"]
-    for row in rows:
-        sent, good, refused = (int(cell.replace(",", "")) for cell in row[-3:])
-        assert sent == good + refused and good > 0
-    assert refused > 0
+def test_a_line_of_the_table_counts_every_request() -> None:
+    row = runpy.run_path(str(BENCHMARKS / "serve.py"))["row"]
+    request = post(GOOD).replace(b"Connection: close\r\n", b"")
+    with serving(queue=2) as served:
+        line = row(SimpleNamespace(pid=os.getpid()), served.port, [request], 40, 0.5)
+    clients, *_, sent, good, refused = (cell.replace(",", "") for cell in line.strip("| ").split(" | "))
+    assert (clients, int(sent)) == ("40", int(good) + int(refused))
+    assert int(good) > 0 and int(refused) > 0
