@@ -55,7 +55,7 @@ def measure(
         place = output / store.ARTIFACT / str(plan["artifact"])
         held = sources.folder_of(pipeline.ProgramChoice(model, checkpoint=checkpoint))
         settings = {"artifact": place, "model": model, "checkpoint": held, "reference": None}
-        judge = fleet_worker.make_judge({**settings, "golden_scale": plan["golden_scale"]})
+        judge = fleet_worker.make_judge({**settings, **{name: plan[name] for name in ("golden_scale", "versions")}})
         shard = cases(checkpoints.read(held), data, plan["candidates"] - 1, users)
         judge({name: array[:100] for name, array in shard.items()})
         whole = seconds(lambda: judge(shard))

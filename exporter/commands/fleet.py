@@ -27,12 +27,16 @@ def fleet(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes; the default is one per processor.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Work on Ray: local, or HOST:PORT of a cluster joined before."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run of another plan that stands there.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Judge an artifact by all users: what each gets from it beside torch, a row a user, and a summary."""
     request = pipeline.FleetRequest(
-        model, data, target, output, precision, profile, checkpoint, columns, sample, workers, force
+        model, data, target, output, precision, profile, checkpoint, columns, sample, workers, force, ray
     )
     result = pipeline.fleet(request, tell)
     if as_json:

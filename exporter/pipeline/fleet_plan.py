@@ -26,8 +26,9 @@ SHARD = 1_000
 class FleetRequest:
     """What `cocorr-export fleet` was asked for.
 
-    `sample` is how many users are judged, None for all; `workers` is None for one per processor. With `force` another
-    run that stands at `output` is replaced.
+    `sample` is how many users are judged, None for all; `workers` is None for one per processor; `ray` is None for
+    processes on this machine, `local` for Ray on it, or a cluster's HOST:PORT. With `force` another run that stands at
+    `output` is replaced.
     """
 
     model: str
@@ -41,6 +42,7 @@ class FleetRequest:
     sample: int | None = None
     workers: int | None = None
     force: bool = False
+    ray: str | None = None
 
 
 def plan_of(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from exporter.core.errors import CheckpointError
+from exporter.core.errors import BadInputError, CheckpointError
 from exporter.core.types import Arrays
 
 if TYPE_CHECKING:
@@ -152,12 +152,27 @@ def make_judge(settings: dict[str, object]) -> Judge:
 
     torch.set_num_threads(1)
     artifact = load_artifact(Path(str(settings["artifact"])))
+    check_versions(artifact.manifest.target, cast("dict[str, str]", settings["versions"]))
     checkpoint = checkpoints.read(Path(str(settings["checkpoint"])))
     if checkpoint.sha256 != artifact.manifest.source.checkpoint_sha256:
         raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
     model = checkpoints.build(checkpoint, load_spec(str(settings["model"])))
     reference = None if settings["reference"] is None else _program(Path(str(settings["reference"])))
     return Judge(artifact, batched(model), reference, float(cast("float", settings["golden_scale"])))
+
+
+def check_versions(target: str, planned: dict[str, str]) -> None:
+    """Raise BadInputError where a worker's machine has other versions than the run was planned with."""
+    from exporter.targets import TARGETS
+    from exporter.targets.environment import versions
+
+    here = versions(TARGETS[target])
+    for name, version in planned.items():
+        if here.get(name) != version:
+            raise BadInputError(
+                f"the machine of a worker, {platform.node()}, has {name} {here.get(name, 'not at all')} where the run is"
+                f" planned with {version}; install the same there"
+            )
 
 
 def batched(model: Callable) -> Scores:
