@@ -43,11 +43,15 @@ def check(address: str) -> None:
         return
     match = _HOST_AND_PORT.fullmatch(address)
     if match is None:
-        raise BadInputError(f"--ray takes {LOCAL} or HOST:PORT of a cluster that this machine has joined, not {address!r}")
+        raise BadInputError(
+            f"--ray takes {LOCAL} or HOST:PORT of a cluster that this machine has joined, not {address!r}"
+        )
     try:
         socket.create_connection((match["host"].strip("[]"), int(match["port"])), _ANSWER_S).close()
     except (OSError, OverflowError) as error:
-        raise BadInputError(f"nobody answers at {address}: {error}; start the cluster, or take --ray {LOCAL}") from error
+        raise BadInputError(
+            f"nobody answers at {address}: {error}; start the cluster, or take --ray {LOCAL}"
+        ) from error
     _check_cluster(address)
 
 
@@ -111,7 +115,9 @@ def _refused(address: str, error: Exception) -> BadInputError:
     if "AF_UNIX" in words:
         return BadInputError("the temporary place has too long a name for Ray's sockets; start with TMPDIR=/tmp")
     if "Version mismatch" in words:
-        return BadInputError(f"the Ray cluster at {address} has other versions than are here; {printable(words[:_DETAIL])}")
+        return BadInputError(
+            f"the Ray cluster at {address} has other versions than are here; {printable(words[:_DETAIL])}"
+        )
     what = "Ray does not start" if address == LOCAL else f"the Ray cluster at {address} cannot be used"
     return BadInputError(f"{what}: {printable(words[:_DETAIL])}")
 

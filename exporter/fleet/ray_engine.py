@@ -64,11 +64,14 @@ def run(work: Work, tasks: Iterator[Task], count: int, workers: int, threads: in
 
 
 def _share(workers: int, threads: int) -> float:
-    """Return how many processors a worker holds: its threads, or less where more workers are asked for than fit."""
+    """Return how many processors Ray keeps for a worker: half of those that it takes.
+
+    A worker holds them for good, and one that a lost machine had must find room among the others. Ray fills each
+    machine to its half before it takes the next, so that each still gets as many workers as it has processors for.
+    """
     import ray
 
-    processors = ray.cluster_resources().get("CPU", 1)
-    share = min(threads, processors / workers)
+    share = min(threads, ray.cluster_resources().get("CPU", 1) / workers) / 2
     return int(share) if share >= 1 else share
 
 
@@ -175,7 +178,9 @@ class _Feed(threading.Thread):
     def _end_late(self) -> None:
         with self._lock:
             for place, (since, worker) in self._working.items():
-                limit_s = self._held[place][1] + START_LIMIT_S * (self._tries[place] == 1) if place in self._held else 0.0
+                limit_s = (
+                    self._held[place][1] + START_LIMIT_S * (self._tries[place] == 1) if place in self._held else 0.0
+                )
                 if limit_s and time.monotonic() - since > limit_s:
                     late = worker
                     break

@@ -74,7 +74,7 @@ class Worker:
     def _answer(self, place: int) -> tuple[str, bytes]:
         import ray
 
-        given = ray.get(self._desk.take.remote(place, ray.get_runtime_context().current_actor))  # type: ignore[attr-defined]
+        given = ray.get(self._desk.take.remote(place, ray.get_runtime_context().current_actor))
         if given is None:
             return GONE, b""
         shard = frames.to_arrays(ray.get(given[0]))

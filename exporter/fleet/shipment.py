@@ -30,9 +30,7 @@ class Parcel(NamedTuple):
     items: tuple[Item, ...]
 
 
-def packed(
-    settings: Mapping[str, object], paths: Iterable[str], keep: Callable[[bytes], object]
-) -> dict[str, Parcel]:
+def packed(settings: Mapping[str, object], paths: Iterable[str], keep: Callable[[bytes], object]) -> dict[str, Parcel]:
     """Return the files and folders that settings name, FILE.py:SPEC among them; None stays at home.
 
     `keep` takes the bytes of a file, one after the other, and gives what stands for them. Links are left out. Raises

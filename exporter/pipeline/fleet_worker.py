@@ -170,7 +170,7 @@ def check_versions(target: str, planned: dict[str, str]) -> None:
     for name, version in planned.items():
         if here.get(name) != version:
             raise BadInputError(
-                f"the machine of a worker, {platform.node()}, has {name} {here.get(name, 'not at all')} where the run is"
+                f"a worker's machine, {platform.node()}, has {name} {here.get(name, 'not at all')} where the run is"
                 f" planned with {version}; install the same there"
             )
 
