@@ -2,14 +2,13 @@
 
 import asyncio
 import importlib
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.core.types import Arrays
 from exporter.fleet import frames, shipment
 from exporter.fleet.worker import Judge, told
+from safeio.staging import scratch
 
 if TYPE_CHECKING:
     import pyarrow
@@ -58,7 +57,7 @@ class Worker:
     """An actor of the pool: it unpacks its files and makes its judge at its first shard, and keeps it."""
 
     def __init__(
-        self, module: str, settings: Mapping[str, object], parcels: Mapping[str, shipment.Parcel], desk: object
+        self, module: str, settings: Mapping[str, object], parcels: Mapping[str, shipment.Parcel], desk: Any
     ) -> None:
         self._module, self._settings, self._parcels, self._desk = module, settings, parcels, desk
         self._judge: Judge | None = None
@@ -87,7 +86,7 @@ class Worker:
         import ray
 
         if self._judge is None:
-            with tempfile.TemporaryDirectory(prefix="cocorr-fleet-") as folder:
-                settings = shipment.unpacked(self._settings, self._parcels, Path(folder), ray.get)
+            with scratch("worker") as folder:
+                settings = shipment.unpacked(self._settings, self._parcels, folder, ray.get)
                 self._judge = importlib.import_module(self._module).make_judge(settings)
         return self._judge(shard)
