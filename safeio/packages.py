@@ -67,13 +67,14 @@ def _stated() -> dict[str, tuple[str, bool]]:
         project = importlib.metadata.distribution(PROJECT)
     except importlib.metadata.PackageNotFoundError:  # run from a folder of sources
         return {}
-    extras = ["", *(project.metadata.get_all("Provides-Extra") or ())]
+    own_extras = ["", *(project.metadata.get_all("Provides-Extra") or ())]
     found: dict[str, tuple[str, bool]] = {}
     for requirement in map(Requirement, project.requires or ()):
         name, marker = _normal(requirement.name), requirement.marker
-        built = marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
+        built = marker is None or any(marker.evaluate({"extra": extra}) for extra in own_extras)
         if name not in found or built:
-            found[name] = f"{requirement.name}{requirement.specifier}", built
+            extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+            found[name] = f"{requirement.name}{extras}{requirement.specifier}", built
     return found
 
 

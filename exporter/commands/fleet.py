@@ -28,6 +28,10 @@ def fleet(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes; the default is one per processor.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Work on Ray: local, or HOST:PORT of a cluster joined before."),
+    ] = None,
     packages: Annotated[
         Path | None, path_option("ofa: a folder for the weights packages of all users, in shards.")
     ] = None,
@@ -53,6 +57,7 @@ def fleet(
         sample,
         workers,
         force,
+        ray,
         packages,
         stored,
         parity_sample,

@@ -41,15 +41,18 @@ class Task(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What workers do: `main` of a module calls `worker.serve`; `settings` are JSON, `variables` of the environment.
+    """What workers do: `make_judge` of a module makes their judge, and its `main` calls `worker.serve` with that.
 
-    `folder` is where workers have their temporary files and what they print.
+    `settings` are JSON, `variables` of the environment. `folder` is where workers have their temporary files and what
+    they print. `paths` are the settings that name a file or folder, FILE.py:SPEC too, or None: workers elsewhere get
+    copies, which are gone once the judge is made.
     """
 
     module: str
     settings: Mapping[str, object]
     variables: Mapping[str, str]
     folder: Path
+    paths: tuple[str, ...] = ()
 
 
 def run(work: Work, tasks: Iterator[Task], workers: int) -> Generator[Task]:
@@ -83,6 +86,11 @@ def run(work: Work, tasks: Iterator[Task], workers: int) -> Generator[Task]:
             thread.join()
         for worker in pool:
             worker.close()
+
+
+def limit_of(arrays: Arrays) -> float:
+    """Return how many seconds a shard may take."""
+    return _SHARD_LIMIT_S + len(next(iter(arrays.values()))) * _USER_LIMIT_S
 
 
 def _drive(
@@ -134,8 +142,7 @@ class _Worker:
 
     def ask(self, arrays: Arrays) -> Arrays:
         """Return what the worker computes of a shard."""
-        users = len(next(iter(arrays.values())))
-        payload = self._exchange("arrays", frames.of_arrays(arrays), _SHARD_LIMIT_S + users * _USER_LIMIT_S)
+        payload = self._exchange("arrays", frames.of_arrays(arrays), limit_of(arrays))
         return frames.to_arrays(payload)
 
     def _exchange(self, kind: frames.Kind, payload: bytes, limit_s: float) -> bytes:
@@ -154,7 +161,7 @@ class _Worker:
         if frame is None:
             raise self._death(limit_s)
         if frame[0] == "error":
-            raise _told(frame[1])
+            raise error_of(frame[1])
         return frame[1]
 
     def _end_late(self) -> None:
@@ -166,14 +173,14 @@ class _Worker:
         self.end()
         status = self._process.wait()
         if self._is_late:
-            return RuntimeTimeoutError(f"a worker did not finish within {limit_s:g} s and was ended; {_AGAIN}")
+            return RuntimeTimeoutError(f"a worker did not finish within {limit_s:g} s and was ended; {AGAIN}")
         tail = self._last_words()
         if status == -signal.SIGKILL:
             return RuntimeMemoryError(
-                f"a worker was killed (SIGKILL), most likely for want of memory; take fewer --workers: {_AGAIN}{tail}"
+                f"a worker was killed (SIGKILL), most likely for want of memory; take fewer --workers: {AGAIN}{tail}"
             )
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        return RuntimeCrashError(f"a worker ended {how} in the middle of its work; {_AGAIN}{tail}")
+        return RuntimeCrashError(f"a worker ended {how} in the middle of its work; {AGAIN}{tail}")
 
     def _last_words(self) -> str:
         with self._log.open("rb") as file:
@@ -197,7 +204,7 @@ class _Worker:
                     pipe.close()
 
 
-_AGAIN = "the same command goes on with the shards that are not done"
+AGAIN = "the same command goes on with the shards that are not done"
 
 
 class _WorkerError(RuntimeFailureError):
@@ -212,8 +219,9 @@ class _WorkerError(RuntimeFailureError):
         return "runtime_failure"
 
 
-def _told(payload: bytes) -> CocorrError:
+def error_of(payload: bytes) -> CocorrError:
+    """Return the error for what a worker said of its own."""
     told = json.loads(payload)
     if told["exit_code"] is not None:
         return _WorkerError(told["message"], told["exit_code"])
-    return RuntimeCrashError(f"a worker failed: {told['message']}; {_AGAIN}")
+    return RuntimeCrashError(f"a worker failed: {told['message']}; {AGAIN}")

@@ -33,10 +33,11 @@ def serve(make: Callable[[dict[str, object]], Judge], lifeline: int) -> None:
         while (frame := frames.read(asked)) is not None:
             frames.write(answers, "arrays", frames.of_arrays(judge(frames.to_arrays(frame[1]))))
     except Exception as error:  # runtimes raise what they like
-        frames.write(answers, "error", frames.of_words(_told(error)))
+        frames.write(answers, "error", frames.of_words(told(error)))
 
 
-def _told(error: Exception) -> dict[str, object]:
+def told(error: Exception) -> dict[str, object]:
+    """Return what is said of an error: one message, and the exit code of one of ours."""
     words = str(error) or type(error).__name__
     code = error.exit_code if isinstance(error, CocorrError) else None
     return {"message": words[:2000], "exit_code": code}

@@ -1,8 +1,6 @@
 """`cocorr-export fleet`: every user of a file of clicks, judged one by one with one artifact."""
 
-import os
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -105,8 +103,11 @@ def _asked(request: FleetRequest) -> "tuple[Lowering, DeviceProfile]":
     """Return how the program is to be lowered, and for which device; raises BadInputError."""
     from exporter import profiles
     from exporter.core.extras import LOWER, require
+    from exporter.fleet import ray_cluster
     from exporter.targets.environment import require_packages
 
+    if request.ray is not None:
+        ray_cluster.check(request.ray)
     require_model(request.model)
     if request.target not in TARGETS:
         raise BadInputError(f"--target takes one target, {', '.join(TARGETS)}, not {request.target!r}")
@@ -188,7 +189,8 @@ def _order(users: "Users", sample: int | None) -> "np.ndarray | range":
 def _judge(run: "Run", request: FleetRequest, kind: "Kind", report: Report) -> "Pace":
     """Judge the shards that are not there yet and write each as soon as it is; return how fast that went."""
     from exporter.connections.host import settings
-    from exporter.fleet import engine
+    from exporter.fleet.engine import Work
+    from exporter.pipeline.fleet_engine import Engine
     from exporter.pipeline.fleet_summary import Pace
     from safeio.staging import scratch
 
@@ -197,15 +199,15 @@ def _judge(run: "Run", request: FleetRequest, kind: "Kind", report: Report) -> "
     left = [shard for shard in range(shards.count) if shard not in done]
     if not left:
         return Pace(0, 0.0, 0)
-    threads = int(cast("int", run.plan["threads"]))
-    workers = min(request.workers or max(1, _processors() // threads), len(left))
     count = sum(len(shards.of(shard)) for shard in left)
-    report(f"judging {count:,} users in shards of {SHARD:,}, {workers} at once")
+    threads = int(cast("int", run.plan["threads"]))
+    engine = Engine(request.ray, request.workers, threads)
     started, judged, line = time.monotonic(), 0, PassingLine()
     with scratch("fleet") as folder:
-        work = engine.Work(kind.worker, kind.settings(run), settings(threads), folder)
+        work = Work(kind.worker, kind.settings(run), settings(threads), folder, kind.paths)
         # Closed before the folder goes: with it end all workers, also where a part cannot be written.
-        with closing(engine.run(work, map(kind.task, left), workers)) as computed:
+        with engine.computed(work, map(kind.task, left), len(left), report) as (workers, computed):
+            report(f"judging {count:,} users in shards of {SHARD:,}, {workers} at once")
             for number, figures in computed:
                 kind.keep(run, number, figures)
                 judged += len(shards.of(number))
@@ -214,6 +216,3 @@ def _judge(run: "Run", request: FleetRequest, kind: "Kind", report: Report) -> "
     return Pace(judged, time.monotonic() - started, workers)
 
 
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

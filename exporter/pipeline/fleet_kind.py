@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exporter.pipeline import fleet_plan
 from exporter.pipeline.fleet_plan import FleetRequest
 from exporter.pipeline.lengths import Lowering, Report
 
 if TYPE_CHECKING:
+    from exporter.artifact.results import FleetDocument
     from exporter.core.types import Arrays
     from exporter.fleet.engine import Task
     from exporter.fleet.store import Document, Run
@@ -63,6 +64,11 @@ class Kind(ABC):
     def settings(self, run: "Run") -> dict[str, object]:
         """Return what a worker is told, in JSON; it works in a folder of its own."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return which settings name files and folders that a worker elsewhere is sent."""
+        return "checkpoint", *(["model"] if ":" in self.request.model else [])
+
     def task(self, shard: int) -> "Task":
         """Return what a worker is given of a shard."""
         return self.shards.task(shard)
@@ -76,7 +82,7 @@ class Kind(ABC):
         """Return the summary of all parts."""
 
     @abstractmethod
-    def page(self, document: "Mapping[str, Any]", plan: "Document") -> str:
+    def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""
 
     @property
@@ -110,7 +116,13 @@ class OneNetwork(Kind):
             "checkpoint": str(self.checkpoint.folder.resolve()),
             "reference": str(reference) if reference.exists() else None,
             "golden_scale": run.plan["golden_scale"],
+            "versions": run.plan["versions"],
         }
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return those of all kinds, the artifact, and torch's program."""
+        return *super().paths, "artifact", "reference"
 
     def keep(self, run: "Run", shard: int, figures: "Arrays") -> None:
         """Write the rows of a shard."""
@@ -124,7 +136,7 @@ class OneNetwork(Kind):
 
         return fleet_summary.summary(run, self.shards.count, pace)
 
-    def page(self, document: "Mapping[str, Any]", plan: "Document") -> str:
+    def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""
         from exporter.report.fleet_page import fleet_page
 

@@ -29,9 +29,10 @@ SHARD = 1_000
 class FleetRequest:
     """What `cocorr-export fleet` was asked for.
 
-    `sample` is how many users are judged, None for all; `workers` is None for one per processor. With `force` another
-    run that stands at `output` is replaced. The last three are for models with a network for each user: the folder for
-    weights packages, what they are stored in (None: as the scheme says), and for how many users the artifact is run.
+    `sample` is how many users are judged, None for all; `workers` is None for one per processor; `ray` is None for
+    processes on this machine, `local` for Ray on it, or a cluster's HOST:PORT. With `force` another run that stands at
+    `output` is replaced. The last three are for models with a network for each user: the folder for weights packages,
+    what they are stored in (None: as the scheme says), and for how many users the artifact is run.
     """
 
     model: str
@@ -45,6 +46,7 @@ class FleetRequest:
     sample: int | None = None
     workers: int | None = None
     force: bool = False
+    ray: str | None = None
     packages: Path | None = None
     stored: "Stored | None" = None
     parity_sample: int | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from exporter.core.errors import CheckpointError
+from exporter.core.errors import BadInputError, CheckpointError
 from exporter.core.types import Arrays
 from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY, Scores, batched, scores_of_program
 
@@ -164,6 +164,7 @@ def make_judge(settings: dict[str, object]) -> Judge:
 
     torch.set_num_threads(1)
     artifact = load_artifact(Path(str(settings["artifact"])))
+    check_versions(artifact.manifest.target, cast("dict[str, str]", settings["versions"]))
     checkpoint = checkpoints.read(Path(str(settings["checkpoint"])))
     if checkpoint.sha256 != artifact.manifest.source.checkpoint_sha256:
         raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
@@ -171,6 +172,20 @@ def make_judge(settings: dict[str, object]) -> Judge:
     program, folder = settings["reference"], Path(str(settings["artifact"]))
     reference = None if program is None else scores_of_program(Path(str(program)), artifacts.read_golden(folder))
     return Judge(artifact, batched(model), reference, float(cast("float", settings["golden_scale"])))
+
+
+def check_versions(target: str, planned: dict[str, str]) -> None:
+    """Raise BadInputError where a worker's machine has other versions than the run was planned with."""
+    from exporter.targets import TARGETS
+    from exporter.targets.environment import versions
+
+    here = versions(TARGETS[target])
+    for name, version in planned.items():
+        if here.get(name) != version:
+            raise BadInputError(
+                f"a worker's machine, {platform.node()}, has {name} {here.get(name, 'not at all')} where the run is"
+                f" planned with {version}; install the same there"
+            )
 
 
 def main(lifeline: int) -> None:

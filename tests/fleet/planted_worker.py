@@ -9,7 +9,7 @@ from exporter.core.errors import CheckpointError
 from exporter.fleet.worker import serve
 
 
-def make(settings):
+def make_judge(settings):
     os.system("echo a runtime prints to stdout")
     if settings["does"] == "refuse":
         raise CheckpointError("the checkpoint has changed; start this again")
@@ -30,4 +30,4 @@ def make(settings):
 
 
 def main(lifeline):
-    serve(make, lifeline)
+    serve(make_judge, lifeline)
