@@ -7,7 +7,7 @@ import typer
 
 from exporter import pipeline
 from exporter.commands.options import path_option
-from exporter.core.precision import Weights
+from exporter.core.precision import Stored
 from safeio.progress import tell
 
 
@@ -20,7 +20,7 @@ def serve(
     bind: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is any that is free.")] = 8000,
     stored: Annotated[
-        Weights | None,
+        Stored | None,
         typer.Option(help="What packages are stored in where a request does not say; the default is fp32."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Most users in one call of the model.")] = 32,

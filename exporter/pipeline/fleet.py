@@ -214,5 +214,3 @@ def _judge(run: "Run", request: FleetRequest, kind: "Kind", report: Report) -> "
                 line.show(f"{judged:,} of {count:,} users")
     line.end()
     return Pace(judged, time.monotonic() - started, workers)
-
-

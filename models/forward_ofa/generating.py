@@ -8,40 +8,21 @@ the same at every place of a batch and beside any others, on one build of torch 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.forward_ofa import weights_package
-from models.forward_ofa.assembler import SubNetwork, block_weight_shapes
+from models.forward_ofa.assembler import SubNetwork
+from models.forward_ofa.layout import Layout, layout_of
 from models.forward_ofa.supernet import Supernet
 from models.forward_ofa.weights_package import SCALE, WeightsPackageError
 from models.spec import Stored
-from safeio import strict_json
 
 BATCH = 64
 """Users of one product: enough that the mapper's weights are read once for many, few enough for a processor's cache."""
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "I8": torch.int8}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The file that all users of one structure get: its bytes with zeros for weights, and where each tensor lies.
-
-    `places` has (first byte, shape, dtype) by name, as the header has them.
-    """
-
-    structure: tuple[int, ...]
-    stored: Stored
-    template: bytes
-    places: dict[str, tuple[int, tuple[int, ...], torch.dtype]]
-
-    @property
-    def size(self) -> int:
-        """Return the bytes of the file."""
-        return len(self.template)
 
 
 class Generator:
@@ -51,7 +32,7 @@ class Generator:
         if model.mapper is None or model.interest is None:
             raise ValueError("this checkpoint's method has no mapper; train the method forward_ofa")
         self.model, self.mapper, self.interest = model, model.mapper, model.interest
-        self.layout = lru_cache(maxsize=None)(self._layout)
+        self.layout = lru_cache(maxsize=None)(partial(layout_of, model.backbone))
 
     def requests(self, item_ids: np.ndarray, structure: tuple[int, ...] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return structures int8 [U, L] and latents fp32 [U, D], as devices upload them, for histories [U, N].
@@ -133,19 +114,6 @@ class Generator:
         every = torch.cat([rows + block * len(rows) for block in range(self.mapper.blocks)])
         linear = self.mapper.linear
         return linear.weight.detach()[every], linear.bias.detach()[every], order
-
-    def _layout(self, structure: tuple[int, ...], stored: Stored) -> Layout:
-        backbone = self.model.backbone
-        zeros = {name: torch.zeros(shape) for name, shape in block_weight_shapes(backbone, structure).items()}
-        template = weights_package.to_bytes(backbone, structure, zeros, stored)
-        start = 8 + int.from_bytes(template[:8], "little")
-        header = strict_json.loads(template[8:start])
-        header.pop("__metadata__")
-        places = {
-            name: (start + entry["data_offsets"][0], tuple(entry["shape"]), _DTYPES[entry["dtype"]])
-            for name, entry in header.items()
-        }
-        return Layout(structure, stored, template, places)
 
 
 @dataclass(frozen=True)

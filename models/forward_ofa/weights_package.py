@@ -44,14 +44,13 @@ def to_bytes(
     """Return the bytes that go over the network; raises WeightsPackageError where tensors do not fit the structure."""
     _check(backbone, structure, tensors)
     metadata = {"format": FORMAT, "backbone": backbone.name, "structure": write_structure(structure)}
-    plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     if stored != "fp32":
         metadata["stored"] = stored
-    for name, tensor in tuple(plain.items()):
-        if stored == "fp16":
-            plain[name] = in_half(tensor)
-        elif stored == "int8" and is_in_int8(tuple(tensor.shape)):
-            plain[name], plain[f"{name}{SCALE}"] = in_int8(tensor)
+    plain = {
+        entry: values.contiguous()
+        for name, tensor in tensors.items()
+        for entry, values in entries(name, tensor.detach(), stored)
+    }
     return _in_one_order(bytes(safetensors.torch.save(plain, metadata)))
 
 
@@ -71,10 +70,20 @@ def _in_one_order(data: bytes) -> bytes:
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     metadata = dict(sorted(header.pop("__metadata__").items()))
-    entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
-    text = json.dumps({"__metadata__": metadata, **dict(entries)}, separators=(",", ":")).encode()
+    ordered = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
+    text = json.dumps({"__metadata__": metadata, **dict(ordered)}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that numbers behind it lie as a processor likes them
     return len(text).to_bytes(8, "little") + text + data[start:]
+
+
+def entries(name: str, tensor: Tensor, stored: Stored) -> list[tuple[str, Tensor]]:
+    """Return what a package has of a tensor, by name; raises WeightsPackageError for what `stored` cannot hold."""
+    if stored == "fp16":
+        return [(name, in_half(tensor))]
+    if stored == "int8" and is_in_int8(tuple(tensor.shape)):
+        numbers, scales = in_int8(tensor)
+        return [(name, numbers), (f"{name}{SCALE}", scales)]
+    return [(name, tensor)]
 
 
 def is_in_int8(shape: tuple[int, ...]) -> bool:

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.forward_ofa import weights_package
+from models.forward_ofa.assembler import block_weights
 from models.forward_ofa.generating import BATCH, Generator
+from models.forward_ofa.layout import layout_of
 from models.forward_ofa.supernet import Supernet
 
 STORED = ("fp32", "fp16", "int8")
@@ -81,8 +83,9 @@ def test_they_are_the_bytes_that_the_writer_of_one_package_writes(cloud, stored)
     backbone = cloud.model.backbone
     made = files(cloud, structure, latents, stored)
     assert made == [weights_package.to_bytes(backbone, structure, one, stored) for one in exact]
-    from models.forward_ofa.assembler import block_weights
-
+    assert made == [layout_of(backbone, structure, stored).filled(one) for one in exact]
+    none = (0,) * BLOCKS
+    assert layout_of(backbone, none, stored).filled({}) == weights_package.to_bytes(backbone, none, {}, stored)
     with torch.no_grad():
         packed = cloud.mapper(torch.from_numpy(latents))
     for one, own in zip(exact, packed, strict=True):
@@ -116,6 +119,10 @@ def test_numbers_that_no_package_can_hold_are_refused(number, stored, wrong):
         cloud.mapper.linear.bias[7] = number
     with pytest.raises(weights_package.WeightsPackageError, match=wrong):
         files(cloud, (1, 0, 0, 0), np.zeros((1, 32), np.float32), stored)
+    packed = cloud.mapper(torch.zeros(1, 32))[0].detach()
+    weights = block_weights(cloud.model.backbone, packed, (1, 0, 0, 0))
+    with pytest.raises(weights_package.WeightsPackageError, match=wrong if stored == "fp16" else "NaN or infinite"):
+        layout_of(cloud.model.backbone, (1, 0, 0, 0), stored).filled(weights)
 
 
 def test_a_method_without_a_mapper_has_no_packages():
