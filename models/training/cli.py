@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 BLOCKS = {"sasrec": 6, "nextitnet": 12}
 DEFAULTS = {"sasrec": (1e-3, 5.0, 0.005), "nextitnet": (2e-3, 12.0, 0.001)}
 """Learning rate, temperature and compactness that the paper gives for each backbone of Forward-OFA."""
-GATE_PENALTY = 0.1
+GATE_PENALTY = 0.01
 """In place of the compactness, for what gates: a weight of the share of gates that are open."""
 SPARSITY = 0.5
 
@@ -147,8 +147,10 @@ def train(
             usual_compactness if compactness is None else compactness,
             dropout or 0.0,
             targets_per_user,
-            _sparsity(method, sparsity),
+            SPARSITY if sparsity is None and METHODS[method].sparse else sparsity,
         )
+        if sparsity is not None and not METHODS[method].sparse:
+            raise SettingsError("--sparsity is for the method rare_gem")
         architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}
         architecture |= {} if kept_blocks is None else {"kept_blocks": kept_blocks}
     rate = rate if learning_rate is None else learning_rate
@@ -168,15 +170,6 @@ def _usual(backbone: str, method: str) -> tuple[float, float, float]:
         raise SettingsError(f"unknown method {method!r}{nearest(method, METHODS)}; known: {', '.join(METHODS)}")
     rate, temperature, compactness = DEFAULTS[backbone]
     return rate, temperature, GATE_PENALTY if METHODS[method].gated else compactness
-
-
-def _sparsity(method: str, asked: float | None) -> float | None:
-    """Return the sparsity of a method that has one; raises SettingsError for one that has none."""
-    if not METHODS[method].sparse:
-        if asked is not None:
-            raise SettingsError("--sparsity is for the method rare_gem")
-        return None
-    return SPARSITY if asked is None else asked
 
 
 def _run(request: Request) -> None:
