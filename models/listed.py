@@ -63,6 +63,9 @@ SHIPPED: Mapping[str, ListedModel] = {
                 "Score candidates with the chosen blocks, whose weights come from outside and can be swapped"
             ),
             "subnet_cached": _device("The sub-network on embeddings that the device keeps, so that no catalogue ships"),
+            "subnet_factored": _device(
+                "The sub-network of STTD's factors, from which every call rebuilds the blocks' weights"
+            ),
             "mapper": _cloud("Generate the weights of the chosen blocks from what a device uploads"),
         },
     ),

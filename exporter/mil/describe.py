@@ -9,7 +9,7 @@ import numpy as np
 
 from exporter.core.types import TensorSpec
 from exporter.mil.graph import Literal, Name
-from exporter.mil.plan import Plan, Step, literal_bytes, nbytes, parameters, step_reads
+from exporter.mil.plan import CONSTANT_PREFIX, Plan, Step, literal_bytes, nbytes, parameters, step_reads
 from exporter.mil.types import TensorType
 
 # Parameters that carry the data an operation computes on; any other parameter that is a small constant is an attribute.
@@ -163,12 +163,14 @@ def _literals(plan: Plan) -> Iterator[tuple[Literal, str]]:
     for name, literal in plan.constants.items():
         yield literal, name
     for step in (*plan.prelude, *plan.steps):
-        for bindings in step.node.inputs.values():
+        for key, bindings in step.node.inputs.items():
             for binding in bindings:
                 if isinstance(binding, Literal):
-                    yield binding, step.node.name
-        for literal in step.node.attributes.values():
-            yield literal, step.node.name
+                    # A compressed constant is several, and each has its own place.
+                    compressed = step.node.type.startswith(CONSTANT_PREFIX)
+                    yield binding, f"{step.node.name}.{key}" if compressed else step.node.name
+        for key, literal in step.node.attributes.items():
+            yield literal, f"{step.node.name}.{key}"
         for block in step.blocks:
             yield from _literals(block)
 

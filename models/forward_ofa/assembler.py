@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from models.forward_ofa.backbones.backbone import Backbone
+from models.forward_ofa.compared.gater import Gater, gates_of
 from models.layers import ItemEmbedding, inner_product, last_of, last_position, states_at
 
 
@@ -25,10 +26,20 @@ def block_weights(backbone: Backbone, packed: Tensor, structure: Sequence[int]) 
 
 
 class Assembled(nn.Module):
-    """The blocks of one structure, in order, with their weights as parameters or left to be given with every call."""
+    """The blocks of one structure, in order, with their weights as parameters or left to be given with every call.
 
-    def __init__(self, backbone: Backbone, structure: Sequence[int], weights: Mapping[str, Tensor] | None) -> None:
+    With a gater each user's clicks close units of the blocks.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        structure: Sequence[int],
+        weights: Mapping[str, Tensor] | None,
+        gater: Gater | None = None,
+    ) -> None:
         super().__init__()
+        self.gater = gater
         self.chosen = [index for index, runs in enumerate(structure) if runs]
         self.names = tuple(block_weight_shapes(backbone, structure))
         self.layers = tuple(backbone.shapes)
@@ -43,9 +54,11 @@ class Assembled(nn.Module):
         """Return u [B, D] of embeddings [B, N, D]; `weights` in the order of `names`, or nothing for parameters."""
         values = weights if self.external else [getattr(self, name) for name in self.names]
         weight_of = dict(zip(self.names, values, strict=True))
+        gates = None if self.gater is None else gates_of(self.gater(x, last))  # [B, L, G]
         x = self.entry(x)
         for index, block in zip(self.chosen, self.blocks, strict=True):
-            x = block(x, {layer: weight_of[f"block{index}_{layer}"] for layer in self.layers})
+            own = {layer: weight_of[f"block{index}_{layer}"] for layer in self.layers}
+            x = block(x, own, None if gates is None else gates.select(1, index))
         return self.exit(states_at(x, last))
 
 
@@ -58,8 +71,9 @@ class SubNetwork(Assembled):
         backbone: Backbone,
         structure: Sequence[int],
         weights: Mapping[str, Tensor] | None,
+        gater: Gater | None = None,
     ) -> None:
-        super().__init__(backbone, structure, weights)
+        super().__init__(backbone, structure, weights, gater)
         self.items = items
 
     def forward(self, item_ids: Tensor, candidate_ids: Tensor, *weights: Tensor) -> Tensor:
@@ -85,6 +99,7 @@ def assemble(
     structure: Sequence[int],
     weights: Mapping[str, Tensor],
     external: Literal["inputs", "parameters"] = "parameters",
+    gater: Gater | None = None,
 ) -> SubNetwork:
     """Return the sub-network of a structure: its weights as parameters of their names, or as inputs in their order."""
-    return SubNetwork(items, backbone, structure, weights if external == "parameters" else None)
+    return SubNetwork(items, backbone, structure, weights if external == "parameters" else None, gater)

@@ -48,10 +48,13 @@ def choose(logits: Tensor) -> Tensor:
 
 
 def sample(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Draw structures [B, L] by Gumbel-softmax, hard forwards and soft backwards, and return -log alpha_l1 [B, L]."""
+    """Draw structures [B, L] by Gumbel-softmax, hard forwards and soft backwards, and return -log alpha_l1 [B, L].
+
+    alpha_l1 is the softmax of the logits as they are, without the noise and the temperature of the draw (eq. 11).
+    """
     # The softmax over (s, 0) with two Gumbel noises is a sigmoid of s with the noises' difference, which is logistic.
     logits = logits.float()  # where training multiplies in bf16, the noise is still drawn finely
     uniform = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
     shifted = (logits + torch.log(uniform) - torch.log1p(-uniform)) / temperature
     soft = torch.sigmoid(shifted)
-    return choose(shifted) + (soft - soft.detach()), functional.softplus(shifted)
+    return choose(shifted) + (soft - soft.detach()), functional.softplus(logits)

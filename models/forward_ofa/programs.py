@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.forward_ofa.answering import STORED, answers
 from models.forward_ofa.assembler import CachedSubNetwork, assemble, block_weights
+from models.forward_ofa.compared.sttd import FactoredSubNetwork
 from models.forward_ofa.controller import choose
 from models.forward_ofa.generating import Generator
 from models.forward_ofa.supernet import Supernet, weight_count
@@ -102,18 +103,26 @@ def _generated_weights(supernet: Supernet, item_ids: np.ndarray, selection: Sele
 
 def _subnet(model: nn.Module, selection: Selection | None = None) -> nn.Module:
     supernet, chosen = _supernet(model), _needed(selection)
-    return assemble(supernet.items, supernet.backbone, chosen.structure, selected_weights(model, chosen))
+    weights = selected_weights(model, chosen)
+    return assemble(supernet.items, supernet.backbone, chosen.structure, weights, gater=supernet.gater)
 
 
 def _subnet_with_inputs(model: nn.Module, selection: Selection | None = None) -> nn.Module:
     supernet, chosen = _supernet(model), _needed(selection)
     weights = selected_weights(model, chosen)
-    return assemble(supernet.items, supernet.backbone, chosen.structure, weights, external="inputs")
+    return assemble(supernet.items, supernet.backbone, chosen.structure, weights, "inputs", supernet.gater)
+
+
+def _factored_subnet(model: nn.Module, selection: Selection | None = None) -> nn.Module:
+    supernet, chosen = _supernet(model), _needed(selection)
+    if supernet.factors is None:
+        raise ValueError("this checkpoint's method keeps no factors; train the method sttd")
+    return FactoredSubNetwork(supernet.items, supernet.backbone, chosen.structure, supernet.factors)
 
 
 def _cached_subnet(model: nn.Module, selection: Selection | None = None) -> nn.Module:
-    chosen = _needed(selection)
-    return CachedSubNetwork(_supernet(model).backbone, chosen.structure, selected_weights(model, chosen))
+    supernet, chosen = _supernet(model), _needed(selection)
+    return CachedSubNetwork(supernet.backbone, chosen.structure, selected_weights(model, chosen), supernet.gater)
 
 
 def _subnet_cases(model: nn.Module, golden: Arrays, selection: Selection | None = None) -> Arrays:
@@ -265,6 +274,18 @@ SPEC = ModelSpec(
             needs_selection=True,
             build=_cached_subnet,
             cases=_cached_cases,
+        ),
+        "subnet_factored": ProgramSpec(
+            name="subnet_factored",
+            description="The sub-network of STTD's factors, from which every call rebuilds the blocks' weights",
+            runs_on="device",
+            inputs=(ITEM_IDS, CANDIDATE_IDS),
+            outputs=("scores",),
+            ranking="scores",
+            output_meanings={"scores": SCORES},
+            needs_selection=True,
+            build=_factored_subnet,
+            cases=_subnet_cases,
         ),
         "mapper": ProgramSpec(
             name="mapper",

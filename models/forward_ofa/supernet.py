@@ -1,6 +1,7 @@
 """The whole of Forward-OFA in one graph: all blocks for every sample, each weighed by whether it runs; for training.
 
 `method` also makes of it a method that the paper compares with, one of compared/switches.py.
+Sizes: batch B, history N, candidates C, dimension D, blocks L, generated numbers per block P, gates per block G.
 """
 
 # mypy: allow-subclassing-any
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from models.forward_ofa import controller as control
 from models.forward_ofa.backbones import nextitnet, sasrec
 from models.forward_ofa.backbones.backbone import Backbone, Shapes, count, initial_weights
+from models.forward_ofa.compared import sttd
+from models.forward_ofa.compared.gater import Gater, gates_of, learned_gates
+from models.forward_ofa.compared.rare_gem import Masks
 from models.forward_ofa.compared.switches import METHODS
 from models.forward_ofa.mapper import Mapper
 from models.layers import ItemEmbedding, inner_product, last_position, states_at
@@ -23,7 +27,10 @@ SHAPES: Mapping[str, Callable[[int], Shapes]] = {"sasrec": sasrec.shapes, "nexti
 
 
 class Supernet(nn.Module):
-    """Score candidates for histories up to `history_length`; `kept_blocks` is for random, first and last alone."""
+    """Score candidates for histories up to `history_length`; `kept_blocks` is for random, first and last alone.
+
+    `masks` are those of a Rare Gem while it is trained.
+    """
 
     def __init__(
         self,
@@ -46,16 +53,24 @@ class Supernet(nn.Module):
         self.controller = control.Controller(dimension, blocks) if learned else None
         self.interest = control.Interest(dimension) if self.method.mapper else None
         self.mapper = Mapper(dimension, blocks, self.backbone.shapes) if self.method.mapper else None
-        if self.mapper is None:
+        self.gater = Gater(dimension, blocks, self.backbone.blocks[0].units) if self.method.gated else None
+        self.factors = (
+            sttd.Factors(self.backbone.shapes, blocks, sttd.RANKS[backbone]) if self.method.factored else None
+        )
+        self.masks: Masks | None = None
+        if self.mapper is None and self.factors is None:
             own = torch.stack([initial_weights(self.backbone.shapes) for _ in range(blocks)])
             self.own_weights = nn.Parameter(own)  # [L, P]
 
     def start_from(self, plain: "Supernet") -> None:
         """Take the embeddings and the backbone of a model without mapper, whose blocks every user then starts from.
 
-        Raises ValueError where the two differ in size or backbone.
+        Raises ValueError where the two differ in size or backbone, and for factors, which no blocks become.
         """
-        theirs = tuple(plain.own_weights.shape) if plain.mapper is None else None
+        if self.factors is not None:
+            raise ValueError("the method sttd learns factors, and cannot start from the weights of whole blocks")
+        lends = plain.mapper is None and plain.factors is None and plain.gater is None
+        theirs = tuple(plain.own_weights.shape) if lends else None
         mine = len(self.backbone.blocks), count(self.backbone.shapes)
         same = self.backbone.name == plain.backbone.name and self.history_length == plain.history_length
         if theirs != mine or not same or self.items.weight.shape != plain.items.weight.shape:
@@ -89,6 +104,10 @@ class Supernet(nn.Module):
 
     def weights(self, x: Tensor, last: Tensor, structure: Tensor) -> Tensor:
         """Return packed weights, [B, L, P] generated for a structure [B, L], or [L, P] of the model's own."""
+        if self.factors is not None:
+            return self.factors()
+        if self.masks is not None:
+            return self.masks(self.own_weights)
         if self.mapper is None or self.interest is None:
             return self.own_weights
         return self.mapper(self.interest(x, last, structure if self.method.structure_vector else None))
@@ -96,26 +115,42 @@ class Supernet(nn.Module):
     def user_state(self, item_ids: Tensor, structure: Tensor) -> Tensor:
         """Return u [B, D] for histories [B, N]; a structure [B, L] between 0 and 1 lets gradients through."""
         x, last = self.embed_and_mark(item_ids)
-        return self.backbone.exit(states_at(self.mix(x, last, structure), last))
+        gates = None if self.gater is None else gates_of(self.gater(x, last))
+        return self._read_out(x, last, structure, gates)
 
-    def mix(self, x: Tensor, last: Tensor, structure: Tensor) -> Tensor:
-        """Return what the blocks make of embeddings [B, N, D], at all positions, for a structure [B, L]."""
+    def _read_out(self, x: Tensor, last: Tensor, structure: Tensor, gates: Tensor | None) -> Tensor:
+        """Return u [B, D] of embeddings [B, N, D], with the last valid positions [B, N]."""
+        return self.backbone.exit(states_at(self.mix(x, last, structure, gates), last))
+
+    def mix(self, x: Tensor, last: Tensor, structure: Tensor, gates: Tensor | None) -> Tensor:
+        """Return what the blocks make of embeddings [B, N, D], at all positions, for a structure [B, L].
+
+        `gates` are [B, L, G], or None where nothing is gated.
+        """
         weights = self.backbone.split(self.weights(x, last, structure).flatten(-2))
         x = self.dropout(self.backbone.entry(x))
-        for block, own, runs in zip(self.backbone.blocks, weights, structure.unbind(-1), strict=True):
-            x = x + runs[:, None, None] * (block(x, own) - x)
+        for index, (block, own) in enumerate(zip(self.backbone.blocks, weights, strict=True)):
+            open_units = None if gates is None else gates[:, index]
+            x = x + structure[:, index, None, None] * (block(x, own, open_units) - x)
         return x
 
     def encode(self, item_ids: Tensor) -> Tensor:
         """Return what all blocks, the costliest structure, make of histories [B, N]: [B, N, D]; the controller runs."""
         structure = torch.ones_like(self.structure(item_ids))
-        return self.mix(*self.embed_and_mark(item_ids), structure)
+        x, last = self.embed_and_mark(item_ids)
+        gates = None if self.gater is None else gates_of(self.gater(x, last))
+        return self.mix(x, last, structure, gates)
 
     def sample_user_state(self, item_ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Return u [B, D] for structures drawn by Gumbel-softmax, and sum_l -log alpha_l1 averaged over the batch.
 
-        Without a controller the structure is what the method says, and the second number zero (eqs. 2-5 and 11).
+        Without a controller the structure is what the method says, and the second number zero (eqs. 2-5 and 11), or for
+        a gated network the share of its gates that are open.
         """
+        if self.gater is not None:
+            x, last = self.embed_and_mark(item_ids)
+            gates, open_share = learned_gates(self.gater(x, last))
+            return self._read_out(x, last, self.structure(item_ids), gates), open_share
         if self.controller is None:
             return self.user_state(item_ids, self.structure(item_ids)), torch.zeros(())
         structure, cost = control.sample(self.controller(*self.embed_and_mark(item_ids)), temperature)
@@ -142,6 +177,8 @@ def _check_method(blocks: int, method: str, kept_blocks: int | None) -> None:
         raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
     if METHODS[method].takes_kept_blocks != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
         raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
+    if METHODS[method].factored and dimension % sttd.STEP:
+        raise ValueError(f"the method sttd wants a dimension that is a multiple of {sttd.STEP}, not {dimension}")
 
 
 def _shuffled(item_ids: Tensor, blocks: int) -> Tensor:
@@ -160,5 +197,8 @@ def weight_count(architecture: Mapping[str, int | str]) -> int:
     vocabulary, dimension = int(architecture["vocabulary"]), int(architecture.get("dimension", 1))
     if backbone not in SHAPES or method not in METHODS:
         return vocabulary * dimension  # which Supernet refuses before it takes memory
-    generated = int(architecture.get("blocks", 1)) * count(SHAPES[backbone](dimension))
+    shapes, blocks = SHAPES[backbone](dimension), int(architecture.get("blocks", 1))
+    if METHODS[method].factored:
+        return vocabulary * dimension + blocks * count(sttd.factor_shapes(shapes, sttd.RANKS[backbone]))
+    generated = blocks * count(shapes)
     return vocabulary * dimension + generated * (dimension + 1 if METHODS[method].mapper else 1)

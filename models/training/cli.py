@@ -22,6 +22,9 @@ __all__ = ["app", "main"]
 BLOCKS = {"sasrec": 6, "nextitnet": 12}
 DEFAULTS = {"sasrec": (1e-3, 5.0, 0.005), "nextitnet": (2e-3, 12.0, 0.001)}
 """Learning rate, temperature and compactness that the paper gives for each backbone of Forward-OFA."""
+GATE_PENALTY = 0.01
+"""In place of the compactness, for what gates: a weight of the share of gates that are open."""
+SPARSITY = 0.5
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -102,7 +105,12 @@ def train(
     method: Annotated[str | None, typer.Option(help=f"ofa: {', '.join(METHODS)}.")] = None,
     kept_blocks: Annotated[int | None, typer.Option(help="ofa: blocks of random, first and last.")] = None,
     temperature: Annotated[float | None, typer.Option(help="ofa: of the Gumbel-softmax.")] = None,
-    compactness: Annotated[float | None, typer.Option(help="ofa: weight of the compact constraint.")] = None,
+    compactness: Annotated[
+        float | None, typer.Option(help="ofa: weight of the compact constraint; gater: of the gates' L1 norm.")
+    ] = None,
+    sparsity: Annotated[
+        float | None, typer.Option(help="ofa, rare_gem: share of each weight matrix that is given up; 0.5.")
+    ] = None,
     dropout: Annotated[float | None, typer.Option(help="ofa: of the embedded clicks; 0.")] = None,
     start_from: Annotated[
         Path | None,
@@ -121,7 +129,7 @@ def train(
         known = ", ".join((*MODELS, *installed()))
         meant = nearest(model, (*MODELS, *installed()))
         raise SettingsError(f"unknown model {model!r}{meant}; known: {known}, or a model of your own: FILE.py:SPEC")
-    only_ofa = (backbone, method, kept_blocks, temperature, compactness, dropout, targets_per_user)
+    only_ofa = (backbone, method, kept_blocks, temperature, compactness, sparsity, dropout, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         raise SettingsError("--backbone and the options below it are for ofa")
     if gcn and model != "scn":
@@ -139,7 +147,10 @@ def train(
             usual_compactness if compactness is None else compactness,
             dropout or 0.0,
             targets_per_user,
+            SPARSITY if sparsity is None and METHODS[method].sparse else sparsity,
         )
+        if sparsity is not None and not METHODS[method].sparse:
+            raise SettingsError("--sparsity is for the method rare_gem")
         architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}
         architecture |= {} if kept_blocks is None else {"kept_blocks": kept_blocks}
     rate = rate if learning_rate is None else learning_rate
@@ -157,7 +168,8 @@ def _usual(backbone: str, method: str) -> tuple[float, float, float]:
         raise SettingsError(f"unknown backbone {backbone!r}{nearest(backbone, BLOCKS)}; known: {', '.join(BLOCKS)}")
     if method not in METHODS:
         raise SettingsError(f"unknown method {method!r}{nearest(method, METHODS)}; known: {', '.join(METHODS)}")
-    return DEFAULTS[backbone]
+    rate, temperature, compactness = DEFAULTS[backbone]
+    return rate, temperature, GATE_PENALTY if METHODS[method].gated else compactness
 
 
 def _run(request: Request) -> None:

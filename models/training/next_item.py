@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.forward_ofa.backbones.backbone import count
+from models.forward_ofa.compared.rare_gem import Masks
 from models.forward_ofa.supernet import Supernet
 from models.training.data import Interactions, Split, histories, training_positions
 from models.training.evaluation import CPU, popularity, ranking_cases, split_to_train_on
@@ -20,7 +20,8 @@ from models.training.loop import DivergedError, LossOf, Trained, fit, require_fi
 from models.training.metrics import by_rank, ndcg
 from models.training.progress import Report, Watch, after, unwatched, watching
 from models.training.resume import Resume
-from models.training.settings import NextItem, Settings
+from models.training.settings import NextItem, Settings, SettingsError
+from models.training.sub_networks import sub_networks
 
 VALIDATION_USERS = 4000
 RANKING_BATCH = 256
@@ -47,10 +48,13 @@ def train(
     validation = np.sort(draw.permutation(split.validation)[:VALIDATION_USERS])
     rng = np.random.default_rng([settings.seed, 3])
     model.dropout.p = options.dropout
+    model.masks = _masks(model, options, settings.epochs)
     model.to(device)
     owners = interactions.owners[split.train]
 
     def start_epoch() -> LossOf:
+        if model.masks is not None:
+            model.masks.start_epoch()
         drawn = split.train[_some(rng, owners, options.targets_per_user)]
         item_ids = histories(interactions, drawn, settings.history)
         targets = torch.from_numpy(interactions.items[drawn].astype(np.int64))
@@ -61,6 +65,7 @@ def train(
     samples = len(_some(rng, owners, options.targets_per_user))
     validate = partial(_validate, model, interactions, validation)
     fitted = fit(model, settings, rng, samples, start_epoch, validate, report, resume)
+    _settle(model)
     model.load_state_dict(_rounded(model))
     metrics = {
         "test": by_rank(full_ranks(model, interactions, split.test, watching(report, 1, 1, "measuring test"))),
@@ -69,6 +74,23 @@ def train(
         "sub_networks": sub_networks(model, histories(interactions, split.test, settings.history)),
     }
     return Trained(model, fitted.best_epoch, metrics, test, fitted.log, negatives)
+
+
+def _masks(model: Supernet, options: NextItem, epochs: int) -> Masks | None:
+    """Return the masks that a Rare Gem is trained under; raises SettingsError where there is no epoch for a part."""
+    if options.sparsity is None:
+        return None
+    if epochs < 2:
+        raise SettingsError("--method rare_gem finds a mask and then trains under it: give --epochs 2 or more")
+    return Masks(model.backbone.shapes, len(model.backbone.blocks), options.sparsity, epochs)
+
+
+def _settle(model: Supernet) -> None:
+    """Leave zeros in the weights where masks do not keep them, and no masks."""
+    if model.masks is not None:
+        with torch.no_grad():
+            model.own_weights.copy_(model.masks(model.own_weights))
+        model.masks = None
 
 
 def _validate(model: Supernet, interactions: Interactions, targets: np.ndarray, watch: Watch) -> float:
@@ -81,7 +103,10 @@ def _validate(model: Supernet, interactions: Interactions, targets: np.ndarray, 
 
 
 def loss(model: Supernet, item_ids: Tensor, targets: Tensor, options: NextItem) -> Tensor:
-    """Return cross-entropy + lambda * sum_l -log alpha_l1 for histories [B, N] and next items [B]."""
+    """Return cross-entropy + lambda * sum_l -log alpha_l1 for histories [B, N] and next items [B].
+
+    For a gated network the second term is lambda times the share of gates that are open.
+    """
     # Generating and applying half a megabyte of weights per sample is most of the work; in bf16 it takes half the time.
     with torch.autocast(item_ids.device.type, torch.bfloat16):
         user, cost = model.sample_user_state(item_ids, options.temperature)
@@ -115,24 +140,6 @@ def _full_ranks(
 def _rounded(model: Supernet) -> dict[str, Tensor]:
     """Return a model's weights as they are after they were written in fp16."""
     return {name: tensor.half().float() for name, tensor in model.state_dict().items()}
-
-
-def sub_networks(model: Supernet, item_ids: np.ndarray) -> dict[str, float]:
-    """Return averages over users [U, N]: blocks, their generated parameters and MACs, and how many run each block."""
-    with torch.no_grad():
-        device = model.items.weight.device
-        parts = [model.structure(torch.from_numpy(part).to(device)) for part in _batches(item_ids)]
-    structures = torch.cat(parts).int().cpu()
-    mean = structures.float().mean(0).tolist()
-    block_macs = [block.macs(item_ids.shape[1]) for block in model.backbone.blocks]
-    return {
-        "different": float(len(structures.unique(dim=0))),
-        "blocks": round(sum(mean), 6),
-        "parameters": round(sum(mean) * count(model.backbone.shapes), 1),
-        "macs": round(sum(share * macs for share, macs in zip(mean, block_macs, strict=True)), 1),
-        "macs_of_all_blocks": float(sum(block_macs)),
-        **{f"runs_block{index}": round(share, 6) for index, share in enumerate(mean)},
-    }
 
 
 def _some(rng: np.random.Generator, owners: np.ndarray, most: int | None) -> np.ndarray:

@@ -24,6 +24,7 @@ from models.training.loop import DivergedError, Trained, require_finite
 from models.training.progress import Report, after
 from models.training.resume import SELECTION, Resume, check_place, describe
 from models.training.settings import Request, SettingsError
+from models.training.sub_networks import is_collapsed
 from models.zoo import load_spec
 from safeio import catalogue
 from safeio.errors import OutputError
@@ -31,6 +32,10 @@ from safeio.errors import OutputError
 BELOW_POPULARITY = (
     "warning: in the test the model ranks worse than the number of clicks of each item does (test_by_popularity); train"
     " longer, try another --learning-rate, or take more data"
+)
+COLLAPSED = (
+    "warning: the controller gives one structure to more than 90 % of the test's users (share_of_most_frequent), and so"
+    " chooses for nobody; try another --compactness or --temperature, or train longer"
 )
 _HEADER_BYTES = 1 << 20
 
@@ -91,6 +96,8 @@ def run(request: Request, report: Report) -> Checkpoint:
     resume.remove()
     if training["below_popularity"]:
         report(0, 0, BELOW_POPULARITY)
+    if training.get("structure_collapse"):
+        report(0, 0, COLLAPSED)
     return written
 
 
@@ -227,6 +234,7 @@ def _training(request: Request, interactions: Interactions, trained: Trained) ->
             "validation_users": next_item.VALIDATION_USERS,
             "ranked_among": "all items",
             "autocast": "bfloat16",
+            "structure_collapse": is_collapsed(cast(Supernet, trained.model), trained.metrics["sub_networks"]),
         }
     cases = min(CASES, len(trained.test.item_ids))
     return {

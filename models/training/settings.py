@@ -29,6 +29,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "compactness": (0.0, 1e6),
     "dropout": (0.0, 0.9),
     "targets_per_user": (1, 1_000_000),
+    "sparsity": (0.0, 0.99),
 }
 """The least and the most of each number; those with whole bounds are whole. Options have these names with dashes."""
 
@@ -91,14 +92,16 @@ ALL = Filters()
 class NextItem(_Bounded):
     """What next-item training wants beside Settings.
 
-    `temperature` is tau and `compactness` lambda; `dropout` is of the embeddings that enter the first block;
-    `targets_per_user` bounds the targets that each user has in one epoch, drawn anew for every epoch; None takes all.
+    `temperature` is tau and `compactness` lambda, or the weight of the gates' L1 norm; `dropout` is of the embeddings
+    that enter the first block; `targets_per_user` bounds the targets that each user has in one epoch, drawn anew for
+    every epoch; None takes all. `sparsity` is the share of each weight matrix that a Rare Gem gives up; else None.
     """
 
     temperature: float
     compactness: float
     dropout: float
     targets_per_user: int | None
+    sparsity: float | None = None
 
 
 @dataclass(frozen=True)

@@ -162,8 +162,12 @@ def test_the_gumbel_sample_is_a_softmax_over_run_and_skip():
     assert (gradient > 0).all()
     (push,) = torch.autograd.grad(cost.sum(), logits)
     assert (push > 0).all()  # less cost is more skipping
-    hot, _ = control.sample(logits, 10.0)
+    hot, hot_cost = control.sample(logits, 10.0)
     assert hot.mean().item() == pytest.approx(gates.mean().item(), abs=0.01)
+    # -log of skipping's share of (0.7, 0): neither the noise nor the temperature is in it (eq. 11).
+    skipped = torch.log_softmax(torch.tensor([0.7, 0.0]), 0)[1]
+    torch.testing.assert_close(cost, -skipped.expand_as(cost))
+    torch.testing.assert_close(hot_cost, cost)
 
 
 def test_the_latent_interest_starts_from_the_structure():
@@ -193,7 +197,7 @@ def test_each_method_leaves_out_its_part_and_trains_all_that_is_left(method):
     idle = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     never = {index for index, used in enumerate(structure.any(0).tolist()) if not used}
     assert not {name for name in idle if not name.startswith(tuple(f"backbone.blocks.{index}." for index in never))}
-    assert (model.mapper is None) == (method in ("devicerec", "controller"))
+    assert (model.mapper is None) == (method in ("devicerec", "controller", "sttd", "rare_gem", "gater"))
     assert (model.controller is not None) == (method in ("forward_ofa", "controller", "no_structure_vector"))
 
 
@@ -225,7 +229,8 @@ def test_a_selection_is_the_users_own_or_what_was_asked_for():
     ("name", "backbone"), [*((name, "sasrec") for name in SPEC.programs), ("subnet_external", "nextitnet")]
 )
 def test_programs_export_and_their_cases_are_those_of_the_users(name, backbone):
-    model, arrays = random_supernet(backbone), golden()
+    model = random_supernet(backbone, method="sttd" if name == "subnet_factored" else "forward_ofa")
+    arrays = golden()
     selection = select(model, arrays, None, "1011")
     program = SPEC.programs[name]
     module = program.build(model, selection).eval()

@@ -204,6 +204,8 @@ def test_targets_per_user_bounds_what_an_epoch_draws():
         (["scn", "--backbone", "sasrec"], "are for ofa"),
         (["ofa", "--backbone", "bert"], "unknown backbone 'bert'; known: sasrec, nextitnet"),
         (["ofa", "--method", "best"], "unknown method 'best'; known: forward_ofa"),
+        (["ofa", "--sparsity", "0.5"], "--sparsity is for the method rare_gem"),
+        (["ofa", "--method", "rare_gem", "--epochs", "1"], "give --epochs 2 or more"),
         (["ofa", "--method", "first"], "kept_blocks, up to 6, is for the methods random, first and last"),
         (["ofa", "--initial-std", "0.1"], "--initial-std is for runs that start from nothing, and not for ofa"),
         (["ofa", "--history", "600"], "history_length 600 is more than 512"),
@@ -227,7 +229,7 @@ def test_numbers_out_of_bounds_are_refused_before_anything_is_read(name, tmp_pat
     whole = isinstance(least, int)
     step = 1 if whole else max(1, abs(least) / 100)
     beyond = [least - step, most + step if whole else most * 1.01, *([] if whole else [math.nan, math.inf, -math.inf])]
-    model = "ofa" if name in ("temperature", "compactness", "dropout", "targets_per_user") else "scn"
+    model = "ofa" if name in ("temperature", "compactness", "sparsity", "dropout", "targets_per_user") else "scn"
     option = f"--{name.replace('_', '-')}"
     for value in beyond:
         arguments = [f"{option}={value}", "--data", tmp_path / "none", "--output", tmp_path / "out"]

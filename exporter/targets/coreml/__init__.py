@@ -26,6 +26,7 @@ from exporter.core.types import (
     stored_bytes,
 )
 from exporter.targets import noise
+from exporter.targets.coreml.sparse import NOISE, without_zeros
 from safeio import files
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ class CoreMLTarget:
 
     def lower(self, captured: Captured, precision: Precision, options: Options, folder: Path) -> Path:
         """Write model.mlpackage; inputs and outputs stay int32 and float32 at every precision."""
-        with converting(f"coremltools refused {captured.model}/{captured.program}", *noise.SHARED, captured=captured):
+        refusal, silenced = f"coremltools refused {captured.model}/{captured.program}", (*noise.SHARED, *NOISE)
+        with converting(refusal, *silenced, captured=captured):
             np = require("numpy", LOWER)
             ct = require("coremltools", LOWER, without=_UNUSED)
             converted = ct.convert(
@@ -168,6 +170,7 @@ class CoreMLTarget:
                 pass_pipeline=None if body_of(precision) == "fp32" else _pipeline(ct),
                 skip_model_load=True,
             )
+            converted = without_zeros(ct, converted, captured, str(options["deployment_target"]))
         path = folder / self.model_file
         # Its own save() copies the same package and adds notes for debugging; a failed write is a list of texts there.
         _copy(Path(converted.package_path), path)

@@ -26,23 +26,42 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return functional.linear(x, weight, bias)
 
 
+def gated(x: Tensor, gates: Tensor | None) -> Tensor:
+    """Return x [B, N, units] times gates [B, units], or x itself where there are none."""
+    return x if gates is None else x * gates[:, None]
+
+
 def count(shapes: Shapes) -> int:
     """Return how many numbers tensors of these shapes hold."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
 class Block(nn.Module, ABC):
-    """One residual block: it holds its layer norms, and takes the tensors of `shapes` with every call."""
+    """One residual block: it holds its layer norms, and takes the tensors of `shapes` with every call.
+
+    `units` is how many of its hidden units or filters a user may have closed.
+    """
 
     shapes: Shapes
+    units: int
 
     @abstractmethod
-    def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """Map [B, N, D] to [B, N, D]; each weight is of its shape, or of [B, *shape] with one for each sample."""
+    def forward(self, x: Tensor, weights: Mapping[str, Tensor], gates: Tensor | None = None) -> Tensor:
+        """Map [B, N, D] to [B, N, D]; each weight is of its shape, or of [B, *shape] with one for each sample.
+
+        `gates` [B, units] multiply what the units compute: 0 is a closed one, and none are closed without them.
+        """
 
     @abstractmethod
     def macs(self, length: int) -> int:
         """Return multiply-accumulates for N tokens: products without biases, and 4 D per token for a layer norm."""
+
+    @abstractmethod
+    def open_macs(self, length: int, gates: Tensor) -> Tensor:
+        """Return what `macs` counts without the products that go into or come out of units that gates [B, units] close.
+
+        One number for each user, [B].
+        """
 
 
 class Backbone(nn.Module):

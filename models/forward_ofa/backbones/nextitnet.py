@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.forward_ofa.backbones.backbone import Backbone, Block, Shapes, affine
+from models.forward_ofa.backbones.backbone import Backbone, Block, Shapes, affine, gated
 from models.layers import LayerNorm
 
 DILATIONS = (1, 4)
@@ -31,20 +31,33 @@ class NextItNetBlock(Block):
     def __init__(self, dimension: int, dilation: int) -> None:
         super().__init__()
         self.dimension, self.dilation = dimension, dilation
+        self.units = 2 * dimension  # the filters of both convolutions
         self.shapes = shapes(dimension)
         self.first_norm = LayerNorm(dimension)
         self.second_norm = LayerNorm(dimension)
 
-    def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, weights: Mapping[str, Tensor], gates: Tensor | None = None) -> Tensor:
         """Map [B, N, D] to [B, N, D]; before the oldest click there are zeros."""
+        first, second = (None, None) if gates is None else gates.split(self.dimension, -1)
         y = affine(taps(x, self.dilation), weights["first_weight"], weights["first_bias"])
-        y = torch.relu(self.first_norm(y))
+        y = _normal(self.first_norm, y, first)
         y = affine(taps(y, 2 * self.dilation), weights["second_weight"], weights["second_bias"])
-        return x + torch.relu(self.second_norm(y))
+        return x + _normal(self.second_norm, y, second)
 
     def macs(self, length: int) -> int:
         """Return multiply-accumulates for N tokens, those with the zeros before the oldest click counted as well."""
         return length * 2 * (WIDTH * self.dimension**2 + 4 * self.dimension)
+
+    def open_macs(self, length: int, gates: Tensor) -> Tensor:
+        """Return the multiply-accumulates [B] for N tokens of open filters, on what open filters give the second."""
+        first, second = (part.sum(-1) for part in gates.split(self.dimension, -1))
+        return length * (WIDTH * first * (self.dimension + second) + 2 * 4 * self.dimension)
+
+
+def _normal(norm: nn.Module, y: Tensor, gates: Tensor | None) -> Tensor:
+    """Return relu(LN(y)) [B, N, D], zero for the filters that gates [B, D] close, of which the norm sees zeros too."""
+    # Before the norm as well: its mean would otherwise want what a closed filter would have computed.
+    return gated(torch.relu(norm(gated(y, gates))), gates)
 
 
 def taps(x: Tensor, dilation: int) -> Tensor:

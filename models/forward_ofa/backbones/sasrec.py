@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.forward_ofa.backbones.backbone import Backbone, Block, Shapes, affine
+from models.forward_ofa.backbones.backbone import Backbone, Block, Shapes, affine, gated
 from models.layers import HIDDEN, LayerNorm, cut
 
 LAYERS = ("query", "key", "value", "inner", "outer")
@@ -30,14 +30,14 @@ class SASRecBlock(Block):
 
     def __init__(self, dimension: int, length: int) -> None:
         super().__init__()
-        self.dimension = dimension
+        self.dimension = self.units = dimension
         self.shapes = shapes(dimension)
         self.attention_norm = LayerNorm(dimension)
         self.feed_forward_norm = LayerNorm(dimension)
         future = torch.ones(length, length).triu(1) * HIDDEN
         self.register_buffer("future", future, persistent=False)
 
-    def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, weights: Mapping[str, Tensor], gates: Tensor | None = None) -> Tensor:
         """Map [B, N, D] to [B, N, D]; padding on the right is never seen by what stands left of it."""
 
         def layer(name: str, x: Tensor) -> Tensor:
@@ -48,12 +48,17 @@ class SASRecBlock(Block):
         future = cut(cut(self.future, 0, 0, x.shape[1]), 1, 0, x.shape[1])
         attention = torch.softmax(torch.bmm(query, key.transpose(1, 2)) * self.dimension**-0.5 + future, -1)
         x = x + torch.bmm(attention, value)
-        return x + layer("outer", torch.relu(layer("inner", self.feed_forward_norm(x))))
+        hidden = torch.relu(layer("inner", self.feed_forward_norm(x)))
+        return x + layer("outer", gated(hidden, gates))
 
     def macs(self, length: int) -> int:
         """Return multiply-accumulates for N tokens, those of Q K^T and of attention times V among them."""
         linear = len(LAYERS) * self.dimension**2
         return length * (linear + 2 * length * self.dimension + 2 * 4 * self.dimension)
+
+    def open_macs(self, length: int, gates: Tensor) -> Tensor:
+        """Return the multiply-accumulates [B] for N tokens where a closed hidden unit takes none, 2 D less a token."""
+        return self.macs(length) - 2 * length * self.dimension * (1 - gates).sum(-1)
 
 
 class Positions(nn.Module):

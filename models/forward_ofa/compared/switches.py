@@ -1,8 +1,9 @@
-"""Methods that are Forward-OFA with one part left out or replaced: what each decides otherwise; knows no torch.
+"""Methods that are Forward-OFA with one part left out or replaced, and others': what each decides; knows no torch.
 
 Name here -> name in the paper: devicerec DeviceRec, controller the controller without a mapper, duet DUET,
 no_structure_vector w.o. structural vector; random, first and last run a fixed number of blocks in place of the
-controller's choice.
+controller's choice. sttd, rare_gem and gater are STTD, Rare Gem and Gater, which run the whole backbone: sttd.py,
+rare_gem.py and gater.py beside this file say what they do to it.
 """
 
 from collections.abc import Mapping
@@ -12,11 +13,18 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Method:
-    """What decides the structure, whether a mapper generates the weights, and whether it knows the structure."""
+    """What decides the structure, whether a mapper generates the weights, and whether it knows the structure.
+
+    Without a mapper, `factored` weights are products of smaller matrices, `sparse` ones are learned under a mask, and a
+    `gated` network closes units of its blocks for each user.
+    """
 
     structure: Literal["controller", "all", "random", "first", "last"]
     mapper: bool
     structure_vector: bool
+    factored: bool = False
+    sparse: bool = False
+    gated: bool = False
 
     @property
     def takes_kept_blocks(self) -> bool:
@@ -33,5 +41,8 @@ METHODS: Mapping[str, Method] = {
     "random": Method("random", mapper=True, structure_vector=True),
     "first": Method("first", mapper=True, structure_vector=True),
     "last": Method("last", mapper=True, structure_vector=True),
+    "sttd": Method("all", mapper=False, structure_vector=False, factored=True),
+    "rare_gem": Method("all", mapper=False, structure_vector=False, sparse=True),
+    "gater": Method("all", mapper=False, structure_vector=False, gated=True),
 }
 """Forward-OFA itself, and the methods that it is compared with."""
