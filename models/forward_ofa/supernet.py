@@ -44,7 +44,7 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(dimension, blocks, history_length, backbone)
-        _check_method(blocks, method, kept_blocks)
+        _check_method(dimension, blocks, method, kept_blocks)
         self.method, self.kept_blocks, self.history_length = METHODS[method], kept_blocks or blocks, history_length
         self.items = ItemEmbedding(vocabulary, dimension)
         self.dropout = nn.Dropout(0.0)  # of what enters the first block; training sets it
@@ -171,7 +171,7 @@ def check_sizes(dimension: int, blocks: int, history_length: int, backbone: str)
         raise ValueError(f"history_length {history_length} is more than {MAX_HISTORY}")
 
 
-def _check_method(blocks: int, method: str, kept_blocks: int | None) -> None:
+def _check_method(dimension: int, blocks: int, method: str, kept_blocks: int | None) -> None:
     """Raise ValueError for a method that cannot be."""
     if method not in METHODS:
         raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
