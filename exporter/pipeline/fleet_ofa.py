@@ -1,5 +1,6 @@
 """`cocorr-export fleet ofa`: a structure and a weights package for each user, and artifacts for a draw of them."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +30,9 @@ PARITY_SAMPLE = 1_000
 """Users for whom artifacts are run by default: where a runtime reads weights from a file, each takes it 25 ms."""
 MOST_STRUCTURES = 16
 """Artifacts that are made at most, for the commonest structures of those users; each takes some 10 s."""
-_DRAW = 7
-"""What follows the seed of the training where users for parity are drawn."""
+_DRAW = 8
+"""What follows the seed of the training where users for parity are drawn: another stream than those before it."""
+_LOTS_AT_ONCE = 1 << 16
 
 
 class OneEach(Kind):
@@ -55,15 +57,22 @@ class OneEach(Kind):
 
     @cached_property
     def drawn(self) -> "np.ndarray":
-        """Return the users for whom artifacts are run, rising; they do not depend on the size of the sample."""
+        """Return the users for whom artifacts are run, rising: of those who can be ranked for the ones with the least
+        lots, so that of fewer users, or for a smaller sample, the same are drawn first.
+        """
         import numpy as np
 
-        users = self.shards.users
-        places = np.random.default_rng([users.seed, _DRAW]).permutation(len(users.names))
-        able = self.shards.order[np.isin(self.shards.order, users.rankable, assume_unique=True)]
-        count = self.request.parity_sample or PARITY_SAMPLE
-        chosen: np.ndarray = np.sort(able[np.argsort(places[able])[:count]])
-        return chosen
+        everybody, order = len(self.shards.users.names), self.shards.order
+        rng = np.random.default_rng([self.shards.users.seed, _DRAW])
+        chosen, lots = np.zeros(0, np.int64), np.zeros(0)
+        for first in range(0, everybody, _LOTS_AT_ONCE):
+            lot = rng.random(min(_LOTS_AT_ONCE, everybody - first))
+            own = np.asarray(order[bisect_left(order, first) : bisect_left(order, first + len(lot))], np.int64)
+            own = self.shards.able(own)
+            chosen, lots = np.concatenate([chosen, own]), np.concatenate([lots, lot[own - first]])
+            least = np.argsort(lots, kind="stable")[: self.request.parity_sample or PARITY_SAMPLE]
+            chosen, lots = chosen[least], lots[least]
+        return np.sort(chosen)
 
     def check(self) -> None:
         """Raise BadInputError for a checkpoint without packages, and for a place where they cannot be."""
@@ -217,10 +226,15 @@ class OneEach(Kind):
             "format": packages.FORMAT,
             **{name: run.plan[name] for name in (*same, "history_length", "candidates", "seed", "stored")},
             "shards": self.shards.count,
-            "order": packages.order_of(self.shards.users.names),
+            "order": self._order,
             "torch": torch.__version__,
             "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         }
+
+    @cached_property
+    def _order(self) -> str:
+        """Return by what users are ordered, in the words of a folder of packages."""
+        return "numbers" if self.shards.users.names.are_whole_numbers else "text"
 
     def done(self, run: "Run") -> frozenset[int]:
         """Return the shards whose packages are there, or all where none are written."""
@@ -256,8 +270,9 @@ class OneEach(Kind):
         from exporter.pipeline.fleet_ofa_worker import JUDGED, SHARD
 
         task = super().task(shard)
-        users = self.shards.ranked(shard)
-        drawn = np.isin(users, self.drawn, assume_unique=True)
+        own, users = self.shards.of(shard), self.shards.ranked(shard)
+        first, last = np.searchsorted(self.drawn, [own[0], own[-1] + 1])
+        drawn = np.isin(users, self.drawn[first:last], assume_unique=True)
         return task._replace(arrays={**task.arrays, JUDGED: drawn, SHARD: np.full(len(users), shard, np.int32)})
 
     def keep(self, run: "Run", shard: int, figures: "Arrays") -> None:
@@ -274,6 +289,12 @@ class OneEach(Kind):
         from exporter.pipeline import fleet_ofa_summary
 
         return fleet_ofa_summary.summary(run, self.shards.count, pace, self._packages(run))
+
+    def page(self, document: Mapping[str, Any], plan: "Document") -> str:
+        """Return the summary as a page."""
+        from exporter.report.fleet_ofa_page import fleet_ofa_page
+
+        return fleet_ofa_page(document, plan)
 
 
 def _line(counted: Mapping[str, int]) -> dict[str, object]:

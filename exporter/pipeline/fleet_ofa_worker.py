@@ -13,7 +13,8 @@ import numpy as np
 
 from exporter.core.errors import CheckpointError
 from exporter.core.types import Arrays
-from exporter.pipeline.fleet_worker import CANDIDATES, HISTORY, Artifact, caller, load_artifact, started
+from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY
+from exporter.pipeline.fleet_worker import Artifact, caller, load_artifact, started
 
 if TYPE_CHECKING:
     from models.spec import Cloud, Made, Stored

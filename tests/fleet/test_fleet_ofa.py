@@ -23,6 +23,7 @@ from exporter.artifact import store as artifacts
 from exporter.artifact import weights
 from exporter.fleet import packages
 from exporter.pipeline import fleet_ofa
+from models.training.names import Names
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 1_200
@@ -94,10 +95,27 @@ def test_every_user_has_one_row_and_the_summary_adds_them_up(run):
     missing = sum(row["verdict"] == "unverified" for row in drawn)
     assert (document["no_artifact"], document["verdict"], result.exit_code) == (missing, "unverified", 3)
     assert f"{missing} users have a structure of which no artifact was made" in document["reason"]
+    assert document["verdict_of_users"] == "unverified" and document["golden_cases"]["verdict"] == "pass"
+    assert document["users_named"]["one_click"] == ["nobody", "one"] and len(
+        document["users_named"]["unverified"]
+    ) == min(missing, 10)
+    for whose, other, own in (
+        (document, "artifact", [row for row in drawn if row["rank_artifact"] is not None]),
+        (document["stored"], "stored", ranked),
+    ):
+        clicked = whose["clicked_next"]
+        assert clicked["users"] == len(own) == sum(clicked["rank"].values())
+        assert clicked["rank"]["same"] == sum(row["rank_torch"] == row[f"rank_{other}"] for row in own)
+        assert {key: clicked["hit10"][key] for key in ("torch", other)} == pytest.approx(
+            {key: np.mean([row[f"rank_{key}"] <= 10 for row in own]) for key in ("torch", other)}
+        )
+    page = (folder / "fleet" / "summary.html").read_text()
+    assert all(line["structure"] in page for line in document["structures"]) and "<script" not in page
+    assert page.count("<svg") == len(document["distributions"])
     for shown in document["distributions"]:
         assert len(shown["counts"]) == len(shown.get("labels", shown.get("edges", [])[1:]))
-        every = {"max_abs_error": len(drawn) - missing, "flops": sum(row["flops"] is not None for row in ranked)}
-        assert sum(shown["counts"]) == every.get(shown["name"], len(ranked))
+        every = {"clicks": USERS, **dict.fromkeys(("structure", "bytes_down", "flops"), len(ranked))}
+        assert sum(shown["counts"]) == every.get(shown["name"], len(drawn) - missing), shown["name"]
     assert all(row["flops"] is not None for row in ranked if row["blocks"])
 
 
@@ -261,7 +279,8 @@ def test_what_cannot_be_asked_for_is_told_before_anything_is_written(small_ofa, 
 def test_one_is_found_in_the_order_in_which_users_are_read(names, tmp_path):
     import pyarrow as pa
 
-    plan = {"format": packages.FORMAT, "shards": len(names), "order": packages.order_of(names)}
+    whole = Names(pa.array(names, pa.large_string())).are_whole_numbers
+    plan = {"format": packages.FORMAT, "shards": len(names), "order": "numbers" if whole else "text"}
     folder = packages.Folder(tmp_path / "packages", plan)
     with packages.opened(folder, force=False):
         for shard, name in enumerate(names):
