@@ -112,7 +112,7 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
 
 
 def of_users(total: Total, run: store.Run, torch: str) -> dict[str, object]:
-    """Return what a summary says of users; `torch` is what the second torch is beside the one that users are held to."""
+    """Return what a summary says of users; `torch` says what a second torch is, beside that they are held to."""
     return {
         "users": {"all": total.users, **total.status},
         "users_named": {name: users for name, users in total.named.items() if users},
