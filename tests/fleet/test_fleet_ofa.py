@@ -21,8 +21,9 @@ from commands import run_here
 from exporter import pipeline
 from exporter.artifact import store as artifacts
 from exporter.artifact import weights
+from exporter.connections.agent.folder import DataFile
 from exporter.fleet import packages
-from exporter.pipeline import fleet_ofa
+from exporter.pipeline import fleet_ofa, fleet_ofa_worker
 from models.training.names import Names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,6 +191,28 @@ def test_a_device_reads_the_package_and_ranks_as_the_row_says(run, small_ofa, sm
     own = history_of(clicks, judged["user"])[-tiny_ofa.LENGTH :]
     history[0, : len(own)] = torch.tensor(own)
     assert "".join(map(str, small_ofa_model.structure(history)[0].int().tolist())) == judged["structure"]
+
+
+def test_workers_in_one_folder_keep_to_their_own_weights(small_ofa, tmp_path, monkeypatch):
+    """ONNX Runtime reads weights from a file, which another worker writes in the meantime."""
+    made = tiny_ofa.export(small_ofa, tmp_path, "subnet_external", "onnx")
+    artifact = Path(made["onnx"]["artifact"])
+    golden, manifest = artifacts.read_golden(artifact), artifacts.read_manifest(artifact)
+    monkeypatch.chdir(tmp_path)
+    own, others = (fleet_ofa_worker._with_weights(artifact) for _ in range(2))
+    cases = [{name: array[case] for name, array in golden.inputs.items()} for case in range(2)]
+    write, interrupted = DataFile.write, []
+
+    def write_both(*arguments):
+        changed = write(*arguments)
+        if not interrupted:
+            interrupted.append(True)
+            others.call(cases[1])
+        return changed
+
+    monkeypatch.setattr(DataFile, "write", write_both)
+    scores, _ = own.call(cases[0])
+    assert interrupted and np.allclose(scores[0], golden.outputs[manifest.ranking][0], atol=1e-5)
 
 
 KILLED = """
