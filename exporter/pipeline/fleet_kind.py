@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exporter.pipeline import fleet_plan
 from exporter.pipeline.fleet_plan import FleetRequest
 from exporter.pipeline.lengths import Lowering, Report
 
 if TYPE_CHECKING:
+    from exporter.artifact.results import FleetDocument
     from exporter.core.types import Arrays
     from exporter.fleet.engine import Task
     from exporter.fleet.store import Document, Run
@@ -76,7 +77,7 @@ class Kind(ABC):
         """Return the summary of all parts."""
 
     @abstractmethod
-    def page(self, document: "Mapping[str, Any]", plan: "Document") -> str:
+    def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""
 
     @property
@@ -124,7 +125,7 @@ class OneNetwork(Kind):
 
         return fleet_summary.summary(run, self.shards.count, pace)
 
-    def page(self, document: "Mapping[str, Any]", plan: "Document") -> str:
+    def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""
         from exporter.report.fleet_page import fleet_page
 

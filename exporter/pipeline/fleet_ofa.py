@@ -6,17 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from exporter.core.errors import BadInputError
 from exporter.core.precision import Stored, weights_of
 from exporter.pipeline.fleet_kind import Kind
+from exporter.pipeline.fleet_plan import Entry
 from exporter.pipeline.lengths import Lowering, Report
 from exporter.pipeline.request import ProgramChoice
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from exporter.artifact.results import FleetDocument
     from exporter.core.types import Arrays
     from exporter.fleet.engine import Task
     from exporter.fleet.packages import Folder
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from exporter.pipeline.fleet_summary import Pace
     from exporter.pipeline.source import Source
     from exporter.profiles import DeviceProfile
+    from models.checkpoint import Checkpoint
     from models.spec import Cloud
 
 PARITY_SAMPLE = 1_000
@@ -97,6 +100,8 @@ class OneEach(Kind):
         """Export an artifact for each structure that a user has for whom it is run, the commonest ones."""
         import numpy as np
 
+        from exporter.pipeline import fleet_ofa_flops
+
         # A budget would leave out blocks, where the controller's choice is what users get.
         profile = profile.model_copy(update={"budgets": type(profile.budgets)()})
         structures = []
@@ -109,8 +114,14 @@ class OneEach(Kind):
             report(f"structure {structure}, {users:,} of {len(self.drawn):,} users drawn: {number} of {len(counted)}")
             sources[structure] = self._source(structure, lowering, profile)
             artifacts[structure] = self._export(structure, sources[structure], lowering, profile, folder, report)
+        flops = fleet_ofa_flops.of_blocks(
+            {structure: entry["flops"] for structure, entry in artifacts.items()},
+            lambda structure: self._source(structure, lowering, profile),
+            lowering,
+            report,
+        )
         latent = int(self.cloud.requests(np.zeros((1, self.shards.history), np.int32))[1].shape[1])
-        return {"artifacts": artifacts, "latent": latent, "flops": self._flops(artifacts, lowering, profile, report)}
+        return {"artifacts": artifacts, "latent": latent, "flops": flops}
 
     def _source(self, structure: str, lowering: Lowering, profile: "DeviceProfile") -> "Source":
         from exporter.pipeline import source as sources
@@ -130,7 +141,7 @@ class OneEach(Kind):
         profile: "DeviceProfile",
         folder: Path,
         report: Report,
-    ) -> dict[str, object]:
+    ) -> Entry:
         import torch
 
         from exporter.artifact import store as artifacts
@@ -155,38 +166,6 @@ class OneEach(Kind):
             "reference": reference,
             "flops": None if manifest.flops is None else manifest.flops.total,
         }
-
-    def _flops(
-        self, artifacts: Mapping[str, Mapping[str, Any]], lowering: Lowering, profile: "DeviceProfile", report: Report
-    ) -> dict[str, object]:
-        """Return what a block costs and what all else does, for sub-networks of which no artifact was made.
-
-        The last block computes for one click only, and all others cost the same, so that FLOPs lie on a line in the
-        number of blocks from 1 on. Where those of artifacts are too few to see that, programs of other structures are
-        lowered and counted as well; where they are not on a line, both are None.
-        """
-        counted = {structure: entry["flops"] for structure, entry in artifacts.items() if "1" in structure}
-        if not counted:
-            return {"base": None, "block": None}
-        commonest = next(iter(counted))
-        length, blocks = len(commonest), commonest.count("1")
-        others = {commonest[::-1]}
-        if all(structure.count("1") == blocks for structure in counted):
-            others.add("1" * length if blocks < length else "1" + "0" * (length - 1))
-        for structure in sorted(others - set(counted)):
-            report(f"structure {structure}: lowering, for its FLOPs")
-            counted[structure] = self._counted(self._source(structure, lowering, profile), lowering, report)
-        return _line({structure: flops for structure, flops in counted.items() if flops is not None})
-
-    def _counted(self, source: "Source", lowering: Lowering, report: Report) -> int:
-        from exporter.measure import flops
-        from exporter.pipeline import lengths
-        from exporter.targets import TARGETS, reading
-        from safeio.staging import scratch
-
-        with scratch("fleet") as folder:
-            _, model_file, _ = lengths.lower(source, lowering, folder, report)
-            return flops.count(reading.read(TARGETS[lowering.target], model_file).operations).total
 
     def artifacts(self, plan: "Document") -> Mapping[str, object]:
         """Return that of each structure."""
@@ -246,7 +225,7 @@ class OneEach(Kind):
         from exporter.fleet import store
 
         top = run.folder / store.ARTIFACT
-        entries = cast("dict[str, dict[str, Any]]", run.plan["artifacts"])
+        entries = cast("dict[str, Entry]", run.plan["artifacts"])
         return {
             "model": self.told_model,
             "checkpoint": str(self.checkpoint.folder.resolve()),
@@ -290,26 +269,14 @@ class OneEach(Kind):
 
         return fleet_ofa_summary.summary(run, self.shards.count, pace, self._packages(run))
 
-    def page(self, document: Mapping[str, Any], plan: "Document") -> str:
+    def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""
         from exporter.report.fleet_ofa_page import fleet_ofa_page
 
         return fleet_ofa_page(document, plan)
 
 
-def _line(counted: Mapping[str, int]) -> dict[str, object]:
-    """Return the line on which the FLOPs of structures lie in their numbers of blocks, None where they do not."""
-    points = {structure.count("1"): flops for structure, flops in counted.items()}
-    if len(points) > 1:
-        (few, least), (many, most) = min(points.items()), max(points.items())
-        block = (most - least) // (many - few)
-        base = least - few * block
-        if all(flops == base + structure.count("1") * block for structure, flops in counted.items()):
-            return {"base": base, "block": block}
-    return {"base": None, "block": None}
-
-
-def cloud_of(model: str, checkpoint: Any) -> "Cloud":
+def cloud_of(model: str, checkpoint: "Checkpoint") -> "Cloud":
     """Return what generates the weights of each user of a checkpoint; raises BadInputError where nothing does."""
     from models import checkpoint as checkpoints
     from models.zoo import load_spec

@@ -1,6 +1,6 @@
 """What the fleet says of users with a network each: rows, the index of packages, and the figures of all of them."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from exporter.pipeline.fleet_totals import VERDICTS, ClickedNext, Total
 if TYPE_CHECKING:
     import pyarrow
 
+    from exporter.core.precision import Precision
     from exporter.fleet.packages import Folder
     from exporter.pipeline.fleet import Shards
+    from exporter.pipeline.fleet_plan import Entry
     from exporter.pipeline.fleet_summary import Pace
 
 _OF_ALL = {"rank_torch": "int32", "rank_stored": "int32", "stored_error": "float64"}
@@ -39,7 +41,7 @@ def rows(shards: "Shards", shard: int, figures: Arrays, plan: store.Document) ->
     verdict = figures["verdict"]
     judged = (verdict != NOT_DRAWN) & (figures["rank_artifact"] > 0)
     of = {structure: costs.of(structure) for structure in set(structures)}
-    columns: dict[str, Any] = {
+    columns: dict[str, pyarrow.Array] = {
         "structure": pa.array(structures, pa.string()),
         "blocks": pa.array(figures["structure"].sum(axis=1), pa.int32()),
         "bytes_up": pa.array(np.full(len(verdict), _bytes_up(figures["structure"], plan)), pa.int64()),
@@ -120,13 +122,13 @@ class _Flops:
     """FLOPs of sub-networks: of the artifact of a structure, else of so many blocks."""
 
     def __init__(self, plan: store.Document) -> None:
-        self._artifacts = cast("dict[str, dict[str, Any]]", plan["artifacts"])
+        self._artifacts = cast("dict[str, Entry]", plan["artifacts"])
         self._parts = cast("dict[str, int | None]", plan["flops"])
 
     def of(self, structure: str) -> int | None:
         """Return them, None where nobody counted."""
         if structure in self._artifacts:
-            return cast("int | None", self._artifacts[structure]["flops"])
+            return self._artifacts[structure]["flops"]
         base, block = self._parts["base"], self._parts["block"]
         blocks = structure.count("1")
         return None if base is None or block is None or not blocks else base + blocks * block
@@ -142,14 +144,14 @@ def summary(run: store.Run, shards: int, pace: "Pace", folder: "Folder | None") 
     for shard in range(shards):
         total.add(run.read(shard))
     plan = run.plan
-    entries = cast("dict[str, dict[str, Any]]", plan["artifacts"])
+    entries = cast("dict[str, Entry]", plan["artifacts"])
     manifests = {
         structure: artifacts.read_manifest(run.folder / store.ARTIFACT / entry["artifact"])
         for structure, entry in entries.items()
     }
     verdict, reason = _verdict(plan, total)
     golden = _golden({structure: str(one.parity.verdict) for structure, one in manifests.items()})
-    other_torch = plan["stored"] != "fp32" or has_own_tables(cast("Any", plan["precision"]))
+    other_torch = plan["stored"] != "fp32" or has_own_tables(cast("Precision", plan["precision"]))
     return {
         "schema_version": 1,
         "model": plan["model"],
@@ -182,7 +184,7 @@ def _verdict(plan: store.Document, total: "_Total") -> tuple[str, str]:
     from exporter.parity.verdict import judge_users
 
     unsettled = total.verdicts["unverified"] - total.no_artifact
-    precision = cast("Any", plan["precision"])
+    precision = cast("Precision", plan["precision"])
     judged = judge_users(total.judged, total.verdicts["fail"], unsettled, total.overlap("top10_overlap"), precision)
     if not total.no_artifact:
         return str(judged.verdict), judged.reason
@@ -203,6 +205,19 @@ def _golden(verdicts: dict[str, str]) -> dict[str, object]:
     }
 
 
+_Shown = Literal["structure", "bytes_down", "flops"]
+
+
+class Line(TypedDict):
+    """What a summary says of a structure; `flops` is None where nobody counted."""
+
+    structure: str
+    users: int
+    blocks: int
+    bytes_down: int
+    flops: int | None
+
+
 class _Total(Total):
     """Sums over users with a network each; what is kept grows with structures only."""
 
@@ -211,7 +226,7 @@ class _Total(Total):
         self.no_artifact = 0
         self.stored = ClickedNext("stored")
         self.stored_error = 0.0
-        self._structures: dict[str, dict[str, Any]] = {}
+        self._structures: dict[str, Line] = {}
 
     def add(self, table: "pyarrow.Table") -> None:
         """Add the rows of a part."""
@@ -227,33 +242,43 @@ class _Total(Total):
         self.stored_error = max(self.stored_error, float(ranked["stored_error"].to_numpy().max()))
         names = ["structure", "blocks", "bytes_down", "flops"]
         for row in ranked.group_by(names).aggregate([([], "count_all")]).to_pylist():
-            users = row.pop("count_all")
-            self._structures.setdefault(row["structure"], {**row, "users": 0})["users"] += users
+            known = self._structures.get(row["structure"])
+            users = row["count_all"] + (known["users"] if known else 0)
+            self._structures[row["structure"]] = Line(
+                structure=row["structure"],
+                users=users,
+                blocks=row["blocks"],
+                bytes_down=row["bytes_down"],
+                flops=row["flops"],
+            )
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[Line]:
         """Return a line for each structure, the commonest first."""
-        ordered = sorted(self._structures.values(), key=lambda line: (-line["users"], line["structure"]))
-        return [
-            {name: line[name] for name in ("structure", "users", "blocks", "bytes_down", "flops")} for line in ordered
-        ]
+        return sorted(self._structures.values(), key=lambda line: (-line["users"], line["structure"]))
 
     def of_structures(self) -> list[dict[str, object]]:
         """Return how many users have which structure, bytes and FLOPs."""
         table = self.table()
         found = []
-        for name, title, unit in (
+        titles: tuple[tuple[_Shown, str, str], ...] = (
             ("structure", "Users by structure", "structure, 1 for a block that runs"),
             ("bytes_down", "Users by the size of the weights package", "bytes"),
             ("flops", "Users by the cost of the sub-network", "FLOPs"),
-        ):
-            counted: dict[Any, int] = {}
+        )
+        for name, title, unit in titles:
+            counted: dict[str | int | None, int] = {}
             for line in table:
                 counted[line[name]] = counted.get(line[name], 0) + line["users"]
-            values = list(counted) if name == "structure" else sorted(counted, key=lambda value: (value is None, value))
+            values = list(counted) if name == "structure" else sorted(counted, key=_place)
             shown = Labelled(name, title, unit, [_label(value) for value in values])
             shown.counts[:] = [counted[value] for value in values]
             found.append(shown.document())
         return found
+
+
+def _place(value: str | int | None) -> float:
+    """Return what orders numbers, those that are not known behind all."""
+    return float("inf") if value is None else float(value)
 
 
 def _label(value: str | int | None) -> str:
