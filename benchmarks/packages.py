@@ -117,7 +117,7 @@ def measure_places(checkpoint: Path, users: int, folder: Path) -> Mapping[str, t
     names = [f"{user:06}" for user in range(users)]
     found: dict[str, tuple[float, float]] = {}
 
-    plan = {"format": packages.FORMAT, "shards": 1, "order": packages.order_of(names)}
+    plan = {"format": packages.FORMAT, "shards": 1, "order": "text"}
     own = packages.Folder(folder / "packages", plan)
     with packages.opened(own, force=False):
 

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "exporter.pipeline": {
         *("exporter." + room for room in ("core", "graph", "targets", "mil", "profiles", "artifact", "connections")),
         *("exporter." + room for room in ("measure", "parity", "gate", "fleet", "serve")),
-        *("exporter." + room for room in ("report.units", "report.fleet_page")),
+        *("exporter." + room for room in ("report.units", "report.fleet_page", "report.fleet_ofa_page")),
         "models.zoo",
         "models.listed",
         "models.spec",

@@ -175,11 +175,6 @@ def _cut(path: Path, row: Document) -> bytes:
     return data
 
 
-def order_of(names: Sequence[str]) -> str:
-    """Return by what users are ordered: as numbers where all are whole ones, as a file of clicks is read, else text."""
-    return "numbers" if all(_WHOLE.fullmatch(name) and -(1 << 63) <= int(name) < 1 << 63 for name in names) else "text"
-
-
 def _key(kind: str, user: str) -> tuple[int, str]:
     """Return what orders a user among others; in numbers, what is none comes in front of all."""
     if kind == "text":

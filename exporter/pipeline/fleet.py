@@ -51,10 +51,13 @@ class Shards:
 
     def ranked(self, shard: int) -> "np.ndarray":
         """Return those users of a shard who can be ranked for."""
+        return self.able(self.of(shard))
+
+    def able(self, users: "np.ndarray") -> "np.ndarray":
+        """Return those of some users who can be ranked for."""
         from models.training.users import RANKED, STATUSES
 
-        own = self.of(shard)
-        chosen: np.ndarray = own[self.users.status[own] == STATUSES.index(RANKED)]
+        chosen: np.ndarray = users[self.users.status[users] == STATUSES.index(RANKED)]
         return chosen
 
     def task(self, shard: int) -> "Task":

@@ -1,9 +1,9 @@
 """`cocorr-export fleet ofa`: a structure and a weights package for each user, and artifacts for a draw of them."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, cast
 from exporter.core.errors import BadInputError
 from exporter.core.precision import Stored, weights_of
 from exporter.pipeline.fleet_kind import Kind
+from exporter.pipeline.fleet_plan import Entry
 from exporter.pipeline.lengths import Lowering, Report
 from exporter.pipeline.request import ProgramChoice
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from exporter.artifact.results import FleetDocument
     from exporter.core.types import Arrays
     from exporter.fleet.engine import Task
     from exporter.fleet.packages import Folder
@@ -31,31 +33,9 @@ PARITY_SAMPLE = 1_000
 """Users for whom artifacts are run by default: where a runtime reads weights from a file, each takes it 25 ms."""
 MOST_STRUCTURES = 16
 """Artifacts that are made at most, for the commonest structures of those users; each takes some 10 s."""
-_DRAW = 7
-"""What follows the seed of the training where users for parity are drawn."""
-
-
-@dataclass(frozen=True)
-class Subnet:
-    """What a plan says of the artifact of a structure: its place, what was shipped, and its FLOPs if counted.
-
-    `reference` is the place of torch's program with the tables as they are stored, None for fp32.
-    """
-
-    artifact: str
-    artifact_sha256: str
-    golden_scale: float
-    reference: str | None
-    flops: int | None
-
-
-def subnets_of(plan: "Document") -> dict[str, Subnet]:
-    """Return the artifacts of a plan by their structures; raises BadInputError for a plan that is not whole."""
-    try:
-        entries = cast("dict[str, dict[str, object]]", plan["artifacts"])
-        return {structure: Subnet(**entry) for structure, entry in entries.items()}  # type: ignore[arg-type]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInputError("plan.json of the run names no artifacts by structure; begin anew with --force") from error
+_DRAW = 8
+"""What follows the seed of the training where users for parity are drawn: another stream than those before it."""
+_LOTS_AT_ONCE = 1 << 16
 
 
 class OneEach(Kind):
@@ -80,15 +60,22 @@ class OneEach(Kind):
 
     @cached_property
     def drawn(self) -> "np.ndarray":
-        """Return the users for whom artifacts are run, rising; they do not depend on the size of the sample."""
+        """Return the users for whom artifacts are run, rising: of those who can be ranked for the ones with the least
+        lots, so that of fewer users, or for a smaller sample, the same are drawn first.
+        """
         import numpy as np
 
-        users = self.shards.users
-        places = np.random.default_rng([users.seed, _DRAW]).permutation(len(users.names))
-        able = self.shards.order[np.isin(self.shards.order, users.rankable, assume_unique=True)]
-        count = self.request.parity_sample or PARITY_SAMPLE
-        chosen: np.ndarray = np.sort(able[np.argsort(places[able])[:count]])
-        return chosen
+        everybody, order = len(self.shards.users.names), self.shards.order
+        rng = np.random.default_rng([self.shards.users.seed, _DRAW])
+        chosen, lots = np.zeros(0, np.int64), np.zeros(0)
+        for first in range(0, everybody, _LOTS_AT_ONCE):
+            lot = rng.random(min(_LOTS_AT_ONCE, everybody - first))
+            own = np.asarray(order[bisect_left(order, first) : bisect_left(order, first + len(lot))], np.int64)
+            own = self.shards.able(own)
+            chosen, lots = np.concatenate([chosen, own]), np.concatenate([lots, lot[own - first]])
+            least = np.argsort(lots, kind="stable")[: self.request.parity_sample or PARITY_SAMPLE]
+            chosen, lots = chosen[least], lots[least]
+        return np.sort(chosen)
 
     def check(self) -> None:
         """Raise BadInputError for a checkpoint without packages, and for a place where they cannot be."""
@@ -113,6 +100,8 @@ class OneEach(Kind):
         """Export an artifact for each structure that a user has for whom it is run, the commonest ones."""
         import numpy as np
 
+        from exporter.pipeline import fleet_ofa_flops
+
         # A budget would leave out blocks, where the controller's choice is what users get.
         profile = profile.model_copy(update={"budgets": type(profile.budgets)()})
         structures = []
@@ -125,12 +114,14 @@ class OneEach(Kind):
             report(f"structure {structure}, {users:,} of {len(self.drawn):,} users drawn: {number} of {len(counted)}")
             sources[structure] = self._source(structure, lowering, profile)
             artifacts[structure] = self._export(structure, sources[structure], lowering, profile, folder, report)
+        flops = fleet_ofa_flops.of_blocks(
+            {structure: entry["flops"] for structure, entry in artifacts.items()},
+            lambda structure: self._source(structure, lowering, profile),
+            lowering,
+            report,
+        )
         latent = int(self.cloud.requests(np.zeros((1, self.shards.history), np.int32))[1].shape[1])
-        return {
-            "artifacts": {structure: asdict(subnet) for structure, subnet in artifacts.items()},
-            "latent": latent,
-            "flops": self._flops(artifacts, lowering, profile, report),
-        }
+        return {"artifacts": artifacts, "latent": latent, "flops": flops}
 
     def _source(self, structure: str, lowering: Lowering, profile: "DeviceProfile") -> "Source":
         from exporter.pipeline import source as sources
@@ -150,7 +141,7 @@ class OneEach(Kind):
         profile: "DeviceProfile",
         folder: Path,
         report: Report,
-    ) -> Subnet:
+    ) -> Entry:
         import torch
 
         from exporter.artifact import store as artifacts
@@ -168,49 +159,19 @@ class OneEach(Kind):
             exact = origin.lowering_of(manifest).exact(source, tables_too=False)
             torch.export.save(exact.exported, top / structure / store.REFERENCE)
             reference = f"{structure}/{store.REFERENCE}"
-        return Subnet(
-            artifact=str(job.place.relative_to(top)),
-            artifact_sha256=artifacts.shipped_sha256(job.place),
-            golden_scale=float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
-            reference=reference,
-            flops=None if manifest.flops is None else manifest.flops.total,
-        )
-
-    def _flops(
-        self, artifacts: Mapping[str, Subnet], lowering: Lowering, profile: "DeviceProfile", report: Report
-    ) -> dict[str, object]:
-        """Return what a block costs and what all else does, for sub-networks of which no artifact was made.
-
-        The last block computes for one click only, and all others cost the same, so that FLOPs lie on a line in the
-        number of blocks from 1 on. Where those of artifacts are too few to see that, programs of other structures are
-        lowered and counted as well; where they are not on a line, both are None.
-        """
-        counted = {structure: subnet.flops for structure, subnet in artifacts.items() if "1" in structure}
-        if not counted:
-            return {"base": None, "block": None}
-        commonest = next(iter(counted))
-        length, blocks = len(commonest), commonest.count("1")
-        others = {commonest[::-1]}
-        if all(structure.count("1") == blocks for structure in counted):
-            others.add("1" * length if blocks < length else "1" + "0" * (length - 1))
-        for structure in sorted(others - set(counted)):
-            report(f"structure {structure}: lowering, for its FLOPs")
-            counted[structure] = self._counted(self._source(structure, lowering, profile), lowering, report)
-        return _line({structure: flops for structure, flops in counted.items() if flops is not None})
-
-    def _counted(self, source: "Source", lowering: Lowering, report: Report) -> int:
-        from exporter.measure import flops
-        from exporter.pipeline import lengths
-        from exporter.targets import TARGETS, reading
-        from safeio.staging import scratch
-
-        with scratch("fleet") as folder:
-            _, model_file, _ = lengths.lower(source, lowering, folder, report)
-            return flops.count(reading.read(TARGETS[lowering.target], model_file).operations).total
+        return {
+            "artifact": str(job.place.relative_to(top)),
+            "artifact_sha256": artifacts.shipped_sha256(job.place),
+            "golden_scale": float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
+            "reference": reference,
+            "flops": None if manifest.flops is None else manifest.flops.total,
+        }
 
     def artifacts(self, plan: "Document") -> Mapping[str, object]:
         """Return that of each structure."""
-        return {subnet.artifact: subnet.artifact_sha256 for subnet in subnets_of(plan).values()}
+        entries = plan.get("artifacts")
+        found = entries.values() if isinstance(entries, dict) else ()
+        return {str(entry.get("artifact")): entry.get("artifact_sha256") for entry in found if isinstance(entry, dict)}
 
     @contextmanager
     def opened(self, run: "Run") -> Iterator[None]:
@@ -244,10 +205,15 @@ class OneEach(Kind):
             "format": packages.FORMAT,
             **{name: run.plan[name] for name in (*same, "history_length", "candidates", "seed", "stored")},
             "shards": self.shards.count,
-            "order": packages.order_of(self.shards.users.names),
+            "order": self._order,
             "torch": torch.__version__,
             "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         }
+
+    @cached_property
+    def _order(self) -> str:
+        """Return by what users are ordered, in the words of a folder of packages."""
+        return "numbers" if self.shards.users.names.are_whole_numbers else "text"
 
     def done(self, run: "Run") -> frozenset[int]:
         """Return the shards whose packages are there, or all where none are written."""
@@ -259,17 +225,18 @@ class OneEach(Kind):
         from exporter.fleet import store
 
         top = run.folder / store.ARTIFACT
+        entries = cast("dict[str, Entry]", run.plan["artifacts"])
         return {
             "model": self.told_model,
             "checkpoint": str(self.checkpoint.folder.resolve()),
             "checkpoint_sha256": self.checkpoint.sha256,
             "subnets": {
                 structure: {
-                    "artifact": str(top / subnet.artifact),
-                    "reference": None if subnet.reference is None else str(top / subnet.reference),
-                    "golden_scale": subnet.golden_scale,
+                    "artifact": str(top / entry["artifact"]),
+                    "reference": None if entry["reference"] is None else str(top / entry["reference"]),
+                    "golden_scale": entry["golden_scale"],
                 }
-                for structure, subnet in subnets_of(run.plan).items()
+                for structure, entry in entries.items()
             },
             "stored": self.stored,
             "packages": None if self.request.packages is None else str(self.request.packages.resolve()),
@@ -282,8 +249,9 @@ class OneEach(Kind):
         from exporter.pipeline.fleet_ofa_worker import JUDGED, SHARD
 
         task = super().task(shard)
-        users = self.shards.ranked(shard)
-        drawn = np.isin(users, self.drawn, assume_unique=True)
+        own, users = self.shards.of(shard), self.shards.ranked(shard)
+        first, last = np.searchsorted(self.drawn, [own[0], own[-1] + 1])
+        drawn = np.isin(users, self.drawn[first:last], assume_unique=True)
         return task._replace(arrays={**task.arrays, JUDGED: drawn, SHARD: np.full(len(users), shard, np.int32)})
 
     def keep(self, run: "Run", shard: int, figures: "Arrays") -> None:
@@ -301,17 +269,11 @@ class OneEach(Kind):
 
         return fleet_ofa_summary.summary(run, self.shards.count, pace, self._packages(run))
 
+    def page(self, document: "FleetDocument", plan: "Document") -> str:
+        """Return the summary as a page."""
+        from exporter.report.fleet_ofa_page import fleet_ofa_page
 
-def _line(counted: Mapping[str, int]) -> dict[str, object]:
-    """Return the line on which the FLOPs of structures lie in their numbers of blocks, None where they do not."""
-    points = {structure.count("1"): flops for structure, flops in counted.items()}
-    if len(points) > 1:
-        (few, least), (many, most) = min(points.items()), max(points.items())
-        block = (most - least) // (many - few)
-        base = least - few * block
-        if all(flops == base + structure.count("1") * block for structure, flops in counted.items()):
-            return {"base": base, "block": block}
-    return {"base": None, "block": None}
+        return fleet_ofa_page(document, plan)
 
 
 def cloud_of(model: str, checkpoint: "Checkpoint") -> "Cloud":

@@ -1,21 +1,22 @@
 """What the fleet says of users with a network each: rows, the index of packages, and the figures of all of them."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import numpy as np
 
 from exporter.core.types import Arrays
 from exporter.fleet import store
-from exporter.pipeline.fleet_ofa import subnets_of
+from exporter.fleet.distributions import Labelled
 from exporter.pipeline.fleet_ofa_worker import NOT_DRAWN
-from exporter.pipeline.fleet_summary import VERDICTS
+from exporter.pipeline.fleet_totals import VERDICTS, ClickedNext, Total
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from exporter.core.precision import Precision
     from exporter.fleet.packages import Folder
     from exporter.pipeline.fleet import Shards
+    from exporter.pipeline.fleet_plan import Entry
     from exporter.pipeline.fleet_summary import Pace
 
 _OF_ALL = {"rank_torch": "int32", "rank_stored": "int32", "stored_error": "float64"}
@@ -27,9 +28,6 @@ _OF_JUDGED = {
     "top10_overlap_torch": "float64",
     "could_flip": "bool_",
 }
-_EDGES = np.logspace(-9, 1, 21)
-"""Of errors: two bins for each power of ten; what is smaller or larger counts with the first or the last."""
-_MOST_LABELS = 20
 
 
 def rows(shards: "Shards", shard: int, figures: Arrays, plan: store.Document) -> "pyarrow.Table":
@@ -43,7 +41,7 @@ def rows(shards: "Shards", shard: int, figures: Arrays, plan: store.Document) ->
     verdict = figures["verdict"]
     judged = (verdict != NOT_DRAWN) & (figures["rank_artifact"] > 0)
     of = {structure: costs.of(structure) for structure in set(structures)}
-    columns = {
+    columns: dict[str, pyarrow.Array] = {
         "structure": pa.array(structures, pa.string()),
         "blocks": pa.array(figures["structure"].sum(axis=1), pa.int32()),
         "bytes_up": pa.array(np.full(len(verdict), _bytes_up(figures["structure"], plan)), pa.int64()),
@@ -124,13 +122,13 @@ class _Flops:
     """FLOPs of sub-networks: of the artifact of a structure, else of so many blocks."""
 
     def __init__(self, plan: store.Document) -> None:
-        self._artifacts = subnets_of(plan)
+        self._artifacts = cast("dict[str, Entry]", plan["artifacts"])
         self._parts = cast("dict[str, int | None]", plan["flops"])
 
     def of(self, structure: str) -> int | None:
         """Return them, None where nobody counted."""
         if structure in self._artifacts:
-            return self._artifacts[structure].flops
+            return self._artifacts[structure]["flops"]
         base, block = self._parts["base"], self._parts["block"]
         blocks = structure.count("1")
         return None if base is None or block is None or not blocks else base + blocks * block
@@ -139,201 +137,149 @@ class _Flops:
 def summary(run: store.Run, shards: int, pace: "Pace", folder: "Folder | None") -> dict[str, object]:
     """Return the summary of all parts of a run, read one by one; raises BadInputError where one is not of it."""
     from exporter.artifact import store as artifacts
-    from exporter.pipeline.fleet_summary import _positives
+    from exporter.core.precision import has_own_tables
+    from exporter.pipeline.fleet_summary import WORST_FIRST, of_run, of_users
 
     total = _Total()
     for shard in range(shards):
         total.add(run.read(shard))
+    plan = run.plan
+    entries = cast("dict[str, Entry]", plan["artifacts"])
     manifests = {
-        structure: artifacts.read_manifest(run.folder / store.ARTIFACT / subnet.artifact)
-        for structure, subnet in subnets_of(run.plan).items()
+        structure: artifacts.read_manifest(run.folder / store.ARTIFACT / entry["artifact"])
+        for structure, entry in entries.items()
     }
-    verdict, reason = _verdict(run.plan, total, [one.parity.verdict for one in manifests.values()])
-    positives = _positives(total.positives("judged")) if total.judged else None
-    stored = _positives(total.positives("stored")) if total.ranked else None
+    verdict, reason = _verdict(plan, total)
+    golden = _golden({structure: str(one.parity.verdict) for structure, one in manifests.items()})
+    other_torch = plan["stored"] != "fp32" or has_own_tables(cast("Precision", plan["precision"]))
     return {
         "schema_version": 1,
-        "model": run.plan["model"],
+        "model": plan["model"],
         "program": next((one.program for one in manifests.values()), None),
-        "target": run.plan["target"],
-        "precision": run.plan["precision"],
-        "verdict": verdict,
+        "target": plan["target"],
+        "precision": plan["precision"],
+        "verdict": min((verdict, str(golden["verdict"])), key=WORST_FIRST.index),
         "reason": reason,
-        "golden_cases": {structure: one.parity.verdict for structure, one in manifests.items()},
-        "users": {"all": total.users, **total.status},
-        "clicks": {"unknown": total.unknown, "users_with_unknown": total.with_unknown, "most": total.most},
-        "verdicts": {**total.verdicts, "not_drawn": total.ranked - sum(total.verdicts.values())},
+        "verdict_of_users": verdict,
+        "golden_cases": golden,
+        **of_users(total, run, "fp32; above, weights and tables as they are stored" if other_torch else "the same"),
+        "verdicts": {**total.verdicts, "not_drawn": total.stored.users - sum(total.verdicts.values())},
         "no_artifact": total.no_artifact,
-        "max_abs_error": total.worst,
-        "top10": {
-            "overlap": total.overlap("top10_overlap"),
-            "flipped": total.flipped["top10_overlap"],
-            "could_flip": total.could_flip,
-            "overlap_with_torch": total.overlap("top10_overlap_torch"),
-            "flipped_from_torch": total.flipped["top10_overlap_torch"],
-        },
-        "clicked_next": positives,
         "stored": {
-            "as": run.plan["stored"],
-            "max_abs_error": total.stored_error if total.ranked else None,
-            "clicked_next": stored,
+            "as": plan["stored"],
+            "max_abs_error": total.stored_error if total.stored.users else None,
+            "clicked_next": total.stored.document(cast("int", plan["seed"])),
         },
         "structures": total.table(),
-        "distributions": total.distributions(),
+        "distributions": [*total.of_structures(), *total.distributions(other_torch)],
         "run": {
-            "users": pace.users,
-            "seconds": round(pace.seconds, 3),
-            "workers": pace.workers,
-            "users_per_second": round(pace.users / pace.seconds, 1) if pace.users else None,
-            "parts": shards,
-            "bytes": sum(run.part(shard).stat().st_size for shard in range(shards)),
+            **of_run(run, shards, pace),
             "packages": None if folder is None else {"place": str(folder.place), "bytes": folder.archive_bytes()},
         },
     }
 
 
-def _verdict(plan: store.Document, total: "_Total", golden: list[str]) -> tuple[str, str]:
-    """Return what is said of all: of the users for whom artifacts were run, and of the artifacts' golden cases."""
+def _verdict(plan: store.Document, total: "_Total") -> tuple[str, str]:
+    """Return what is said of the users for whom artifacts were run, and why."""
     from exporter.parity.verdict import judge_users
 
-    users = sum(total.verdicts.values()) - total.no_artifact
     unsettled = total.verdicts["unverified"] - total.no_artifact
-    judged = judge_users(
-        users, total.verdicts["fail"], unsettled, total.overlap("top10_overlap"), cast("Any", plan["precision"])
-    )
-    verdict, reason = str(judged.verdict), judged.reason
-    if total.no_artifact:
-        verdict = "fail" if verdict == "fail" else "unverified"
-        reason += f"; {total.no_artifact:,} users have a structure of which no artifact was made"
-    order = ("fail", "unverified", "pass")
-    worst = min((verdict, *golden), key=order.index)
-    if worst != verdict:
-        reason += "; golden cases of a structure do not pass"
-    return worst, reason
+    precision = cast("Precision", plan["precision"])
+    judged = judge_users(total.judged, total.verdicts["fail"], unsettled, total.overlap("top10_overlap"), precision)
+    if not total.no_artifact:
+        return str(judged.verdict), judged.reason
+    reason = f"{judged.reason}; {total.no_artifact:,} users have a structure of which no artifact was made"
+    return "fail" if judged.verdict == "fail" else "unverified", reason
 
 
-class _Total:
-    """Sums over users, part by part; of each ranked user only ranks are kept."""
+def _golden(verdicts: dict[str, str]) -> dict[str, object]:
+    """Return what golden cases say of the artifacts, by their structures."""
+    from exporter.pipeline.fleet_summary import WORST_FIRST
+
+    counted = {word: sum(verdict == word for verdict in verdicts.values()) for word in WORST_FIRST}
+    told = ", ".join(f"{count} {word}" for word, count in counted.items() if count)
+    return {
+        "verdict": min(verdicts.values(), key=WORST_FIRST.index, default="unverified"),
+        "reason": f"artifacts of {len(verdicts)} structures, each by golden cases of its own: {told or 'none'}",
+        "by_structure": verdicts,
+    }
+
+
+_Shown = Literal["structure", "bytes_down", "flops"]
+
+
+class Line(TypedDict):
+    """What a summary says of a structure; `flops` is None where nobody counted."""
+
+    structure: str
+    users: int
+    blocks: int
+    bytes_down: int
+    flops: int | None
+
+
+class _Total(Total):
+    """Sums over users with a network each; what is kept grows with structures only."""
 
     def __init__(self) -> None:
-        from models.training.users import STATUSES
-
-        self.users = self.unknown = self.with_unknown = self.could_flip = self.ranked = self.judged = 0
+        super().__init__()
         self.no_artifact = 0
-        self.status = dict.fromkeys(STATUSES, 0)
-        self.verdicts = dict.fromkeys(VERDICTS, 0)
-        self.flipped = {"top10_overlap": 0, "top10_overlap_torch": 0}
-        self.most: dict[str, object] | None = None
-        self.worst: dict[str, object] | None = None
+        self.stored = ClickedNext("stored")
         self.stored_error = 0.0
-        self._overlap = {name: [0.0, 0] for name in self.flipped}
-        self._ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"judged": [], "stored": []}
-        self._errors = np.zeros(len(_EDGES) - 1, np.int64)
-        self._structures: dict[str, list[int | None]] = {}
+        self._structures: dict[str, Line] = {}
 
     def add(self, table: "pyarrow.Table") -> None:
         """Add the rows of a part."""
         import pyarrow.compute as pc
 
-        self.users += table.num_rows
-        for column, counts in (("status", self.status), ("verdict", self.verdicts)):
-            for pair in pc.value_counts(table[column].drop_null()).to_pylist():
-                counts[pair["values"]] += pair["counts"]
-        unknown, clicks = (table[name].to_numpy() for name in ("unknown_clicks", "clicks"))
-        self.unknown += int(unknown.sum())
-        self.with_unknown += int((unknown > 0).sum())
-        at = int(clicks.argmax())
-        if self.most is None or int(clicks[at]) > cast("int", self.most["clicks"]):
-            self.most = {"clicks": int(clicks[at]), "user": table["user"][at].as_py()}
-        self._add_ranked(table.filter(pc.is_valid(table["structure"])))
-        self._add_judged(table.filter(pc.is_valid(table["rank_artifact"])))
+        super().add(table)
         unjudged = pc.and_(pc.is_valid(table["verdict"]), pc.is_null(table["rank_artifact"]))
-        self.no_artifact += table.filter(unjudged).num_rows
-
-    def _add_ranked(self, table: "pyarrow.Table") -> None:
-        if not table.num_rows:
+        self.no_artifact += pc.sum(unjudged).as_py() or 0
+        ranked = table.filter(pc.is_valid(table["structure"]))
+        if not ranked.num_rows:
             return
-        self.ranked += table.num_rows
-        self._ranks["stored"].append(tuple(table[name].to_numpy() - 1 for name in ("rank_torch", "rank_stored")))
-        self.stored_error = max(self.stored_error, float(table["stored_error"].to_numpy().max()))
+        self.stored.add(ranked)
+        self.stored_error = max(self.stored_error, float(ranked["stored_error"].to_numpy().max()))
         names = ["structure", "blocks", "bytes_down", "flops"]
-        for row in table.group_by(names).aggregate([([], "count_all")]).to_pylist():
-            entry = self._structures.setdefault(row["structure"], [0, *(row[name] for name in names[1:])])
-            entry[0] = cast("int", entry[0]) + row["count_all"]
+        for row in ranked.group_by(names).aggregate([([], "count_all")]).to_pylist():
+            known = self._structures.get(row["structure"])
+            users = row["count_all"] + (known["users"] if known else 0)
+            self._structures[row["structure"]] = Line(
+                structure=row["structure"],
+                users=users,
+                blocks=row["blocks"],
+                bytes_down=row["bytes_down"],
+                flops=row["flops"],
+            )
 
-    def _add_judged(self, table: "pyarrow.Table") -> None:
-        if not table.num_rows:
-            return
-        self.judged += table.num_rows
-        self._ranks["judged"].append(tuple(table[name].to_numpy() - 1 for name in ("rank_torch", "rank_artifact")))
-        self.could_flip += int(table["could_flip"].to_numpy().sum())
-        for name in self.flipped:
-            overlap = table[name].drop_null().to_numpy()
-            self._overlap[name][0] += float(overlap.sum())
-            self._overlap[name][1] += len(overlap)
-            self.flipped[name] += int((overlap < 1).sum())
-        error = table["max_abs_error"].to_numpy()
-        self._errors += np.histogram(np.clip(error, _EDGES[0], _EDGES[-1]), _EDGES)[0]
-        at = int(error.argmax())
-        if self.worst is None or (self.worst["value"] is not None and error[at] > cast("float", self.worst["value"])):
-            value = float(error[at]) if np.isfinite(error[at]) else None
-            self.worst = {"value": value, "user": table["user"][at].as_py()}
-
-    def overlap(self, name: str) -> float | None:
-        """Return the mean overlap of the top 10, None where ten candidates or fewer leave none."""
-        total, users = self._overlap[name]
-        return total / users if users else None
-
-    def positives(self, whose: str) -> Any:
-        """Return NDCG@10 and Hit@10 of torch in fp32, and of the artifact or of the packages as they are stored."""
-        from exporter.parity.positives import positives_of_ranks
-
-        before, after = (np.concatenate(ranks) for ranks in zip(*self._ranks[whose], strict=True))
-        return positives_of_ranks(before, after)
-
-    def table(self) -> list[dict[str, object]]:
+    def table(self) -> list[Line]:
         """Return a line for each structure, the commonest first."""
-        ordered = sorted(self._structures.items(), key=lambda pair: (-cast("int", pair[1][0]), pair[0]))
-        return [
-            {"structure": structure, "users": users, "blocks": blocks, "bytes_down": size, "flops": flops}
-            for structure, (users, blocks, size, flops) in ordered
-        ]
+        return sorted(self._structures.values(), key=lambda line: (-line["users"], line["structure"]))
 
-    def distributions(self) -> list[dict[str, object]]:
-        """Return how many users have which structure, bytes, FLOPs, and error."""
+    def of_structures(self) -> list[dict[str, object]]:
+        """Return how many users have which structure, bytes and FLOPs."""
         table = self.table()
-        told = [(str(line["structure"]), cast("int", line["users"])) for line in table[:_MOST_LABELS]]
-        others = sum(cast("int", line["users"]) for line in table[_MOST_LABELS:])
-        if others:
-            told.append((f"{len(table) - _MOST_LABELS} others", others))
-        found: list[dict[str, object]] = [
-            {
-                "name": "structures",
-                "title": "Users by structure",
-                "unit": "structure",
-                "labels": [label for label, _ in told],
-                "counts": [count for _, count in told],
-            }
-        ]
-        for name, title, unit in (
-            ("bytes_down", "Users by bytes of the weights package", "bytes"),
-            ("flops", "Users by FLOPs of the sub-network", "FLOPs"),
-        ):
-            counted: dict[int, int] = {}
+        found = []
+        titles: tuple[tuple[_Shown, str, str], ...] = (
+            ("structure", "Users by structure", "structure, 1 for a block that runs"),
+            ("bytes_down", "Users by the size of the weights package", "bytes"),
+            ("flops", "Users by the cost of the sub-network", "FLOPs"),
+        )
+        for name, title, unit in titles:
+            counted: dict[str | int | None, int] = {}
             for line in table:
-                if line[name] is not None:
-                    value = cast("int", line[name])
-                    counted[value] = counted.get(value, 0) + cast("int", line["users"])
-            found.append({"name": name, "title": title, "unit": unit, **_binned(counted)})
-        edges = {"edges": _EDGES.tolist(), "counts": self._errors.tolist()}
-        title = "Users by the largest error of their scores"
-        return [*found, {"name": "max_abs_error", "title": title, "unit": "score", **edges}]
+                counted[line[name]] = counted.get(line[name], 0) + line["users"]
+            values = list(counted) if name == "structure" else sorted(counted, key=_place)
+            shown = Labelled(name, title, unit, [_label(value) for value in values])
+            shown.counts[:] = [counted[value] for value in values]
+            found.append(shown.document())
+        return found
 
 
-def _binned(counted: Mapping[int, int]) -> dict[str, object]:
-    """Return few values with a label each, many in bins of one width."""
-    values = sorted(counted)
-    if len(values) <= _MOST_LABELS:
-        return {"labels": [f"{value:,}" for value in values], "counts": [counted[value] for value in values]}
-    counts, edges = np.histogram(values, _MOST_LABELS, weights=[counted[value] for value in values])
-    return {"edges": edges.tolist(), "counts": counts.astype(int).tolist()}
+def _place(value: str | int | None) -> float:
+    """Return what orders numbers, those that are not known behind all."""
+    return float("inf") if value is None else float(value)
+
+
+def _label(value: str | int | None) -> str:
+    return "not known" if value is None else value if isinstance(value, str) else f"{value:,}"

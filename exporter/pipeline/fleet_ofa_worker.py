@@ -4,6 +4,7 @@ The cloud computes in batches of one shape, so that a user's package has the sam
 artifact takes one user a call, with the weights that come out of that user's package.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 
 from exporter.core.errors import CheckpointError
 from exporter.core.types import Arrays
-from exporter.pipeline.fleet_worker import CANDIDATES, HISTORY, Artifact, caller, load_artifact, started
+from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY
+from exporter.pipeline.fleet_worker import Artifact, caller, load_artifact, started
 
 if TYPE_CHECKING:
     from models.spec import Cloud, Made, Stored
@@ -203,11 +205,13 @@ def _with_weights(folder: Path) -> Artifact:
     runtime = started(TARGETS[manifest.target], manifest)
     model_file = opened.folder / manifest.model_file
     data = DataFile(model_file.with_name(file.name), dict(file.tensors))
+    # All workers of a machine run in one folder; it goes with the process, or else with the engine's temporary files.
+    own = tempfile.TemporaryDirectory(prefix="weights-")
 
     def call(inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
         weights = {name: array for name, array in inputs.items() if name in data.tensors}
         others = {name: array for name, array in inputs.items() if name not in data.tensors}
-        changed = data.write(weights, Path.cwd())
+        changed = data.write(weights, Path(own.name))
         return caller(runtime.load(model_file, changed), manifest)(others)
 
     return Artifact(manifest, call, place_of(runtime))

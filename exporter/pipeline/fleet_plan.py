@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from exporter.core.errors import ArtifactError, BadInputError
 from exporter.core.precision import has_own_tables
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 
 SHARD = 1_000
 """Users of a shard: a second or so of work, which is what a kill costs at most, and a file of some 10 kB."""
+
+
+class Entry(TypedDict):
+    """The artifact of one structure in a plan: its place below artifact/, the largest score of its golden cases, the
+    place of torch's program with the same tables, and its FLOPs; both None where there are none.
+    """
+
+    artifact: str
+    artifact_sha256: str
+    golden_scale: float
+    reference: str | None
+    flops: int | None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ _FIGURES: Mapping[str, str] = {
 }
 
 
+WORST_FIRST = ("fail", "unverified", "pass")
+
+
 @dataclass(frozen=True)
 class Pace:
     """How many users a command judged, in how many seconds, with how many workers; those of an earlier one not."""
@@ -84,10 +87,10 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
     for shard in range(shards):
         total.add(run.read(shard))
     precision = manifest.precision
+    own_tables = has_own_tables(precision)
     judgement = judge_users(
-        total.ranked, total.verdicts["fail"], total.verdicts["unverified"], total.overlap("top10_overlap"), precision
+        total.judged, total.verdicts["fail"], total.verdicts["unverified"], total.overlap("top10_overlap"), precision
     )
-    order = ("fail", "unverified", "pass")
     of_artifact = manifest.parity.verdict
     return {
         "schema_version": 1,
@@ -95,10 +98,22 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
         "program": manifest.program,
         "target": manifest.target,
         "precision": precision,
-        "verdict": min((judgement.verdict, of_artifact), key=order.index),
+        "verdict": min((judgement.verdict, of_artifact), key=WORST_FIRST.index),
         "reason": judgement.reason,
         "verdict_of_users": judgement.verdict,
         "golden_cases": {"verdict": of_artifact, "reason": manifest.parity.reason},
+        **of_users(total, run, "fp32 tables; above, tables as they are stored" if own_tables else "the same"),
+        "distributions": total.distributions(own_tables),
+        "run": {
+            **of_run(run, shards, pace),
+            "artifact": str(Path(store.ARTIFACT) / str(run.plan["artifact"])),
+        },
+    }
+
+
+def of_users(total: Total, run: store.Run, torch: str) -> dict[str, object]:
+    """Return what a summary says of users; `torch` says what a second torch is, beside that they are held to."""
+    return {
         "users": {"all": total.users, **total.status},
         "users_named": {name: users for name, users in total.named.items() if users},
         "clicks": {"unknown": total.unknown, "users_with_unknown": total.with_unknown, "most": total.most},
@@ -110,17 +125,19 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
             "could_flip": total.could_flip,
             "overlap_with_torch": total.overlap("top10_overlap_torch"),
             "flipped_from_torch": total.flipped["top10_overlap_torch"],
-            "torch": "fp32 tables; above, tables as they are stored" if has_own_tables(precision) else "the same",
+            "torch": torch,
         },
-        "clicked_next": total.clicked_next(int(cast("int", run.plan["seed"]))),
-        "distributions": total.distributions(has_own_tables(precision)),
-        "run": {
-            "users": pace.users,
-            "seconds": round(pace.seconds, 3),
-            "workers": pace.workers,
-            "users_per_second": round(pace.users / pace.seconds, 1) if pace.users else None,
-            "parts": shards,
-            "bytes": sum(run.part(shard).stat().st_size for shard in range(shards)),
-            "artifact": str(Path(store.ARTIFACT) / str(run.plan["artifact"])),
-        },
+        "clicked_next": total.clicked_next.document(int(cast("int", run.plan["seed"]))),
+    }
+
+
+def of_run(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
+    """Return what a summary says of the run: the pace of the last command, and the size of all parts."""
+    return {
+        "users": pace.users,
+        "seconds": round(pace.seconds, 3),
+        "workers": pace.workers,
+        "users_per_second": round(pace.users / pace.seconds, 1) if pace.users else None,
+        "parts": shards,
+        "bytes": sum(run.part(shard).stat().st_size for shard in range(shards)),
     }

@@ -11,6 +11,8 @@ from exporter.parity.compare import TOP
 if TYPE_CHECKING:
     import pyarrow
 
+    from exporter.parity.paired import Paired
+
 VERDICTS = ("pass", "fail", "unverified")
 _NAMED = 10
 _LONGEST_NAME = 100
@@ -26,13 +28,62 @@ def shown_id(user: str) -> str:
     return user if len(user) <= _LONGEST_NAME else f"{user[:_LONGEST_NAME]}…"
 
 
+class ClickedNext:
+    """How torch in fp32 and another rank what users clicked next, in small tables of counts."""
+
+    def __init__(self, other: str) -> None:
+        self.users = 0
+        self._other = other
+        self._pairs = np.zeros((len(_LENGTHS), TOP + 1, TOP + 1), np.int64)
+        self._moved = {"same": 0, "better": 0, "worse": 0}
+
+    def add(self, table: "pyarrow.Table") -> np.ndarray:
+        """Add rows, which all have both ranks; return how far each moved [n], + is down."""
+        from exporter.parity.paired import count_pairs
+
+        self.users += table.num_rows
+        torch, other = (table[name].to_numpy() - 1 for name in ("rank_torch", f"rank_{self._other}"))
+        known = table["clicks"].to_numpy() - table["unknown_clicks"].to_numpy()
+        length = np.searchsorted(_LENGTHS, known, side="right") - 1
+        for at in np.unique(length):
+            self._pairs[at] += count_pairs(torch[length == at], other[length == at])
+        moved: np.ndarray = other.astype(np.int64) - torch
+        for how, users in (("same", moved == 0), ("better", moved < 0), ("worse", moved > 0)):
+            self._moved[how] += int(users.sum())
+        return moved
+
+    def document(self, seed: int) -> dict[str, object] | None:
+        """Return NDCG@10 and Hit@10 of both, of all these users and by their clicks; None where there is nobody."""
+        from exporter.parity.paired import METHOD, compare_pairs
+
+        if not self.users:
+            return None
+        groups = []
+        for at, (label, counts) in enumerate(zip(_ranges(_LENGTHS), self._pairs, strict=True)):
+            if counts.any():
+                ndcg, _ = compare_pairs(counts, (seed, _SEED, 1 + at))
+                groups.append({"clicks": label, "users": int(counts.sum()), "ndcg10": self._figures(ndcg)})
+        ndcg, hit = compare_pairs(self._pairs.sum(axis=0), (seed, _SEED))
+        return {
+            "users": self.users,
+            "ndcg10": self._figures(ndcg),
+            "hit10": self._figures(hit),
+            "rank": self._moved,
+            "method": f"{METHOD}, seed {seed}",
+            "by_known_clicks": groups,
+        }
+
+    def _figures(self, paired: "Paired") -> dict[str, object]:
+        return {self._other if name == "artifact" else name: value for name, value in asdict(paired).items()}
+
+
 class Total:
-    """Sums over users; of each ranked user only where his ranks are in small tables of counts."""
+    """Sums over users; of each who was judged only where his ranks are in small tables of counts."""
 
     def __init__(self) -> None:
         from models.training.users import STATUSES
 
-        self.users = self.unknown = self.with_unknown = self.could_flip = self.ranked = 0
+        self.users = self.unknown = self.with_unknown = self.could_flip = self.judged = 0
         self.status = dict.fromkeys(STATUSES, 0)
         self.verdicts = dict.fromkeys(VERDICTS, 0)
         self.named: dict[str, list[str]] = {name: [] for name in (*STATUSES[1:], *VERDICTS[1:])}
@@ -40,8 +91,7 @@ class Total:
         self.most: dict[str, object] | None = None
         self.worst: dict[str, object] | None = None
         self._overlap = {name: [0.0, 0] for name in self.flipped}
-        self._pairs = np.zeros((len(_LENGTHS), TOP + 1, TOP + 1), np.int64)
-        self._moved = {"same": 0, "better": 0, "worse": 0}
+        self.clicked_next = ClickedNext("artifact")
         self._worst = -1.0
         self._allowed = [np.inf, 0.0]
         self._errors = Decades("max_abs_error", "Largest error of a user's scores", "absolute error")
@@ -77,13 +127,16 @@ class Total:
         at = int(clicks.argmax())
         if self.most is None or int(clicks[at]) > cast("int", self.most["clicks"]):
             self.most = {"clicks": int(clicks[at]), "user": shown_id(table["user"][at].as_py())}
-        self._add_ranked(table.filter(pc.is_valid(table["verdict"])))
+        self._add_judged(table.filter(pc.is_valid(table["rank_artifact"])))
 
-    def _add_ranked(self, table: "pyarrow.Table") -> None:
+    def _add_judged(self, table: "pyarrow.Table") -> None:
         if not table.num_rows:
             return
-        self.ranked += table.num_rows
-        self._add_ranks(table)
+        self.judged += table.num_rows
+        moved = self.clicked_next.add(table)
+        downwards = np.searchsorted(_MOVES, moved, side="right") - 1
+        upwards = np.searchsorted(_MOVES, moved, side="left")
+        self._moves.add(np.clip(np.where(moved > 0, downwards, upwards), 0, len(_MOVES) - 1))
         could_flip = table["could_flip"].to_numpy()
         self.could_flip += int(could_flip.sum())
         for name, shared in (("top10_overlap", self._top10), ("top10_overlap_torch", self._top10_torch)):
@@ -103,53 +156,17 @@ class Total:
             value = self._worst if np.isfinite(self._worst) else None
             self.worst = {"value": value, "user": shown_id(table["user"][at].as_py())}
 
-    def _add_ranks(self, table: "pyarrow.Table") -> None:
-        from exporter.parity.paired import count_pairs
-
-        torch, artifact = (table[name].to_numpy() - 1 for name in ("rank_torch", "rank_artifact"))
-        known = table["clicks"].to_numpy() - table["unknown_clicks"].to_numpy()
-        length = np.searchsorted(_LENGTHS, known, side="right") - 1
-        for at in np.unique(length):
-            self._pairs[at] += count_pairs(torch[length == at], artifact[length == at])
-        moved = artifact.astype(np.int64) - torch
-        for how, users in (("same", moved == 0), ("better", moved < 0), ("worse", moved > 0)):
-            self._moved[how] += int(users.sum())
-        downwards = np.searchsorted(_MOVES, moved, side="right") - 1
-        upwards = np.searchsorted(_MOVES, moved, side="left")
-        self._moves.add(np.clip(np.where(moved > 0, downwards, upwards), 0, len(_MOVES) - 1))
-
     def overlap(self, name: str) -> float | None:
         """Return the mean overlap of the top 10, None where ten candidates or fewer leave none."""
         total, users = self._overlap[name]
         return total / users if users else None
-
-    def clicked_next(self, seed: int) -> dict[str, object] | None:
-        """Return NDCG@10 and Hit@10 of torch in fp32 and of the artifact, of all ranked users and by their clicks."""
-        from exporter.parity.paired import METHOD, compare_pairs
-
-        if not self.ranked:
-            return None
-        groups = []
-        for at, (label, counts) in enumerate(zip(_ranges(_LENGTHS), self._pairs, strict=True)):
-            if counts.any():
-                ndcg, _ = compare_pairs(counts, (seed, _SEED, 1 + at))
-                groups.append({"clicks": label, "users": int(counts.sum()), "ndcg10": asdict(ndcg)})
-        ndcg, hit = compare_pairs(self._pairs.sum(axis=0), (seed, _SEED))
-        return {
-            "users": self.ranked,
-            "ndcg10": asdict(ndcg),
-            "hit10": asdict(hit),
-            "rank": self._moved,
-            "method": f"{METHOD}, seed {seed}",
-            "by_known_clicks": groups,
-        }
 
     def distributions(self, schemes: bool) -> list[dict[str, object]]:
         """Return how users are distributed; with `schemes`, errors are beside another torch than that in fp32."""
         least, most = self._allowed
         marks = [("allowed", least)] if least == most else [("least allowed", least), ("most allowed", most)]
         found = [self._clicks.document()]
-        if self.ranked:
+        if self.judged:
             found += [self._errors.document(marks), self._moves.document()]
         if self._overlap["top10_overlap"][1]:
             found += [self._flips.document(), self._top10.document()]

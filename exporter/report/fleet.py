@@ -13,10 +13,8 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"
 
 def print_fleet(result: FleetResult) -> None:
     """Print the summary of a run, a line for each thing that it says."""
-    document, console = result.document, terminal.console(soft_wrap=True)
+    console = terminal.console(soft_wrap=True)
     print_verdict(console, result)
-    if document["golden_cases"]["verdict"] != "pass":
-        console.print(Text(f"golden   {document['golden_cases']['verdict']}: {document['golden_cases']['reason']}"))
     for line in lines(result):
         console.print(Text(line))
 
@@ -29,6 +27,8 @@ def print_verdict(console: Console, result: FleetResult) -> None:
     console.print(
         Text.assemble("verdict  ", (document["verdict"], _STYLES[document["verdict"]]), f"  {document['reason']}")
     )
+    if document["golden_cases"]["verdict"] != "pass":
+        console.print(Text(f"golden   {document['golden_cases']['verdict']}: {document['golden_cases']['reason']}"))
 
 
 def lines(result: FleetResult) -> list[str]:
@@ -62,7 +62,7 @@ def ranking_lines(result: FleetResult) -> list[str]:
         told.append(f"top 10   {top10['flipped']:,} users get another set, {top10['could_flip']:,} could")
         if top10.get("torch", "the same") != "the same":
             told.append(f"         {top10['flipped_from_torch']:,} users get another set than from torch in fp32")
-    told += _ranked(document)
+    told += clicked_lines(document["clicked_next"], "artifact")
     return told
 
 
@@ -76,9 +76,8 @@ def run_lines(result: FleetResult) -> list[str]:
     return told
 
 
-def _ranked(document: FleetDocument) -> list[str]:
-    """Return what became of the items that were clicked next."""
-    clicked = document["clicked_next"]
+def clicked_lines(clicked: FleetDocument | None, other: str) -> list[str]:
+    """Return what became of the items that were clicked next, by torch and by what the figures call `other`."""
     if clicked is None:
         return []
     moved = ", ".join(f"{count:,} {how}" for how, count in clicked["rank"].items())
@@ -86,7 +85,7 @@ def _ranked(document: FleetDocument) -> list[str]:
     for name, label in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10 ")):
         figures = clicked[name]
         change, low, high = (percent(figures[key]) for key in ("change", "low", "high"))
-        told.append(f"{label}  {figures['artifact']:.6f}, torch {figures['torch']:.6f}: {change} ({low} to {high})")
+        told.append(f"{label}  {figures[other]:.6f}, torch {figures['torch']:.6f}: {change} ({low} to {high})")
     return told
 
 

@@ -33,11 +33,8 @@ def lines(result: FleetResult) -> list[str]:
     told += fleet.ranking_lines(result)
     stored = document["stored"]
     if stored["as"] != "fp32" and stored["clicked_next"] is not None:
-        clicked = stored["clicked_next"]
-        told.append(
-            f"{stored['as']:8} NDCG@10 {clicked['ndcg10']:.6f} of all users, {clicked['ndcg10_torch']:.6f} with weights"
-            f" in fp32; scores move by {stored['max_abs_error']:.3g} at most"
-        )
+        told.append(f"{stored['as']:8} packages, of all users: scores move by {stored['max_abs_error']:.3g} at most")
+        told += fleet.clicked_lines(stored["clicked_next"], "stored")
     told += fleet.run_lines(result)
     packages = document["run"]["packages"]
     if packages is not None:

@@ -64,10 +64,10 @@ def fleet_page(document: FleetDocument, plan: FleetDocument) -> str:
                 Card("Golden cases of the artifact", golden["verdict"], golden["reason"]),
             ),
             (
-                ("Users", _users(document)),
-                ("What was clicked next", _clicked(document["clicked_next"])),
-                ("Who loses, who gains", _by_clicks(document["clicked_next"])),
-                ("Scores and the top 10", _figures(document)),
+                ("Users", users_table(document)),
+                ("What was clicked next", clicked_table(document["clicked_next"])),
+                ("Who loses, who gains", by_clicks_table(document["clicked_next"])),
+                ("Scores and the top 10", figures_table(document)),
             ),
             document["distributions"],
             (*run_facts(document["run"]), *plan_facts(plan)),
@@ -122,14 +122,16 @@ def _plain(value: object) -> str:
     return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _users(document: FleetDocument) -> Table:
-    users, named = document["users"], document["users_named"]
-    others = {name: count for name, count in document["verdicts"].items() if name != "pass"}
+def users_table(document: FleetDocument) -> Table:
+    """Return users by what became of them; who passes is told where not everybody who is ranked for is judged."""
+    users, named, others = document["users"], document["users_named"], document["verdicts"]
+    if "not_drawn" not in others:
+        others = {name: count for name, count in others.items() if name != "pass"}
     rows = [
         (
             Cell(name.replace("_", " ")),
-            _number(count),
-            _number(count / users["all"] if users["all"] else None, _share),
+            number(count),
+            number(count / users["all"] if users["all"] else None, share_of),
             Cell(", ".join(named.get(name, [])) + (", …" if count > len(named.get(name, [])) > 0 else "")),
         )
         for name, count in {**users, **others}.items()
@@ -138,38 +140,45 @@ def _users(document: FleetDocument) -> Table:
     return Table("users", caption, ("status or verdict", "users", "share", "for example"), tuple(rows))
 
 
-def _clicked(clicked: FleetDocument | None) -> Table | str:
-    if clicked is None:
-        return "No user was ranked for."
-    rows = tuple((Cell(title), *_paired(clicked[name])) for name, title in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10")))
-    return Table("clicked", f"{clicked['users']:,} users; {clicked['method']}", ("figure", *_PAIRED), rows)
-
-
-def _by_clicks(clicked: FleetDocument | None) -> Table | str:
+def clicked_table(clicked: FleetDocument | None, other: str = "artifact") -> Table | str:
+    """Return how torch in fp32 and another, which the figures call `other`, rank what was clicked next."""
     if clicked is None:
         return "No user was ranked for."
     rows = tuple(
-        (Cell(group["clicks"]), _number(group["users"]), *_paired(group["ndcg10"]))
+        (Cell(title), *_paired(clicked[name], other)) for name, title in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10"))
+    )
+    columns = ("figure", "torch in fp32", other, *_CHANGE)
+    return Table(f"clicked-{other}", f"{clicked['users']:,} users; {clicked['method']}", columns, rows)
+
+
+def by_clicks_table(clicked: FleetDocument | None, other: str = "artifact") -> Table | str:
+    """Return the same by the clicks of users."""
+    if clicked is None:
+        return "No user was ranked for."
+    rows = tuple(
+        (Cell(group["clicks"]), number(group["users"]), *_paired(group["ndcg10"], other))
         for group in clicked["by_known_clicks"]
     )
     caption = "NDCG@10 by a user's clicks on items that the model has, the one to rank among them"
-    return Table("by-clicks", caption, ("clicks", "users", *_PAIRED), rows)
+    columns = ("clicks", "users", "torch in fp32", other, *_CHANGE)
+    return Table(f"by-clicks-{other}", caption, columns, rows)
 
 
-_PAIRED = ("torch in fp32", "artifact", "change", "95 % interval of the change")
+_CHANGE = ("change", "95 % interval of the change")
 
 
-def _paired(figures: FleetDocument) -> tuple[Cell, ...]:
+def _paired(figures: FleetDocument, other: str) -> tuple[Cell, ...]:
     low, high = (percent(figures[name]) for name in ("low", "high"))
     return (
-        _number(figures["torch"], "{:.6f}".format),
-        _number(figures["artifact"], "{:.6f}".format),
-        _number(figures["change"], percent),
+        number(figures["torch"], "{:.6f}".format),
+        number(figures[other], "{:.6f}".format),
+        number(figures["change"], percent),
         Cell(MISSING if low == high == MISSING else f"{low} to {high}", is_figure=True),
     )
 
 
-def _figures(document: FleetDocument) -> Table:
+def figures_table(document: FleetDocument) -> Table:
+    """Return how scores and the top 10 differ from torch's, and what of clicks is left out."""
     top10, worst, clicks = document["top10"], document["max_abs_error"], document["clicks"]
     rows = []
     if worst is not None:
@@ -191,13 +200,15 @@ def _figures(document: FleetDocument) -> Table:
     if clicks["most"] is not None:
         rows.append(("most clicks of a user", f"{clicks['most']['clicks']:,}", f"user {clicks['most']['user']}"))
     cells = tuple((Cell(label), Cell(value, is_figure=True), Cell(note)) for label, value, note in rows)
-    tables = "" if top10["torch"] == "the same" else " with tables as the artifact has them, but where another is named"
-    return Table("figures", f"Beside torch{tables}", ("figure", "value", "note"), cells)
+    other = "" if top10["torch"] == "the same" else " with numbers as they are stored, but where another is named"
+    return Table("figures", f"Beside torch{other}", ("figure", "value", "note"), cells)
 
 
-def _share(share: float) -> str:
+def share_of(share: float) -> str:
+    """Return a share in percent."""
     return f"{100 * share:.2f} %"
 
 
-def _number(value: float | None, form: Callable[[float], str] = "{:,}".format) -> Cell:
+def number(value: float | None, form: Callable[[float], str] = "{:,}".format) -> Cell:
+    """Return the cell of a number."""
     return Cell(MISSING if value is None else form(value), value, is_figure=True)

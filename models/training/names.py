@@ -27,6 +27,11 @@ class Names(Sequence[str]):
     def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
         return tuple(self._texts[at].to_pylist()) if isinstance(at, slice) else str(self._texts[int(at)])
 
+    @property
+    def are_whole_numbers(self) -> bool:
+        """Tell whether all are whole numbers, which are in the order of numbers and not of code points."""
+        return are_whole_numbers(self._texts)
+
 
 class NameColumn:
     """The names of rows as they are read, and a number for each row."""

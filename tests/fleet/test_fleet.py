@@ -97,11 +97,6 @@ def test_every_user_has_one_row_and_the_odd_ones_are_named(run):
         assert (row["verdict"] is None) == (row["status"] != "ranked") == (row["rank_artifact"] is None)
     document = result.document
     assert document["users"] == {"all": USERS, **Counter(row["status"] for row in rows)}
-    assert document["users_named"] == {
-        "one_click": ["one"],
-        "unknown_items": ["nearly", "stranger"],
-        "all_clicked": ["everything"],
-    }
     assert document["clicks"] == {
         "unknown": 5,
         "users_with_unknown": 3,

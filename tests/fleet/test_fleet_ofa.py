@@ -21,8 +21,10 @@ from commands import run_here
 from exporter import pipeline
 from exporter.artifact import store as artifacts
 from exporter.artifact import weights
+from exporter.connections.agent.folder import DataFile
 from exporter.fleet import packages
-from exporter.pipeline import fleet_ofa
+from exporter.pipeline import fleet_ofa, fleet_ofa_worker
+from models.training.names import Names
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 1_200
@@ -94,10 +96,27 @@ def test_every_user_has_one_row_and_the_summary_adds_them_up(run):
     missing = sum(row["verdict"] == "unverified" for row in drawn)
     assert (document["no_artifact"], document["verdict"], result.exit_code) == (missing, "unverified", 3)
     assert f"{missing} users have a structure of which no artifact was made" in document["reason"]
+    assert document["verdict_of_users"] == "unverified" and document["golden_cases"]["verdict"] == "pass"
+    assert document["users_named"]["one_click"] == ["nobody", "one"] and len(
+        document["users_named"]["unverified"]
+    ) == min(missing, 10)
+    for whose, other, own in (
+        (document, "artifact", [row for row in drawn if row["rank_artifact"] is not None]),
+        (document["stored"], "stored", ranked),
+    ):
+        clicked = whose["clicked_next"]
+        assert clicked["users"] == len(own) == sum(clicked["rank"].values())
+        assert clicked["rank"]["same"] == sum(row["rank_torch"] == row[f"rank_{other}"] for row in own)
+        assert {key: clicked["hit10"][key] for key in ("torch", other)} == pytest.approx(
+            {key: np.mean([row[f"rank_{key}"] <= 10 for row in own]) for key in ("torch", other)}
+        )
+    page = (folder / "fleet" / "summary.html").read_text()
+    assert all(line["structure"] in page for line in document["structures"]) and "<script" not in page
+    assert page.count("<svg") == len(document["distributions"])
     for shown in document["distributions"]:
         assert len(shown["counts"]) == len(shown.get("labels", shown.get("edges", [])[1:]))
-        every = {"max_abs_error": len(drawn) - missing, "flops": sum(row["flops"] is not None for row in ranked)}
-        assert sum(shown["counts"]) == every.get(shown["name"], len(ranked))
+        every = {"clicks": USERS, **dict.fromkeys(("structure", "bytes_down", "flops"), len(ranked))}
+        assert sum(shown["counts"]) == every.get(shown["name"], len(drawn) - missing), shown["name"]
     assert all(row["flops"] is not None for row in ranked if row["blocks"])
 
 
@@ -172,6 +191,28 @@ def test_a_device_reads_the_package_and_ranks_as_the_row_says(run, small_ofa, sm
     own = history_of(clicks, judged["user"])[-tiny_ofa.LENGTH :]
     history[0, : len(own)] = torch.tensor(own)
     assert "".join(map(str, small_ofa_model.structure(history)[0].int().tolist())) == judged["structure"]
+
+
+def test_workers_in_one_folder_keep_to_their_own_weights(small_ofa, tmp_path, monkeypatch):
+    """ONNX Runtime reads weights from a file, which another worker writes in the meantime."""
+    made = tiny_ofa.export(small_ofa, tmp_path, "subnet_external", "onnx")
+    artifact = Path(made["onnx"]["artifact"])
+    golden, manifest = artifacts.read_golden(artifact), artifacts.read_manifest(artifact)
+    monkeypatch.chdir(tmp_path)
+    own, others = (fleet_ofa_worker._with_weights(artifact) for _ in range(2))
+    cases = [{name: array[case] for name, array in golden.inputs.items()} for case in range(2)]
+    write, interrupted = DataFile.write, []
+
+    def write_both(*arguments):
+        changed = write(*arguments)
+        if not interrupted:
+            interrupted.append(True)
+            others.call(cases[1])
+        return changed
+
+    monkeypatch.setattr(DataFile, "write", write_both)
+    scores, _ = own.call(cases[0])
+    assert interrupted and np.allclose(scores[0], golden.outputs[manifest.ranking][0], atol=1e-5)
 
 
 KILLED = """
@@ -261,7 +302,8 @@ def test_what_cannot_be_asked_for_is_told_before_anything_is_written(small_ofa, 
 def test_one_is_found_in_the_order_in_which_users_are_read(names, tmp_path):
     import pyarrow as pa
 
-    plan = {"format": packages.FORMAT, "shards": len(names), "order": packages.order_of(names)}
+    whole = Names(pa.array(names, pa.large_string())).are_whole_numbers
+    plan = {"format": packages.FORMAT, "shards": len(names), "order": "numbers" if whole else "text"}
     folder = packages.Folder(tmp_path / "packages", plan)
     with packages.opened(folder, force=False):
         for shard, name in enumerate(names):

@@ -9,7 +9,9 @@ from browser import Page
 from test_page import HOSTILE, LONG, LOOKS, serious
 
 from exporter.fleet.distributions import Decades, Labelled
+from exporter.report.fleet_ofa_page import fleet_ofa_page
 from exporter.report.fleet_page import fleet_page
+from exporter.report.units import MISSING
 
 PAIRED = {"torch": 0.2762, "artifact": 0.2761, "change": -0.0006, "low": -0.0031, "high": None}
 
@@ -64,6 +66,27 @@ def opened(page: Page, folder: Path, name: str, width: int, scheme: str) -> str:
     return file.as_uri()
 
 
+def document_ofa(name: str) -> dict[str, Any]:
+    """Return the summary of such a run with a network for each user."""
+    shared = document(name)
+    clicked = shared["clicked_next"]
+    named = {key: value for key, value in PAIRED.items() if key != "artifact"} | {"stored": PAIRED["artifact"]}
+    groups = [{**group, "ndcg10": named} for group in clicked["by_known_clicks"]]
+    line = {"structure": "0110", "users": 20_003, "blocks": 2, "bytes_down": 72_872, "flops": None}
+    return {
+        **shared,
+        "golden_cases": {"verdict": "pass", "reason": name, "by_structure": {"0110": "pass"}},
+        "verdicts": {"pass": 3, "fail": 1, "unverified": 0, "not_drawn": 20_000},
+        "stored": {
+            "as": "int4",
+            "max_abs_error": 0.1,
+            "clicked_next": {**clicked, "ndcg10": named, "hit10": named, "by_known_clicks": groups},
+        },
+        "structures": [line, {**line, "structure": "1111", "users": 1}],
+        "run": {**shared["run"], "packages": {"place": name, "bytes": 1_667_361_280}},
+    }
+
+
 @pytest.mark.parametrize("name", [HOSTILE, LONG], ids=["hostile", "long"])
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_it_is_all_in_the_page(page: Page, tmp_path: Path, axe: str, name: str, width: int, scheme: str) -> None:
@@ -75,6 +98,25 @@ def test_it_is_all_in_the_page(page: Page, tmp_path: Path, axe: str, name: str, 
     assert page.evaluate("document.querySelectorAll('svg').length") == 2
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert name.removesuffix("\u202e") in page.evaluate("document.body.textContent")
+    assert serious(page, axe) == []
+
+
+@pytest.mark.parametrize("name", [HOSTILE, LONG], ids=["hostile", "long"])
+def test_structures_and_packages_are_in_the_page_too(page: Page, tmp_path: Path, axe: str, name: str) -> None:
+    file = tmp_path / "summary.html"
+    file.write_text(fleet_ofa_page(document_ofa(name), {"data": name, "artifacts": {"0110": {"artifact": name}}}))
+    page.look(390)
+    page.open(file.as_uri())
+    assert (page.complaints(), page.requests(), page.evaluate("window.hit")) == ([], [file.as_uri()], None)
+    texts = (
+        "[...document.querySelectorAll('tbody tr')].map(one => [...one.children].map(cell => cell.textContent.trim()))"
+    )
+    rows = page.evaluate(texts)
+    assert ["0110", "20,003", "100.00 %", "2", "72,872", MISSING, "pass"] in rows
+    assert ["1111", "1", "0.00 %", "2", "72,872", MISSING, "none made"] in rows
+    assert any(row[:2] == ["not drawn", "20,000"] for row in rows)
+    assert "1,667.36 MB" in page.evaluate("document.body.textContent")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert serious(page, axe) == []
 
 
