@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.types import Arrays
@@ -61,6 +62,8 @@ class Worker:
     ) -> None:
         self._module, self._settings, self._parcels, self._desk = module, settings, parcels, desk
         self._judge: Judge | None = None
+        self._files = ExitStack()
+        """A judge may read them as long as it lives; those of a worker that is killed go when the next one starts."""
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
         """Return the answer for the one shard of a batch; an error is an answer too, which nobody tries again."""
@@ -86,7 +89,9 @@ class Worker:
         import ray
 
         if self._judge is None:
-            with scratch("worker") as folder:
+            with ExitStack() as files:
+                folder = files.enter_context(scratch("worker"))
                 settings = shipment.unpacked(self._settings, self._parcels, folder, ray.get)
                 self._judge = importlib.import_module(self._module).make_judge(settings)
+                self._files = files.pop_all()
         return self._judge(shard)

@@ -194,11 +194,8 @@ class OneEach(Kind):
 
     def _package_facts(self, run: "Run") -> "Document":
         """Return what tells packages apart: with equal facts they have the same bytes."""
-        import platform
-
-        import torch
-
         from exporter.fleet import packages
+        from exporter.pipeline.fleet_ofa_worker import computed_by
 
         same = ("model", "checkpoint_sha256", "data", "data_sha256", "columns", "ids", "users", "sample", "shard_users")
         return {
@@ -206,8 +203,7 @@ class OneEach(Kind):
             **{name: run.plan[name] for name in (*same, "history_length", "candidates", "seed", "stored")},
             "shards": self.shards.count,
             "order": self._order,
-            "torch": torch.__version__,
-            "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+            **computed_by(),
         }
 
     @cached_property
@@ -224,23 +220,23 @@ class OneEach(Kind):
         """Return where the artifact of each structure is, and where packages go."""
         from exporter.fleet import store
 
-        top = run.folder / store.ARTIFACT
-        entries = cast("dict[str, Entry]", run.plan["artifacts"])
+        folder = self._packages(run)
         return {
             "model": self.told_model,
             "checkpoint": str(self.checkpoint.folder.resolve()),
             "checkpoint_sha256": self.checkpoint.sha256,
-            "subnets": {
-                structure: {
-                    "artifact": str(top / entry["artifact"]),
-                    "reference": None if entry["reference"] is None else str(top / entry["reference"]),
-                    "golden_scale": entry["golden_scale"],
-                }
-                for structure, entry in entries.items()
-            },
+            "target": self.request.target,
+            "versions": run.plan["versions"],
+            "artifacts": str(run.folder / store.ARTIFACT),
+            "subnets": run.plan["artifacts"],
             "stored": self.stored,
-            "packages": None if self.request.packages is None else str(self.request.packages.resolve()),
+            "packages": None if folder is None else {"place": str(folder.place.resolve()), "plan": folder.plan},
         }
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return those of all kinds, and the artifacts."""
+        return *super().paths, "artifacts"
 
     def task(self, shard: int) -> "Task":
         """Return the cases of a shard, for whom artifacts are run, and which shard it is."""

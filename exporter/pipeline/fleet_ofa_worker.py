@@ -4,6 +4,7 @@ The cloud computes in batches of one shape, so that a user's package has the sam
 artifact takes one user a call, with the weights that come out of that user's package.
 """
 
+import platform
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from exporter.core.errors import CheckpointError
+from exporter.core.errors import BadInputError, CheckpointError
 from exporter.core.types import Arrays
 from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY
-from exporter.pipeline.fleet_worker import Artifact, caller, load_artifact, started
+from exporter.pipeline.fleet_worker import Artifact, caller, check_versions, load_artifact, started
 
 if TYPE_CHECKING:
+    from exporter.fleet.store import Document
     from models.spec import Cloud, Made, Stored
 
 JUDGED, SHARD = "judged", "shard"
@@ -162,27 +164,56 @@ def make_judge(settings: dict[str, object]) -> Judge:
     from models.zoo import load_spec
 
     torch.set_num_threads(1)
+    check_versions(str(settings["target"]), cast("dict[str, str]", settings["versions"]))
+    packages = cast("dict[str, object] | None", settings["packages"])
+    place = None if packages is None else _place(Path(str(packages["place"])), cast("Document", packages["plan"]))
     checkpoint = checkpoints.read(Path(str(settings["checkpoint"])))
     if checkpoint.sha256 != settings["checkpoint_sha256"]:
         raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
     spec = load_spec(str(settings["model"]))
     assert spec.cloud is not None  # noqa: S101 - the command has looked
     cloud = spec.cloud(checkpoints.build(checkpoint, spec))
-    subnets = cast("dict[str, dict[str, object]]", settings["subnets"])
-    packages = settings["packages"]
+    subnets, top = cast("dict[str, dict[str, object]]", settings["subnets"]), Path(str(settings["artifacts"]))
     return Judge(
         cloud,
-        {structure: _subnet(entry) for structure, entry in subnets.items()},
+        {structure: _subnet(top, entry) for structure, entry in subnets.items()},
         cast("Stored", settings["stored"]),
-        None if packages is None else Path(str(packages)),
+        place,
     )
 
 
-def _subnet(entry: dict[str, object]) -> Subnet:
+def computed_by() -> dict[str, str]:
+    """Return what packages have their bytes from beside the model: another one may round otherwise."""
+    import torch
+
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {"torch": torch.__version__, "processor": processor}
+
+
+def _place(folder: Path, plan: "Document") -> Path:
+    """Return the folder of packages; raises BadInputError where this machine cannot write the same there."""
+    from exporter.fleet import packages
+
+    here = f"a worker's machine, {platform.node()},"
+    try:
+        held = packages.read(folder).plan
+    except BadInputError:
+        held = None
+    if held != plan:
+        raise BadInputError(
+            f"{here} does not see {folder} as it is here; give --packages a folder on a disk that all machines share"
+        )
+    for name, own in computed_by().items():
+        if plan[name] != own:
+            raise BadInputError(f"{here} computes with {name} {own}, the packages are made with {plan[name]}")
+    return folder
+
+
+def _subnet(top: Path, entry: dict[str, object]) -> Subnet:
     reference = entry["reference"]
     return Subnet(
-        _with_weights(Path(str(entry["artifact"]))),
-        None if reference is None else _program(Path(str(reference))),
+        _with_weights(top / str(entry["artifact"])),
+        None if reference is None else _program(top / str(reference)),
         float(cast("float", entry["golden_scale"])),
     )
 

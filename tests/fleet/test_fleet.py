@@ -339,6 +339,7 @@ def assert_that_other_tables_fail(run, checkpoint_folder):
     """Judge golden cases: all pass beside torch with the same tables, and none beside torch with those of fp32."""
     folder = artifact_of(run)
     settings = {"artifact": folder, "model": "scn", "checkpoint": checkpoint_folder, "golden_scale": 1.0}
+    settings |= {"versions": artifacts.read_manifest(folder).source.versions}
     judge = fleet_worker.make_judge({**settings, "reference": run / store.REFERENCE})
     golden = artifacts.read_golden(folder)
     cases = {name: golden.inputs[name][:, 0] for name in ("item_ids", "candidate_ids")}

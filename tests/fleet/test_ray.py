@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from email.message import Message
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,8 @@ from servers import wait_for
 from exporter import pipeline
 from exporter.core.errors import CocorrError
 from exporter.fleet import engine, ray_cluster, ray_engine, shipment
+from exporter.fleet import packages as fleet_packages
+from exporter.pipeline import fleet_ofa, fleet_ofa_worker
 from safeio import packages
 
 HERE = Path(__file__).parent
@@ -153,6 +156,42 @@ def test_a_run_that_was_killed_on_ray_goes_on_without_and_has_the_same_rows(clus
         for place in ("killed", "whole")
     ]
     assert tables[0].num_rows == 2_100 and tables[0].equals(tables[1])
+
+
+def test_networks_and_packages_of_each_user_are_the_same_on_ray(cluster, small_ofa, tmp_path, monkeypatch):
+    monkeypatch.setattr(fleet_ofa, "MOST_STRUCTURES", 1)
+    rng = np.random.default_rng(0)
+    lines = [f"u{user:05},{item},{time}" for user in range(1_100) for time, item in enumerate(rng.integers(1, 300, 4))]
+    clicks = tmp_path / "clicks.csv"
+    clicks.write_text("\n".join(["user,item,timestamp", *lines, ""]))
+    written = {}
+    for name, address in (("ray", cluster.address), ("here", None)):
+        folder = tmp_path / name
+        asked = pipeline.FleetRequest("ofa", clicks, "onnx", folder / "fleet", checkpoint=small_ofa, workers=1)
+        asked = replace(asked, ray=address, packages=folder / "packages", stored="int8", parity_sample=4)
+        pipeline.fleet(asked, lambda _: None)
+        rows = [pyarrow.parquet.read_table(part) for part in sorted((folder / "fleet/users").iterdir())]
+        archives = [path.read_bytes() for path in sorted((folder / "packages").glob("*.tar"))]
+        written[name] = pyarrow.concat_tables(rows).replace_schema_metadata(None).to_pylist(), archives
+    assert written["ray"] == written["here"] and len(written["here"][1]) == 2
+    assert "pass" in {row["verdict"] for row in written["ray"][0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"plan": {}}, r"does not see .*packages as it is here; give --packages a folder on a disk that all"),
+        ({"place": "/nowhere"}, "does not see /nowhere as it is here"),
+        ({"torch": "1.0"}, r"computes with torch .*, the packages are made with 1\.0"),
+    ],
+)
+def test_a_machine_that_would_write_other_packages_refuses(change, words, tmp_path):
+    facts = {"format": "cocorr-packages-1", "shards": 1, **fleet_ofa_worker.computed_by(), **change}
+    plan = {name: value for name, value in facts.items() if name not in ("plan", "place")}
+    with fleet_packages.opened(fleet_packages.Folder(tmp_path / "packages", plan), force=False):
+        place = Path(change.get("place", tmp_path / "packages"))
+        with pytest.raises(CocorrError, match=words):
+            fleet_ofa_worker._place(place, change.get("plan", plan))
 
 
 @pytest.mark.parametrize(
