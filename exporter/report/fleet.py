@@ -1,8 +1,5 @@
 """What a person reads of all users at once."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
 from rich.text import Text
 
@@ -39,7 +36,7 @@ def lines(result: FleetResult) -> list[str]:
     return [*user_lines(result.document), *ranking_lines(result.document), *run_lines(result)]
 
 
-def user_lines(document: Mapping[str, Any]) -> list[str]:
+def user_lines(document: FleetDocument) -> list[str]:
     """Return who there is, and what of their clicks is left out."""
     users = document["users"]
     others = [f"{count:,} {name.replace('_', ' ')}" for name, count in users.items() if name != "all" and count]
@@ -52,7 +49,7 @@ def user_lines(document: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def ranking_lines(document: Mapping[str, Any]) -> list[str]:
+def ranking_lines(document: FleetDocument) -> list[str]:
     """Return how scores and rankings differ from torch's."""
     told, top10 = [], document["top10"]
     if document["max_abs_error"] is not None:

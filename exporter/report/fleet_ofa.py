@@ -1,10 +1,8 @@
 """What a person reads of all users of a model with a network for each."""
 
-from typing import Any
-
 from rich.text import Text
 
-from exporter.artifact.results import FleetResult
+from exporter.artifact.results import FleetDocument, FleetResult
 from exporter.report import fleet, terminal
 from exporter.report.units import MISSING, bytes_
 from safeio.errors import printable
@@ -44,6 +42,6 @@ def lines(result: FleetResult) -> list[str]:
     return told
 
 
-def _verdicts(document: Any) -> list[str]:
+def _verdicts(document: FleetDocument) -> list[str]:
     found = [f"{count:,} {name}" for name, count in document["verdicts"].items() if count and name != "not_drawn"]
     return found or ["none"]

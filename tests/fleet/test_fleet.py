@@ -353,16 +353,6 @@ def test_what_is_wrong_is_told_before_anything_is_written(model, clicks, tmp_pat
     Path("mine/notes.txt").write_text("mine")
     common = ["--target", "onnx", "--checkpoint", model]
     for words, wrong in {
-        (
-            "fleet",
-            "ofa",
-            "--data",
-            clicks,
-            "--target",
-            "onnx",
-            "--output",
-            "new",
-        ): "one network, which ofa does not",
         ("fleet", "scn", "--data", "strange.csv", *common, "--output", "new"): "the model knows none of its 2 items",
         ("fleet", "scn", "--data", "absent.csv", *common, "--output", "new"): "absent.csv does not exist",
         ("fleet", "scn", "--data", clicks, *common, "--output", "mine"): "mine holds 'notes.txt', which would be lost",
