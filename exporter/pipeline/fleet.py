@@ -45,9 +45,14 @@ class Shards:
 
     def of(self, shard: int) -> "np.ndarray":
         """Return the users of a shard."""
+        return self.at(shard * SHARD, (shard + 1) * SHARD)
+
+    def at(self, first: int, last: int) -> "np.ndarray":
+        """Return the users at places from `first` up to `last`."""
         import numpy as np
 
-        return np.asarray(self.order[shard * SHARD : (shard + 1) * SHARD])
+        users = self.order[first:last]
+        return np.arange(users.start, users.stop) if isinstance(users, range) else users
 
     def ranked(self, shard: int) -> "np.ndarray":
         """Return those users of a shard who can be ranked for."""

@@ -70,8 +70,7 @@ class OneEach(Kind):
         chosen, lots = np.zeros(0, np.int64), np.zeros(0)
         for first in range(0, everybody, _LOTS_AT_ONCE):
             lot = rng.random(min(_LOTS_AT_ONCE, everybody - first))
-            own = np.asarray(order[bisect_left(order, first) : bisect_left(order, first + len(lot))], np.int64)
-            own = self.shards.able(own)
+            own = self.shards.able(self.shards.at(bisect_left(order, first), bisect_left(order, first + len(lot))))
             chosen, lots = np.concatenate([chosen, own]), np.concatenate([lots, lot[own - first]])
             least = np.argsort(lots, kind="stable")[: self.request.parity_sample or PARITY_SAMPLE]
             chosen, lots = chosen[least], lots[least]

@@ -33,12 +33,11 @@ def print_verdict(console: Console, result: FleetResult) -> None:
 
 def lines(result: FleetResult) -> list[str]:
     """Return what follows the verdict."""
-    return [*user_lines(result), *ranking_lines(result), *run_lines(result)]
+    return [*user_lines(result.document), *ranking_lines(result.document), *run_lines(result)]
 
 
-def user_lines(result: FleetResult) -> list[str]:
+def user_lines(document: FleetDocument) -> list[str]:
     """Return who there is, and what of their clicks is left out."""
-    document = result.document
     users = document["users"]
     others = [f"{count:,} {name.replace('_', ' ')}" for name, count in users.items() if name != "all" and count]
     told = [f"users    {users['all']:,}: {', '.join(others) or 'none'}"]
@@ -50,9 +49,8 @@ def user_lines(result: FleetResult) -> list[str]:
     return told
 
 
-def ranking_lines(result: FleetResult) -> list[str]:
+def ranking_lines(document: FleetDocument) -> list[str]:
     """Return how scores and rankings differ from torch's."""
-    document = result.document
     told, top10 = [], document["top10"]
     if document["max_abs_error"] is not None:
         worst = document["max_abs_error"]

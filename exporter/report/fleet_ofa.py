@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from exporter.artifact.results import FleetResult
+from exporter.artifact.results import FleetDocument, FleetResult
 from exporter.report import fleet, terminal
 from exporter.report.units import MISSING, bytes_
 from safeio.errors import printable
@@ -21,7 +21,7 @@ def print_fleet_ofa(result: FleetResult) -> None:
 def lines(result: FleetResult) -> list[str]:
     """Return what follows the verdict."""
     document = result.document
-    told = fleet.user_lines(result)
+    told = fleet.user_lines(document)
     structures = document["structures"]
     for line in structures[:_SHOWN]:
         flops = MISSING if line["flops"] is None else f"{line['flops']:,} FLOPs"
@@ -29,8 +29,8 @@ def lines(result: FleetResult) -> list[str]:
     if len(structures) > _SHOWN:
         told.append(f"  and {len(structures) - _SHOWN:,} other structures")
     drawn = sum(document["verdicts"].values()) - document["verdicts"]["not_drawn"]
-    told.append(f"parity   of {drawn:,} users, drawn: {', '.join(_verdicts(result))}")
-    told += fleet.ranking_lines(result)
+    told.append(f"parity   of {drawn:,} users, drawn: {', '.join(_verdicts(document))}")
+    told += fleet.ranking_lines(document)
     stored = document["stored"]
     if stored["as"] != "fp32" and stored["clicked_next"] is not None:
         told.append(f"{stored['as']:8} packages, of all users: scores move by {stored['max_abs_error']:.3g} at most")
@@ -42,8 +42,6 @@ def lines(result: FleetResult) -> list[str]:
     return told
 
 
-def _verdicts(result: FleetResult) -> list[str]:
-    found = [
-        f"{count:,} {name}" for name, count in result.document["verdicts"].items() if count and name != "not_drawn"
-    ]
+def _verdicts(document: FleetDocument) -> list[str]:
+    found = [f"{count:,} {name}" for name, count in document["verdicts"].items() if count and name != "not_drawn"]
     return found or ["none"]
