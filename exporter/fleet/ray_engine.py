@@ -90,6 +90,7 @@ class _Pool:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        context.wait_for_min_actors_s = int(START_LIMIT_S)
         _silence()
         numbers = ray.data.from_items(list(range(count)), override_num_blocks=count)
         answered = numbers.map_batches(
@@ -132,26 +133,31 @@ class _Feed(threading.Thread):
         """Place of a shard that a worker has -> since when, and the worker."""
 
     def run(self) -> None:
-        """Answer until `stop` is called or something fails, which ends the workers' own waiting too."""
+        """Answer until `stop` is called; after a failure with nothing, which wakes whoever reads the results."""
         import ray
 
-        begun = time.monotonic()
         asked = self._desk.next_asked.remote()
-        try:
-            while not self._stopping.is_set():
+        while not self._stopping.is_set():
+            try:
                 if ray.wait([asked], timeout=_LOOK_S)[0]:
                     place, worker = ray.get(asked)
                     asked = self._desk.next_asked.remote()
-                    self._answer(place, worker)
-                elif not self._tries and time.monotonic() - begun > START_LIMIT_S:
-                    raise RuntimeTimeoutError(f"no worker started on Ray within {START_LIMIT_S:g} s; {AGAIN}")
+                    try:
+                        self._answer(place, worker)
+                    except BaseException:
+                        self._desk.give.remote(place, None)
+                        raise
                 self._end_late()
-        except ray.exceptions.RayError as error:
-            self._fail(_broken(error))
-        except BaseException as error:  # told where the results are read
-            self._fail(error)
+            except ray.exceptions.RayError as error:
+                self._fail(_broken(error))
+                break
+            except BaseException as error:  # told where the results are read
+                self._fail(error)
 
     def _answer(self, place: int, worker: Any) -> None:
+        if self._error is not None:
+            self._desk.give.remote(place, None)
+            return
         self._tries[place] += 1
         if self._tries[place] > _MOST_TRIES:
             raise RuntimeCrashError(
@@ -161,7 +167,8 @@ class _Feed(threading.Thread):
         self._make(place)
         with self._lock:
             held = self._held.get(place)
-            self._working[place] = time.monotonic(), worker
+            if held is not None:
+                self._working[place] = time.monotonic(), worker
         self._desk.give.remote(place, None if held is None else [held[2]])
         self._make(place + self._ahead)
 
@@ -176,32 +183,24 @@ class _Feed(threading.Thread):
             self._made += 1
 
     def _end_late(self) -> None:
+        """Raise RuntimeTimeoutError where a worker takes too long; the first time it loads its files too."""
         with self._lock:
-            for place, (since, worker) in self._working.items():
-                limit_s = (
-                    self._held[place][1] + START_LIMIT_S * (self._tries[place] == 1) if place in self._held else 0.0
-                )
-                if limit_s and time.monotonic() - since > limit_s:
-                    late = worker
-                    break
-            else:
-                return
-        self._kill(late)
-        raise RuntimeTimeoutError(f"a worker did not finish within {limit_s:g} s and was ended; {AGAIN}")
-
-    def _kill(self, worker: Any) -> None:
-        import ray
-
-        with suppress(ray.exceptions.RayError, ValueError):
-            ray.kill(worker, no_restart=True)
+            for place, (since, _) in self._working.items():
+                limit_s = self._held[place][1] + START_LIMIT_S
+                if self._error is None and time.monotonic() - since > limit_s:
+                    raise RuntimeTimeoutError(f"a worker did not finish within {limit_s:g} s and was ended; {AGAIN}")
 
     def _fail(self, error: BaseException) -> None:
-        """Keep the error for whoever reads the results, and wake them by the end of the workers."""
+        """Keep the error for whoever reads the results, and end the workers that are at work, which wakes them."""
+        import ray
+
         self._error = error
         with self._lock:
             working = [worker for _, worker in self._working.values()]
+            self._working.clear()
         for worker in working:
-            self._kill(worker)
+            with suppress(ray.exceptions.RayError, ValueError):
+                ray.kill(worker, no_restart=True)
 
     def check(self) -> None:
         """Raise what ended the feed."""
