@@ -11,6 +11,7 @@ import pytest
 from planted_service import GOOD, Served, post, received, serving
 from servers import wait_for
 
+from exporter.core.errors import BadInputError
 from exporter.serve import server
 
 
@@ -144,10 +145,19 @@ def test_what_is_no_good_request_is_refused_in_words(served: Served) -> None:
     assert served.ask(path="/healthz", method="GET")[0] == served.ask(path="/readyz", method="GET")[0] == 200
 
 
-def test_no_answer_waits_for_a_delayed_acknowledgement() -> None:
-    listener = server.listen("127.0.0.1", 0)
-    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as taken:
-        assert taken.proto == socket.IPPROTO_TCP  # what asyncio looks for before it sets TCP_NODELAY
+@pytest.mark.parametrize("address", ["a..b", "x" * 64, ".", "a." + "x" * 64 + ".example"])
+def test_what_is_no_address_is_refused_in_one_line(address: str) -> None:
+    with pytest.raises(BadInputError, match="choose another --bind or --port"):
+        server.bind(address, 0).close()
+
+
+def test_a_socket_takes_nobody_before_it_is_served_and_no_answer_of_it_waits_for_a_delayed_acknowledgement() -> None:
+    with server.bind("127.0.0.1", 0) as listener:
+        with pytest.raises(ConnectionRefusedError):  # nobody is taken before there is something to answer with
+            socket.create_connection(listener.getsockname())
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as taken:
+            assert taken.proto == socket.IPPROTO_TCP  # what asyncio looks for before it sets TCP_NODELAY
 
 
 def test_a_head_without_an_end_is_cut_off(served: Served) -> None:
