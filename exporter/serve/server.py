@@ -55,6 +55,7 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **named)
         self._timer: asyncio.TimerHandle | None = None
         self._is_asking: bool | None = None
+        self._has_sent_all = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or the place of another."""
@@ -70,11 +71,23 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._follow()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Stay for the answers to what has wholly come from a client that sends no more."""
+        self._has_sent_all = True
+        return self._is_at_work
+
     def on_response_complete(self) -> None:
-        """Wait for the next request, for as long as for the first."""
+        """Wait for the next request, for as long as for the first; where none can come, go."""
         self._is_asking = None
         super().on_response_complete()
+        if self._has_sent_all and not self._is_at_work:
+            self.transport.close()
         self._follow()
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Say whether there is a request that has wholly come and is not answered."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""

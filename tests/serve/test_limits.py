@@ -208,6 +208,20 @@ def test_a_thousand_who_ask_nothing_make_room_for_one_who_asks() -> None:
             loop.close()
 
 
+def test_whoever_sends_no_more_gets_the_answers_to_what_has_come(served: Served) -> None:
+    kept = post(GOOD).replace(b"Connection: close\r\n", b"")
+    for content, answers in ((kept, 1), (kept * 3, 3), (kept * 2 + kept[:-5], 2), (kept + b"POST", 1), (kept[:-5], 0)):
+        with served.open() as opened:
+            served.gate.clear()
+            opened.sendall(content)
+            opened.shutdown(socket.SHUT_WR)
+            if answers:
+                assert wait_for(lambda: served.value("cocorr_serve_in_flight") == 1)
+            served.gate.set()
+            assert received(opened).count(b"HTTP/1.1 200") == answers, content
+    assert wait_for(lambda: served.value("cocorr_serve_connections") == 0)
+
+
 def test_whoever_leaves_does_not_stop_the_others(served: Served) -> None:
     served.gate.clear()
     calls = len(served.calls)
