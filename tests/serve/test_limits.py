@@ -100,6 +100,9 @@ DEEP = b'{"latent": ' + b"[" * 500 + b"]" * 500 + b"}"
         (b'{"structure": "10", "latent": [1, 2, 1e999]}', 400, "'latent.2'"),
         (b'{"structure": "10", "latent": [1, 2, ' + b"9" * 500 + b"]}", 400, "'latent.2'"),
         (b'{"structure": "10", "latent": [1, 2, 3], "stored": "fp64"}', 400, "'stored'"),
+        (b'{"structure": "10", "latent": [1, 2, 3], "1799": 0}', 400, "a field of another name is not taken"),
+        (b'{"latent": [1, 2, 3], "structure": "10", "lat\\u0065nt": [1, 2, 3]}', 400, "a field is given twice"),
+        (b'{"latent": {"a": [1' + b"7" * 500 + b']}, "structure": "10", "latent": [1, 2, 3]}', 400, "twice"),
         (DEEP, 400, "error"),
         (b"[1, 2]", 400, "error"),
         (b"", 400, "error"),
@@ -125,6 +128,14 @@ def test_what_is_no_good_request_is_refused_in_words(served: Served) -> None:
         (post(chunked, "Transfer-Encoding: chunked", length=""), b"200"),
         (post(endless, "Transfer-Encoding: chunked", length=""), b"413"),
         (post(b" " * 9000), b"413"),
+        (post(b" " * (10 << 20)), b"413"),
+        (post(chunked, "Transfer-Encoding: chunked", length=str(len(GOOD))) + post(GOOD), b"400"),
+        (post(chunked, "Transfer-Encoding: chunked", length="", line="POST /v1/weights HTTP/1.0"), b"400"),
+        (post(GOOD, "Content-Encoding: gzip"), b"415"),
+        (post(GOOD, "Content-Type: application/json"), b"415"),
+        (post(GOOD).replace(b"/json", b'/json; charset="UTF-8"'), b"200"),
+        (post(GOOD).replace(b"/json", b"/json;charset=utf-16"), b"415"),
+        (post(GOOD).replace(b"/json", b"/json;charset=utf-8;charset=utf-16"), b"415"),
         (post(b"", length=str(1 << 40)), b"413"),
         (post(b"", length="-1"), b"400"),
         (post(b"", length="1e3"), b"400"),
@@ -139,7 +150,10 @@ def test_what_is_no_good_request_is_refused_in_words(served: Served) -> None:
     ]
     for content, status in cases:
         answer = served.raw(content)
-        assert answer.startswith(b"HTTP/1.1 " + status), (content[:80], answer[:200])
+        assert answer.startswith(b"HTTP/1.1 " + status) and answer.count(b"HTTP/1.1 ") == 1, (
+            content[:80],
+            answer[:200],
+        )
         assert b"server:" not in answer.lower() and b"access-control" not in answer.lower()
         assert b"anything.example" not in answer
     assert served.ask(path="/healthz", method="GET")[0] == served.ask(path="/readyz", method="GET")[0] == 200
