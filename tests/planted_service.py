@@ -40,7 +40,7 @@ class Served:
             opened.set()
 
         self.server = server.Server(app, self.limits, announce)
-        listener = server.listen("127.0.0.1", 0)
+        listener = server.bind("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
         self.thread = threading.Thread(target=self.server.run, args=([listener],))
         self.thread.start()

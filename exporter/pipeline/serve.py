@@ -61,7 +61,7 @@ def serve(request: ServeRequest, report: Report, announce: Callable[[str], None]
     from exporter.serve.metrics import Metrics
 
     program = _program(request)
-    with server.listen(request.bind, request.port) as listener:
+    with server.bind(request.bind, request.port) as listener:
         loaded = _loaded(request, program, report)
         bodies = _bodies(program, loaded.manifest, request.stored)
         served = program.served

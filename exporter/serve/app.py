@@ -53,6 +53,22 @@ class Counted:
             await self._app(scope, receive, counting)
 
 
+class Framed:
+    """Refuses a request that two readers may end at different places, for which the next one is not read either."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it (RFC 9112, 6.1)."""
+        names = {name for name, _ in scope.get("headers", ())}
+        if b"transfer-encoding" in names and (b"content-length" in names or scope["http_version"] == "1.0"):
+            words = "Transfer-Encoding is for HTTP/1.1, and without Content-Length; send one of the two"
+            await JSONResponse(bodies.refusal(words), 400, bodies.CLOSE)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 def application(
     service: Service, limits: Limits, metrics: Metrics, is_leaving: Callable[[], bool], tell: Callable[[str], None]
 ) -> ASGIApp:
@@ -109,7 +125,7 @@ def application(
         lifespan=running,
     )
     app.router.redirect_slashes = False  # a redirect would name the Host that the request came with
-    return Counted(app, metrics, service.path)
+    return Counted(Framed(app), metrics, service.path)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

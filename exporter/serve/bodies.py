@@ -1,7 +1,9 @@
 """The body of a request: read within a limit of bytes and time, and held to what the program takes, and no more."""
 
 import asyncio
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -16,10 +18,11 @@ from safeio.errors import one_line
 
 _NUMBER_BYTES = 32
 _OTHER_BYTES = 1024
-_DRAINED_BYTES = 1 << 20
+_DRAINED_BYTES = 16 << 20
 _LARGEST = float(np.finfo(np.float32).max)
-_SHOWN = 40
-_CLOSE = {"Connection": "close"}
+_JSON = re.compile(r'application/json(\s*;\s*charset=("?)utf-8\2)?', re.IGNORECASE)
+_A_NAME = re.compile(r"[A-Za-z_]{1,40}")
+CLOSE = {"Connection": "close"}
 STORED = "stored"
 
 
@@ -61,6 +64,7 @@ class Bodies:
             read = self._model.model_validate_json(body)
         except ValidationError as error:
             raise HTTPException(400, self._words(error)) from None
+        _require_each_once(body)
         values = {name: getattr(read, name) for name in self._names}
         inputs = {
             one.name: np.array([*map(int, values[one.name])] if one.in_digits else values[one.name], np.float32)
@@ -70,11 +74,25 @@ class Bodies:
 
     def _words(self, error: ValidationError) -> str:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = one_line(".".join(str(part)[:_SHOWN] for part in first["loc"]))
+        place = ".".join(map(str, first["loc"]))
         taken = ", ".join(self._names)
         if first["type"] == "extra_forbidden":
-            return f"{place!r} is not taken; a request has {taken} and nothing else, nothing that says whose it is"
+            other = repr(place) if _A_NAME.fullmatch(place) else "a field of another name"  # it may be a user's number
+            return f"{other} is not taken; a request has {taken} and nothing else, nothing that says whose it is"
         return one_line(f"{place!r}: {first['msg']}" if place else f"{first['msg']}; send an object with {taken}")
+
+
+def _require_each_once(body: bytes) -> None:
+    """Raise HTTPException where one of the fields of a body is given twice: readers differ in which of them they take.
+
+    All else about it was judged before.
+    """
+
+    def each_once(pairs: Sequence[tuple[str, object]]) -> None:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise HTTPException(400, "a field is given twice; send each once")
+
+    json.loads(body, object_pairs_hook=each_once, parse_int=len, parse_float=len)  # no number is made again
 
 
 def _type_of(taken: Taken) -> Any:
@@ -89,27 +107,32 @@ def _type_of(taken: Taken) -> Any:
 async def read(request: Request, most_bytes: int, seconds: float) -> bytes:
     """Return the body of a request in JSON; raises HTTPException with 408, 413 and 415.
 
-    Who sends too much gets the answer once some more of it has come: with it unread the connection would be reset.
+    Who sends too much gets the answer once all of it has come, up to 16 MiB: with it unread the connection would be
+    reset, and the answer with it.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, "send application/json", _CLOSE)
+    kinds = request.headers.getlist("content-type")
+    if len(kinds) != 1 or not _JSON.fullmatch(kinds[0].strip()):
+        raise HTTPException(415, "send application/json, in UTF-8", CLOSE)
+    if "content-encoding" in request.headers:
+        raise HTTPException(415, "send the body as it is, without a Content-Encoding", CLOSE)
     stated = request.headers.get("content-length", "0")
     too_large = int(stated) > most_bytes
     if int(stated) > _DRAINED_BYTES:
-        raise HTTPException(413, f"a body may have {most_bytes:,} bytes", _CLOSE)
-    content = bytearray()
+        raise HTTPException(413, f"a body may have {most_bytes:,} bytes", CLOSE)
+    content, came = bytearray(), 0
     try:
         async with asyncio.timeout(seconds):
             async for piece in request.stream():
-                content += piece
-                too_large = too_large or len(content) > most_bytes
-                if len(content) > _DRAINED_BYTES:
+                came += len(piece)
+                too_large = too_large or came > most_bytes
+                if came > _DRAINED_BYTES:
                     break
+                if not too_large:
+                    content += piece
     except TimeoutError:
-        raise HTTPException(408, f"the body did not come within {seconds:g} s", _CLOSE) from None
+        raise HTTPException(408, f"the body did not come within {seconds:g} s", CLOSE) from None
     if too_large:
-        raise HTTPException(413, f"a body may have {most_bytes:,} bytes", _CLOSE)
+        raise HTTPException(413, f"a body may have {most_bytes:,} bytes", CLOSE)
     return bytes(content)
 
 

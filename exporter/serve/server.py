@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.core.errors import BadInputError
 from exporter.serve.limits import Limits
+from safeio.errors import one_line
 
 _HEAD_BYTES = 16 << 10
 _BACKLOG = 1024
@@ -54,6 +55,7 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **named)
         self._timer: asyncio.TimerHandle | None = None
         self._is_asking: bool | None = None
+        self._has_sent_all = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or the place of another."""
@@ -69,11 +71,23 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._follow()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Stay for the answers to what has wholly come from a client that sends no more."""
+        self._has_sent_all = True
+        return self._is_at_work
+
     def on_response_complete(self) -> None:
-        """Wait for the next request, for as long as for the first."""
+        """Wait for the next request, for as long as for the first; where none can come, go."""
         self._is_asking = None
         super().on_response_complete()
+        if self._has_sent_all and not self._is_at_work:
+            self.transport.close()
         self._follow()
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Say whether there is a request that has wholly come and is not answered."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -123,8 +137,8 @@ class Server(uvicorn.Server):
             self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
 
-def listen(address: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address, on a port or, for 0, any; raises BadInputError."""
+def bind(address: str, port: int) -> socket.socket:
+    """Return a socket that has an address, on a port or, for 0, any, and takes nobody yet; raises BadInputError."""
     try:
         # Its protocol is named: of other sockets asyncio does not know that no answer is to wait for a delayed ACK.
         family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
@@ -132,17 +146,27 @@ def listen(address: str, port: int) -> socket.socket:
             listener = stack.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
-            listener.listen(_BACKLOG)
             stack.pop_all()
             return listener
-    except OSError as error:
-        raise BadInputError(
-            f"cannot listen at {address} port {port}: {error.strerror}; choose another --bind or --port"
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with an empty label, or a long one
+        raise _unusable(address, port, error) from error
+
+
+def _unusable(address: str, port: int, error: OSError | ValueError) -> BadInputError:
+    reason = error.strerror if isinstance(error, OSError) else "that is no address and no name of a host"
+    return BadInputError(one_line(f"cannot listen at {address} port {port}: {reason}; choose another --bind or --port"))
 
 
 def run(server: Server, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT: who was taken is answered, nobody new is."""
+    """Serve at a bound socket until SIGTERM or SIGINT: who was taken is answered, nobody new is.
+
+    Raises BadInputError where another process has come to listen there since.
+    """
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        address, port = listener.getsockname()[:2]
+        raise _unusable(address, port, error) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)  # uvicorn raises them again when it has stopped
     server.run(sockets=[listener])

@@ -11,6 +11,7 @@ import pytest
 from planted_service import GOOD, Served, post, received, serving
 from servers import wait_for
 
+from exporter.core.errors import BadInputError
 from exporter.serve import server
 
 
@@ -99,6 +100,9 @@ DEEP = b'{"latent": ' + b"[" * 500 + b"]" * 500 + b"}"
         (b'{"structure": "10", "latent": [1, 2, 1e999]}', 400, "'latent.2'"),
         (b'{"structure": "10", "latent": [1, 2, ' + b"9" * 500 + b"]}", 400, "'latent.2'"),
         (b'{"structure": "10", "latent": [1, 2, 3], "stored": "fp64"}', 400, "'stored'"),
+        (b'{"structure": "10", "latent": [1, 2, 3], "1799": 0}', 400, "a field of another name is not taken"),
+        (b'{"latent": [1, 2, 3], "structure": "10", "lat\\u0065nt": [1, 2, 3]}', 400, "a field is given twice"),
+        (b'{"latent": {"a": [1' + b"7" * 500 + b']}, "structure": "10", "latent": [1, 2, 3]}', 400, "twice"),
         (DEEP, 400, "error"),
         (b"[1, 2]", 400, "error"),
         (b"", 400, "error"),
@@ -124,6 +128,14 @@ def test_what_is_no_good_request_is_refused_in_words(served: Served) -> None:
         (post(chunked, "Transfer-Encoding: chunked", length=""), b"200"),
         (post(endless, "Transfer-Encoding: chunked", length=""), b"413"),
         (post(b" " * 9000), b"413"),
+        (post(b" " * (10 << 20)), b"413"),
+        (post(chunked, "Transfer-Encoding: chunked", length=str(len(GOOD))) + post(GOOD), b"400"),
+        (post(chunked, "Transfer-Encoding: chunked", length="", line="POST /v1/weights HTTP/1.0"), b"400"),
+        (post(GOOD, "Content-Encoding: gzip"), b"415"),
+        (post(GOOD, "Content-Type: application/json"), b"415"),
+        (post(GOOD).replace(b"/json", b'/json; charset="UTF-8"'), b"200"),
+        (post(GOOD).replace(b"/json", b"/json;charset=utf-16"), b"415"),
+        (post(GOOD).replace(b"/json", b"/json;charset=utf-8;charset=utf-16"), b"415"),
         (post(b"", length=str(1 << 40)), b"413"),
         (post(b"", length="-1"), b"400"),
         (post(b"", length="1e3"), b"400"),
@@ -138,16 +150,28 @@ def test_what_is_no_good_request_is_refused_in_words(served: Served) -> None:
     ]
     for content, status in cases:
         answer = served.raw(content)
-        assert answer.startswith(b"HTTP/1.1 " + status), (content[:80], answer[:200])
+        assert answer.startswith(b"HTTP/1.1 " + status) and answer.count(b"HTTP/1.1 ") == 1, (
+            content[:80],
+            answer[:200],
+        )
         assert b"server:" not in answer.lower() and b"access-control" not in answer.lower()
         assert b"anything.example" not in answer
     assert served.ask(path="/healthz", method="GET")[0] == served.ask(path="/readyz", method="GET")[0] == 200
 
 
-def test_no_answer_waits_for_a_delayed_acknowledgement() -> None:
-    listener = server.listen("127.0.0.1", 0)
-    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as taken:
-        assert taken.proto == socket.IPPROTO_TCP  # what asyncio looks for before it sets TCP_NODELAY
+@pytest.mark.parametrize("address", ["a..b", "x" * 64, ".", "a." + "x" * 64 + ".example"])
+def test_what_is_no_address_is_refused_in_one_line(address: str) -> None:
+    with pytest.raises(BadInputError, match="choose another --bind or --port"):
+        server.bind(address, 0).close()
+
+
+def test_a_socket_takes_nobody_before_it_is_served_and_no_answer_of_it_waits_for_a_delayed_acknowledgement() -> None:
+    with server.bind("127.0.0.1", 0) as listener:
+        with pytest.raises(ConnectionRefusedError):  # nobody is taken before there is something to answer with
+            socket.create_connection(listener.getsockname())
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as taken:
+            assert taken.proto == socket.IPPROTO_TCP  # what asyncio looks for before it sets TCP_NODELAY
 
 
 def test_a_head_without_an_end_is_cut_off(served: Served) -> None:
@@ -196,6 +220,20 @@ def test_a_thousand_who_ask_nothing_make_room_for_one_who_asks() -> None:
                 writer.close()
             loop.run_until_complete(asyncio.sleep(0))
             loop.close()
+
+
+def test_whoever_sends_no_more_gets_the_answers_to_what_has_come(served: Served) -> None:
+    kept = post(GOOD).replace(b"Connection: close\r\n", b"")
+    for content, answers in ((kept, 1), (kept * 3, 3), (kept * 2 + kept[:-5], 2), (kept + b"POST", 1), (kept[:-5], 0)):
+        with served.open() as opened:
+            served.gate.clear()
+            opened.sendall(content)
+            opened.shutdown(socket.SHUT_WR)
+            if answers:
+                assert wait_for(lambda: served.value("cocorr_serve_in_flight") == 1)
+            served.gate.set()
+            assert received(opened).count(b"HTTP/1.1 200") == answers, content
+    assert wait_for(lambda: served.value("cocorr_serve_connections") == 0)
 
 
 def test_whoever_leaves_does_not_stop_the_others(served: Served) -> None:
