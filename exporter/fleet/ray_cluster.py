@@ -48,7 +48,7 @@ def check(address: str) -> None:
         )
     try:
         socket.create_connection((match["host"].strip("[]"), int(match["port"])), _ANSWER_S).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise BadInputError(
             f"nobody answers at {address}: {error}; start the cluster, or take --ray {LOCAL}"
         ) from error

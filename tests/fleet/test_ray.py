@@ -203,6 +203,7 @@ def test_a_machine_that_would_write_other_packages_refuses(change, words, tmp_pa
     [
         ("auto", "--ray takes local or HOST:PORT of a cluster that this machine has joined, not 'auto'"),
         ("127.0.0.1:1", "nobody answers at 127.0.0.1:1"),
+        ("a..b:1", "nobody answers at a..b:1"),
     ],
 )
 def test_where_no_cluster_is_one_line_says_so_before_anything_is_written(address, words, tmp_path, capfd, monkeypatch):
