@@ -124,7 +124,8 @@ class Folder:
                 held = os.fstat(file.fileno()).st_size
         except files.UnreadableError:
             return False
-        return held == sum(_BLOCK + size + -size % _BLOCK for size in sizes.tolist()) + 2 * _BLOCK
+        entries: int = sum(_BLOCK + size + -size % _BLOCK for size in sizes.tolist())
+        return held == entries + 2 * _BLOCK
 
     def _first(self, shard: int) -> str:
         """Return the first user of a shard; raises BadInputError where the index is damaged or of other packages."""
@@ -235,11 +236,11 @@ def check_plan(place: Path, whole: Document) -> None:
     held = read(place).plan
     if held != whole:
         # None counts as not known, and what is not known would be replaced.
-        both = [
+        known, wanted = (
             {name: "nothing" if one.get(name) is None else one[name] for name in {**whole, **held}}
             for one in (held, whole)
-        ]
-        places.check_facts(place, "set of packages", *both, option="--packages")
+        )
+        places.check_facts(place, "set of packages", known, wanted, "--packages")
 
 
 def read(place: Path) -> Folder:
