@@ -124,7 +124,8 @@ def measure_places(checkpoint: Path, users: int, folder: Path) -> Mapping[str, t
         def tar() -> None:
             where = packages.write_archive(packages.archive(own.place, 0), held, users)
             digests = [row.tobytes().hex() for row in where.pop("sha256")]
-            table = {"user": names, "status": ["ranked"] * users, "sha256": digests}
+            blocks = ["".join(map(str, row)) for row in structures.tolist()]
+            table = {"user": names, "status": ["ranked"] * users, "structure": blocks, "sha256": digests}
             own.write_index(0, pa.table({**table, **where}))
 
         seconds = statistics.median(timed(tar) for _ in range(3))

@@ -67,14 +67,29 @@ def check_within(folder: Path, advice: str) -> None:
     _check_parent(folder, _resolve(folder / "new", advice), advice)
 
 
-def check_facts(place: Path, kind: str, held: Facts, facts: Facts) -> None:
-    """Raise OutputError where what stands at `place`, an artifact or a checkpoint, differs from what shall go there."""
+def check_facts(place: Path, kind: str, held: Facts, facts: Facts, option: str = "--output") -> None:
+    """Raise OutputError where what stands at `place`, an artifact or a checkpoint, differs from what shall go there.
+
+    Of facts with parts only the parts that differ are named. `option` is the one that gave the place.
+    """
     differing = [name for name, value in facts.items() if None not in (value, held[name]) and value != held[name]]
     if differing:
-        differences = ", ".join(f"{name} {_shown(held[name])} and not {_shown(facts[name])}" for name in differing)
+        differences = ", ".join(told for name in differing for told in _differences(name, held[name], facts[name]))
         raise OutputError(
-            f"{place} holds another {kind}: {differences}; choose another --output, or replace it with --force"
+            f"{place} holds another {kind}: {differences}; choose another {option}, or replace it with --force"
         )
+
+
+def _differences(name: str, held: object, wanted: object) -> list[str]:
+    """Return in words where two facts of one name differ, of two with parts each part that does."""
+    if not (isinstance(held, Mapping) and isinstance(wanted, Mapping)):
+        return [f"{name} {_shown(held)} and not {_shown(wanted)}"]
+    found = []
+    for key in dict.fromkeys([*wanted, *held]):
+        own, other = held.get(key, "nothing"), wanted.get(key, "nothing")
+        if own != other:
+            found += _differences(f"{name} {key}", own, other)
+    return found
 
 
 def _shown(value: object) -> str:

@@ -45,5 +45,5 @@ def _told(packed: pipeline.Packed, as_json: bool) -> None:
     if as_json:
         ending.print_document(packed.to_json())
     else:
-        structure = "" if packed.structure is None else f", structure {packed.structure}"
-        typer.echo(f"{packed.place}: {packed.size_bytes:,} bytes{structure}, SHA-256 {packed.sha256}")
+        told = f"{packed.size_bytes:,} bytes, structure {packed.structure}, SHA-256 {packed.sha256}"
+        typer.echo(f"{packed.place}: {told}")

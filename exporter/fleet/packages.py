@@ -5,12 +5,13 @@
     part-00000.parquet    the index: for each user of the shard the file's first byte, its length and SHA-256, or why
                           there is none
 
-An index is written behind its archive: where it is, the shard is whole. Of one plan an archive has the same bytes
-whenever it is written, so that one which a killed run left without an index is written over. To take one file out,
-some indices are asked for their first user, one is read, and the file is read where it lies.
+An index is written behind its archive: where both are, and the archive is as long as the index says, the shard is
+whole. Of one plan an archive has the same bytes whenever it is written, so that what a killed run left is written over.
+To take one file out, some indices are asked for their first user, one is read, and the file is read where it lies.
 """
 
 import hashlib
+import os
 import re
 import stat
 import tarfile
@@ -29,6 +30,8 @@ from safeio import files, locks, places, strict_json
 
 if TYPE_CHECKING:
     import pyarrow
+
+    from exporter.fleet.packages_index import Row
 
 PLAN, FORMAT = "packages.json", "cocorr-packages-1"
 ADVICE = "choose another folder for the packages"
@@ -102,10 +105,27 @@ class Folder:
 
     def done(self) -> frozenset[int]:
         """Return the shards that are whole; raises BadInputError for an index of other packages."""
-        found = _indices(self.place)
-        for shard in found:
-            self._first(shard)
-        return frozenset(found)
+        return frozenset(shard for shard in _indices(self.place) if self._is_whole(shard))
+
+    def _is_whole(self, shard: int) -> bool:
+        """Say whether a shard's index has its columns, and its archive the length that they ask for."""
+        from exporter.fleet import packages_index
+
+        table = store.read_table(self.index(shard), self.mark, f"remove it, and {_AGAIN}")
+        try:
+            packages_index.check(table)
+        except ValueError:
+            return False
+        sizes = packages_index.sizes(table)
+        if not len(sizes):
+            return True  # where nobody has a package, there is no archive
+        try:
+            with files.open_file(archive(self.place, shard)) as file:
+                held = os.fstat(file.fileno()).st_size
+        except files.UnreadableError:
+            return False
+        entries: int = sum(_BLOCK + size + -size % _BLOCK for size in sizes.tolist())
+        return held == entries + 2 * _BLOCK
 
     def _first(self, shard: int) -> str:
         """Return the first user of a shard; raises BadInputError where the index is damaged or of other packages."""
@@ -120,14 +140,19 @@ class Folder:
             raise BadInputError(f"{path} cannot be read; remove it, and {_AGAIN}") from error
         if metadata.get(store.MARK) != self.mark or _FIRST not in metadata:
             raise BadInputError(f"{path} is of other packages; remove it, and {_AGAIN}")
-        return cast("bytes", metadata[_FIRST]).decode("utf-8", "surrogatepass")
+        try:
+            return cast("bytes", metadata[_FIRST]).decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise BadInputError(f"{path} is damaged: {_FIRST.decode()} is no UTF-8; remove it, and {_AGAIN}") from error
 
     def archive_bytes(self) -> int:
         """Return the bytes of all archives."""
         return sum(path.stat().st_size for path in self.place.glob("part-*.tar"))
 
-    def take(self, user: str) -> bytes:
+    def take(self, user: str) -> "Package":
         """Return the package of a user; raises BadInputError for one who has none, with the reason."""
+        from exporter.fleet import packages_index
+
         kind = cast("str", self.plan["order"])
         shards = sorted(_indices(self.place))
         low, high = 0, len(shards)  # the last index whose first user is not behind the one that is sought
@@ -139,38 +164,50 @@ class Folder:
                 low = middle + 1
         if not low:
             raise self._nobody(user)
-        shard = shards[low - 1]
-        table = store.read_table(self.index(shard), self.mark, f"remove it, and {_AGAIN}")
-        import pyarrow.compute as pc
-
-        at = pc.index(table["user"], user).as_py()
-        if at < 0:
+        path = self.index(shards[low - 1])
+        table = store.read_table(path, self.mark, f"remove it, and {_AGAIN}")
+        try:
+            packages_index.check(table)
+        except ValueError as error:
+            raise BadInputError(f"{path} is damaged: {error}; remove it, and {_AGAIN}") from error
+        row = packages_index.find(table, user)
+        if row is None:
             raise self._nobody(user)
-        row = table.slice(at, 1).to_pylist()[0]
-        if row["status"] != "ranked":
-            raise BadInputError(f"{self.place}: user {user!r} has no package: {row['status'].replace('_', ' ')}")
-        return _cut(archive(self.place, shard), row)
+        if row.status != packages_index.RANKED:
+            raise BadInputError(f"{self.place}: user {user!r} has no package: {row.status.replace('_', ' ')}")
+        return Package(_cut(archive(self.place, shards[low - 1]), row), row.structure)
 
     def _nobody(self, user: str) -> BadInputError:
         left = cast("int", self.plan["shards"]) - len(_indices(self.place))
-        missing = f"; {left:,} shards are not made yet, the same fleet command goes on with them" if left else ""
+        missing = f"; {left:,} shards are not made yet, the same fleet command goes on with them" if left > 0 else ""
+        sample, users = self.plan.get("sample"), self.plan.get("users")
+        among = ""
+        if isinstance(sample, int) and isinstance(users, int) and sample < users:
+            among = f" among the {sample:,} users drawn of {users:,} (--sample); only those have packages"
         return BadInputError(
-            f"{self.place} has no user {user[:80]!r}; give the id as the file of clicks has it{missing}"
+            f"{self.place} has no user {user[:80]!r}{among}; give the id as the file of clicks has it{missing}"
         )
 
 
-def _cut(path: Path, row: Document) -> bytes:
+@dataclass(frozen=True)
+class Package:
+    """A user's package: the bytes of its file, and the structure whose weights it holds, one digit a block."""
+
+    data: bytes
+    structure: str
+
+
+def _cut(path: Path, row: "Row") -> bytes:
     """Return the file that an index says lies in an archive; raises BadInputError where it does not."""
-    offset, size = cast("int", row["offset"]), cast("int", row["bytes"])
+    if row.bytes > _MOST_PACKAGE_BYTES:
+        raise BadInputError(f"{path}: its index names bytes that cannot be; remove both, and {_AGAIN}")
     try:
         with files.open_file(path) as file:
-            if not 0 <= size <= _MOST_PACKAGE_BYTES or offset < 0:
-                raise BadInputError(f"{path}: its index names bytes that cannot be; remove both, and {_AGAIN}")
-            file.seek(offset)
-            data = file.read(size)
+            file.seek(row.offset)
+            data = file.read(row.bytes)
     except (files.UnreadableError, OSError) as error:
         raise BadInputError(f"{path} cannot be read; remove its index, and {_AGAIN}") from error
-    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+    if hashlib.sha256(data).hexdigest() != row.sha256:
         raise BadInputError(f"{path} is damaged: a package is not the one of its index; remove both, and {_AGAIN}")
     return data
 
@@ -190,6 +227,20 @@ def _indices(place: Path) -> set[int]:
 def check(place: Path) -> None:
     """Raise OutputError where no packages can be written; asked before the work begins."""
     places.check_folder(place, _foreign, ADVICE)
+
+
+def check_plan(place: Path, whole: Document) -> None:
+    """Raise OutputError where packages of another plan stand; asked before the work begins."""
+    if not (place / PLAN).exists():
+        return
+    held = read(place).plan
+    if held != whole:
+        # None counts as not known, and what is not known would be replaced.
+        known, wanted = (
+            {name: "nothing" if one.get(name) is None else one[name] for name in {**whole, **held}}
+            for one in (held, whole)
+        )
+        places.check_facts(place, "set of packages", known, wanted, "--packages")
 
 
 def read(place: Path) -> Folder:
@@ -226,11 +277,10 @@ def opened(folder: Folder, force: bool) -> Iterator[None]:
 
 def _begin(real: Path, whole: Document, force: bool) -> None:
     if (real / PLAN).exists():
-        held = read(real).plan
-        if held == whole:
+        if read(real).plan == whole:
             return
         if not force:
-            places.check_facts(real, "set of packages", {name: held.get(name, "nothing") for name in whole}, whole)
+            check_plan(real, whole)
         for path in real.iterdir():  # the plan last: without it nobody knows what the others are
             if path.name != PLAN:
                 path.unlink()

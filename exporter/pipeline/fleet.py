@@ -95,6 +95,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     kind.check()
     asked = {**fleet_plan.plan_of(request, lowering, profile, checkpoint, users, history), **kind.facts}
     plan = fleet_plan.held(request, asked, kind.artifacts, report)
+    kind.check_beside(asked)
     if plan is None:
         with store.begun(request.output) as folder:
             plan = {**asked, **kind.made(lowering, profile, folder, report)}

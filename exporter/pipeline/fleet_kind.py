@@ -38,6 +38,9 @@ class Kind(ABC):
     def check(self) -> None:  # noqa: B027 - not all kinds have more to check
         """Raise BadInputError for what cannot be asked for, before anything is written."""
 
+    def check_beside(self, asked: "Document") -> None:  # noqa: B027 - not all kinds write something there
+        """Raise OutputError where what stands beside the run's own folder is of another plan than `asked`."""
+
     @property
     def facts(self) -> "Document":
         """Return what tells runs apart beside what those of all kinds have in their plans."""

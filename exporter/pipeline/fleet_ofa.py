@@ -90,6 +90,13 @@ class OneEach(Kind):
             raise BadInputError(f"{place} and {self.request.output} lie in each other; {packages.ADVICE}")
         packages.check(place)
 
+    def check_beside(self, asked: "Document") -> None:
+        """Raise OutputError where packages of another plan stand, unless they may be replaced."""
+        from exporter.fleet import packages
+
+        if self.request.packages is not None and not self.request.force:
+            packages.check_plan(self.request.packages, self._package_facts(asked))
+
     @property
     def facts(self) -> "Document":
         """Return the form of packages, and for how many users artifacts are run."""
@@ -189,9 +196,9 @@ class OneEach(Kind):
 
         if self.request.packages is None:
             return None
-        return packages.Folder(self.request.packages.absolute(), self._package_facts(run))
+        return packages.Folder(self.request.packages.absolute(), self._package_facts(run.plan))
 
-    def _package_facts(self, run: "Run") -> "Document":
+    def _package_facts(self, plan: "Document") -> "Document":
         """Return what tells packages apart: with equal facts they have the same bytes."""
         from exporter.fleet import packages
         from exporter.pipeline.fleet_ofa_worker import computed_by
@@ -199,7 +206,7 @@ class OneEach(Kind):
         same = ("model", "checkpoint_sha256", "data", "data_sha256", "columns", "ids", "users", "sample", "shard_users")
         return {
             "format": packages.FORMAT,
-            **{name: run.plan[name] for name in (*same, "history_length", "candidates", "seed", "stored")},
+            **{name: plan[name] for name in (*same, "history_length", "candidates", "seed", "stored")},
             "shards": self.shards.count,
             "order": self._order,
             **computed_by(),

@@ -35,7 +35,7 @@ class Packed:
     place: str
     size_bytes: int
     sha256: str
-    structure: str | None = None
+    structure: str
 
     def to_json(self) -> dict[str, object]:
         """Return the document that `--json` prints."""
@@ -55,7 +55,8 @@ def take_package(folder: Path, user: str, output: Path, force: bool = False) -> 
 
     require("pyarrow", "train")
     _check_file(output, force)
-    return _written(output, packages.read(folder).take(user), None)
+    package = packages.read(folder).take(user)
+    return _written(output, package.data, package.structure)
 
 
 def make_package(request: PackageRequest) -> Packed:
@@ -104,7 +105,7 @@ def _check_file(output: Path, force: bool) -> None:
         raise OutputError(f"{output} is there already; {_ADVICE}, or replace it with --force")
 
 
-def _written(output: Path, data: bytes, structure: str | None) -> Packed:
+def _written(output: Path, data: bytes, structure: str) -> Packed:
     import hashlib
 
     from safeio import files

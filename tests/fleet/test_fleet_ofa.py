@@ -159,7 +159,7 @@ def test_each_package_is_where_the_index_says_and_is_the_one_made_alone(run, sma
         assert (row["sha256"] is None) == (row["status"] != "ranked")
         if row["sha256"] is None or (place % 150 and row["user"] not in ODD):
             continue
-        data = held.take(row["user"])
+        data = held.take(row["user"]).data
         assert (len(data), hashlib.sha256(data).hexdigest()) == (rows[row["user"]]["bytes_down"], row["sha256"])
         history = ",".join(map(str, history_of(clicks, row["user"])))
         alone = pipeline.PackageRequest("ofa", history, tmp_path / row["user"], None, small_ofa, "fp16")
@@ -178,7 +178,8 @@ def test_a_device_reads_the_package_and_ranks_as_the_row_says(run, small_ofa, sm
     judged = next(row for row in rows_of(folder) if row["rank_artifact"] is not None)
     artifact = folder / "fleet/artifact" / plan["artifacts"][judged["structure"]]["artifact"]
     taken = run_here(capfd, "package", folder / "packages", judged["user"], "--output", tmp_path / "one", "--json")
-    assert (taken.code, taken.document["bytes"]) == (0, judged["bytes_down"]), taken.err
+    told = (taken.code, taken.document["bytes"], taken.document["structure"])
+    assert told == (0, judged["bytes_down"], judged["structure"]), taken.err
     external = artifacts.read_manifest(artifact).external
     package = weights.read(tmp_path / "one", external.shapes, external.metadata)
     assert package.stored == "fp16" and package.in_form("fp16") is package
@@ -233,7 +234,7 @@ pipeline.fleet(
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(run, small_ofa, clicks, tmp_path):
-    """Killed between the index of a shard's packages and its rows; another archive is left half."""
+    """Killed between the index of a shard's packages and its rows; of another shard the archive alone is damaged."""
     _, whole = run
     shutil.copytree(whole / "fleet", tmp_path / "fleet")
     for part in (tmp_path / "fleet" / "users").iterdir():
@@ -247,7 +248,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(run, small_ofa, clicks, tmp_path
     )
     assert done.returncode == -9, done.stderr
     assert not list((tmp_path / "fleet" / "users").iterdir()) and packages.read(tmp_path / "packages").done() == {0}
-    (tmp_path / "packages" / "part-00001.tar").write_bytes(b"what another kill left")
+    for own in ("fleet/users/part-00001.parquet", "packages/part-00001.parquet"):
+        shutil.copy(whole / own, tmp_path / own)
+    assert packages.read(tmp_path / "packages").done() == {0}
+    (tmp_path / "packages" / "part-00001.tar").write_bytes((whole / "packages" / "part-00001.tar").read_bytes()[:-1024])
+    assert packages.read(tmp_path / "packages").done() == {0}
     result = pipeline.fleet(request(small_ofa, clicks, tmp_path, packages=tmp_path / "packages"), lambda _: None)
     assert result.document["run"]["users"] == USERS
     assert rows_of(tmp_path) == rows_of(whole) and index_of(tmp_path) == index_of(whole)
@@ -281,7 +286,7 @@ def test_who_has_no_package_and_what_is_damaged_is_told_in_one_line(run, small_o
     assert not (tmp_path / "new").exists()
 
 
-def test_what_cannot_be_asked_for_is_told_before_anything_is_written(small_ofa, clicks, tmp_path, capfd):
+def test_what_cannot_be_asked_for_is_told_before_anything_is_written(run, small_ofa, clicks, tmp_path, capfd):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     common = ("--data", clicks, "--target", "tflite", "--output", tmp_path / "new")
@@ -291,6 +296,7 @@ def test_what_cannot_be_asked_for_is_told_before_anything_is_written(small_ofa, 
         ("ofa", *own, "--precision", "int8", "--stored", "fp16"): "--precision int8 has packages in int8, not in fp16",
         ("ofa", *own, "--precision", "auto"): "fleet takes one scheme for all sub-networks",
         ("ofa", *own, "--packages", tmp_path / "new" / "packages"): "lie in each other",
+        ("ofa", *own, "--packages", run[1] / "packages"): "stored fp16 and not fp32; choose another --packages, or",
         ("ofa", *own, "--packages", tmp_path / "mine"): "mine holds 'notes.txt', which would be lost",
     }.items():
         ended = run_here(capfd, "fleet", *words, *common)
@@ -309,11 +315,16 @@ def test_one_is_found_in_the_order_in_which_users_are_read(names, tmp_path):
         for shard, name in enumerate(names):
             rows = np.full((1, 8 + shard), shard, np.uint8)
             found = packages.write_archive(packages.archive(folder.place, shard), [([0], rows)], 1)
-            table = {"user": [name], "status": ["ranked"], "sha256": [found["sha256"][0].tobytes().hex()]}
+            table = {
+                "user": [name],
+                "status": ["ranked"],
+                "structure": ["10"],
+                "sha256": [found["sha256"][0].tobytes().hex()],
+            }
             table |= {key: found[key].tolist() for key in ("offset", "bytes")}
             folder.write_index(shard, pa.table(table))
     held = packages.read(folder.place)
-    assert [held.take(name) for name in names] == [bytes([shard]) * (8 + shard) for shard in range(len(names))]
+    assert [held.take(name).data for name in names] == [bytes([shard]) * (8 + shard) for shard in range(len(names))]
     for stranger in ("8", "aa", "1000", "-9", ""):
         with pytest.raises(packages.BadInputError, match="has no user"):
             held.take(stranger)
