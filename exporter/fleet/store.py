@@ -6,6 +6,7 @@ of. So whoever starts a run again knows what is done, and nothing is counted tha
 
 import hashlib
 import json
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -122,6 +123,26 @@ def held_plan(place: Path) -> dict[str, object] | None:
     if not isinstance(plan, dict):
         raise OutputError(f"{path} is no plan of a fleet; {ADVICE}")
     return plan
+
+
+def exported_sha256(folder: Path) -> str:
+    """Return one SHA-256 over the names and bytes of all that was exported for a run, torch's program among it.
+
+    Raises UnreadableError for a link, and OSError where there is no artifact.
+    """
+    below = [(f"{ARTIFACT}/{name}", status) for name, status in files.tree(folder / ARTIFACT)]
+    names = [name for name, status in below if not stat.S_ISDIR(status.st_mode)]
+    names += [REFERENCE] if os.path.lexists(folder / REFERENCE) else []
+    lines = (f"{files.sha256(folder / name)}  {name}\n" for name in sorted(names))
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def holds_artifact(folder: Path, name: object) -> bool:
+    """Tell whether a run has an artifact where its plan says, and not outside of the run or behind a link."""
+    try:
+        return isinstance(name, str) and files.inside(folder / ARTIFACT, f"{name}/{places.MANIFEST}").is_file()
+    except files.UnreadableError:
+        return False
 
 
 def begun(place: Path) -> AbstractContextManager[Path]:
