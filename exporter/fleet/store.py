@@ -26,7 +26,7 @@ REFERENCE = "reference.pt2"
 """Torch's program with the tables as a scheme stores them, where there is one."""
 ADVICE = "choose another --output"
 _MOST_BYTES = 16 << 20
-_PART = re.compile(r"part-(\d{5,8})\.parquet")
+_PART = re.compile(r"part-([0-9]{5}|[1-9][0-9]{5,7})\.parquet")
 MARK = b"cocorr.plan"
 """The key of what a Parquet file says of the plan that it is of."""
 Document = Mapping[str, object]
@@ -59,6 +59,10 @@ class Run:
 
     def done(self, shards: int) -> frozenset[int]:
         """Return the shards that are there, of so many; raises BadInputError where one more is."""
+        if not (self.folder / USERS).is_dir():
+            raise BadInputError(
+                f"{self.folder / USERS} is missing; make an empty folder there, and all are judged again"
+            )
         found = {int(match[1]) for path in (self.folder / USERS).iterdir() if (match := _PART.fullmatch(path.name))}
         if found and max(found) >= shards:
             raise BadInputError(f"{self.part(max(found))} is of no shard of this run; remove it")
@@ -170,7 +174,10 @@ def opened(place: Path, plan: Document) -> Iterator[Run]:
 
 def _foreign(folder: Path) -> str | None:
     """Return what of a folder is no part of a run, or None where all of it is."""
-    names = [name for name, status in files.tree(folder) if not stat.S_ISDIR(status.st_mode)]
+    entries = list(files.tree(folder))
+    names = [name for name, status in entries if not stat.S_ISDIR(status.st_mode)]
+    if any(name in (PLAN, SUMMARY, PAGE) for name, status in entries if stat.S_ISDIR(status.st_mode)):
+        return "a folder where a run has a file"
     if PLAN not in names:
         return names[0] if names else "folders"
     return next((name for name in names if not _is_own(name)), None)

@@ -83,7 +83,7 @@ def plan_of(
         "columns": request.columns or "by name",
         "ids": users.ids,
         "users": len(users.names),
-        "sample": request.sample or "all",
+        "sample": request.sample if request.sample and request.sample < len(users.names) else "all",
         "shard_users": SHARD,
         "history_length": history,
         "candidates": users.negatives + 1,

@@ -330,6 +330,21 @@ def test_a_plan_that_names_no_artifact_of_the_run_is_refused(own, model, clicks,
         pipeline.fleet(request(model, clicks, copy), lambda _: None)
 
 
+def test_what_stands_in_the_way_of_a_run_is_told(copy):
+    held = store.Run(copy, {})
+    (copy / "users" / "part-000000.parquet").write_bytes(b"")
+    with pytest.raises(store.OutputError, match="part-000000"):
+        store.check(copy)
+    assert held.done(3) == {0, 1, 2}
+    shutil.rmtree(copy / "users")
+    with pytest.raises(store.BadInputError, match="users is missing"):
+        held.done(3)
+    (copy / "summary.json").unlink()
+    (copy / "summary.json").mkdir()
+    with pytest.raises(store.OutputError, match="a folder where a run has a file"):
+        store.check(copy)
+
+
 def test_a_part_of_another_run_is_refused(run, model, clicks, tmp_path):
     _, whole = run
     pipeline.fleet(request(model, clicks, tmp_path / "fleet", sample=30), lambda _: None)
