@@ -135,7 +135,7 @@ class OneNetwork(Kind):
         """Return the summary of all parts."""
         from exporter.pipeline import fleet_summary
 
-        return fleet_summary.summary(run, self.shards.count, pace)
+        return fleet_summary.summary(run, self.shards, pace)
 
     def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""

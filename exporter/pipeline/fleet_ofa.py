@@ -265,7 +265,7 @@ class OneEach(Kind):
         """Return the summary of all parts."""
         from exporter.pipeline import fleet_ofa_summary
 
-        return fleet_ofa_summary.summary(run, self.shards.count, pace, self._packages(run))
+        return fleet_ofa_summary.summary(run, self.shards, pace, self._packages(run), self.drawn)
 
     def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 import pytest
 import tiny_models
@@ -328,6 +329,24 @@ def test_a_plan_that_names_no_artifact_of_the_run_is_refused(own, model, clicks,
     (copy / "plan.json").write_text(json.dumps({**plan, "threads": None}))
     with pytest.raises(store.OutputError, match="threads nothing and not 1"):
         pipeline.fleet(request(model, clicks, copy), lambda _: None)
+
+
+def test_a_part_without_the_rows_of_its_users_is_refused(model, clicks, copy):
+    part = copy / "users" / "part-00002.parquet"
+    whole = pyarrow.parquet.read_table(part)
+    verdicts = whole.schema.get_field_index("verdict")
+    unsaid = pyarrow.array([None] * whole.num_rows, pyarrow.string())
+    for table in (
+        whole.slice(1),
+        whole.slice(0, 0),
+        pyarrow.concat_tables([whole.slice(0, 1), whole.slice(0, whole.num_rows - 1)]),
+        whole.drop_columns(["rank_torch"]),
+        whole.set_column(verdicts, "verdict", unsaid),
+        whole.set_column(verdicts, "verdict", pyarrow.array(["fine"] * whole.num_rows)),
+    ):
+        pyarrow.parquet.write_table(table.replace_schema_metadata(whole.schema.metadata), part)
+        with pytest.raises(store.BadInputError, match=r"part-00002\.parquet has not the rows of its users; remove it"):
+            pipeline.fleet(request(model, clicks, copy), lambda _: None)
 
 
 def test_what_stands_in_the_way_of_a_run_is_told(copy):
