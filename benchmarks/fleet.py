@@ -72,8 +72,7 @@ def measure(request: pipeline.FleetRequest, users: int, single: int) -> Mapping[
         place, program = output / store.ARTIFACT / str(plan["artifact"]), output / store.REFERENCE
         held = sources.folder_of(pipeline.ProgramChoice(request.model, checkpoint=request.checkpoint))
         settings = {"artifact": place, "model": request.model, "checkpoint": held}
-        own = {"reference": program if program.exists() else None}
-        own |= {name: plan[name] for name in ("golden_scale", "versions")}
+        own = {"reference": program if program.exists() else None, "versions": plan["versions"]}
         judge = fleet_worker.make_judge({**settings, **own})
         shard = cases(checkpoints.read(held), request.data, plan["candidates"] - 1, users)
         judge({name: array[:100] for name, array in shard.items()})

@@ -6,6 +6,7 @@ of. So whoever starts a run again knows what is done, and nothing is counted tha
 
 import hashlib
 import json
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ REFERENCE = "reference.pt2"
 """Torch's program with the tables as a scheme stores them, where there is one."""
 ADVICE = "choose another --output"
 _MOST_BYTES = 16 << 20
-_PART = re.compile(r"part-(\d{5,8})\.parquet")
+_PART = re.compile(r"part-([0-9]{5}|[1-9][0-9]{5,7})\.parquet")
 MARK = b"cocorr.plan"
 """The key of what a Parquet file says of the plan that it is of."""
 Document = Mapping[str, object]
@@ -58,6 +59,10 @@ class Run:
 
     def done(self, shards: int) -> frozenset[int]:
         """Return the shards that are there, of so many; raises BadInputError where one more is."""
+        if not (self.folder / USERS).is_dir():
+            raise BadInputError(
+                f"{self.folder / USERS} is missing; make an empty folder there, and all are judged again"
+            )
         found = {int(match[1]) for path in (self.folder / USERS).iterdir() if (match := _PART.fullmatch(path.name))}
         if found and max(found) >= shards:
             raise BadInputError(f"{self.part(max(found))} is of no shard of this run; remove it")
@@ -124,6 +129,26 @@ def held_plan(place: Path) -> dict[str, object] | None:
     return plan
 
 
+def exported_sha256(folder: Path) -> str:
+    """Return one SHA-256 over the names and bytes of all that was exported for a run, torch's program among it.
+
+    Raises UnreadableError for a link, and OSError where there is no artifact.
+    """
+    below = [(f"{ARTIFACT}/{name}", status) for name, status in files.tree(folder / ARTIFACT)]
+    names = [name for name, status in below if not stat.S_ISDIR(status.st_mode)]
+    names += [REFERENCE] if os.path.lexists(folder / REFERENCE) else []
+    lines = (f"{files.sha256(folder / name)}  {name}\n" for name in sorted(names))
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def holds_artifact(folder: Path, name: object) -> bool:
+    """Tell whether a run has an artifact where its plan says, and not outside of the run or behind a link."""
+    try:
+        return isinstance(name, str) and files.inside(folder / ARTIFACT, f"{name}/{places.MANIFEST}").is_file()
+    except files.UnreadableError:
+        return False
+
+
 def begun(place: Path) -> AbstractContextManager[Path]:
     """Give an empty folder for a new run's artifact and plan, which is put at its place when it is whole."""
     return staging.staging(place, _foreign, ADVICE)
@@ -149,7 +174,10 @@ def opened(place: Path, plan: Document) -> Iterator[Run]:
 
 def _foreign(folder: Path) -> str | None:
     """Return what of a folder is no part of a run, or None where all of it is."""
-    names = [name for name, status in files.tree(folder) if not stat.S_ISDIR(status.st_mode)]
+    entries = list(files.tree(folder))
+    names = [name for name, status in entries if not stat.S_ISDIR(status.st_mode)]
+    if any(name in (PLAN, SUMMARY, PAGE) for name, status in entries if stat.S_ISDIR(status.st_mode)):
+        return "a folder where a run has a file"
     if PLAN not in names:
         return names[0] if names else "folders"
     return next((name for name in names if not _is_own(name)), None)

@@ -94,11 +94,12 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     kind = _kind(request, checkpoint, Shards(users, _order(users, request.sample), history))
     kind.check()
     asked = {**fleet_plan.plan_of(request, lowering, profile, checkpoint, users, history), **kind.facts}
-    plan = fleet_plan.held(request, asked, kind.artifacts, report)
+    plan = fleet_plan.held(request, asked, kind.names_made, report)
     kind.check_beside(asked)
     if plan is None:
         with store.begun(request.output) as folder:
             plan = {**asked, **kind.made(lowering, profile, folder, report)}
+            plan[fleet_plan.EXPORTED] = store.exported_sha256(folder)
             store.write_plan(folder, plan)
     with store.opened(request.output, plan) as run, kind.opened(run):
         pace = _judge(run, request, kind, report)

@@ -1,7 +1,7 @@
 """How users are judged, by the kind of their model: one network for all of them, or a network for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +51,8 @@ class Kind(ABC):
         """Export what is to be judged into a new run's folder; return what the plan says of it."""
 
     @abstractmethod
-    def artifacts(self, plan: "Document") -> Mapping[str, object]:
-        """Return the SHA-256 of each artifact that a plan names, by its place among them."""
+    def names_made(self, plan: "Document", folder: Path) -> bool:
+        """Tell whether a plan has all that `made` returned for a run's folder, as it is there."""
 
     @contextmanager
     def opened(self, run: "Run") -> Iterator[None]:
@@ -104,9 +104,11 @@ class OneNetwork(Kind):
         """Export the artifact."""
         return fleet_plan.made(self.request, lowering, profile, folder, report)
 
-    def artifacts(self, plan: "Document") -> Mapping[str, object]:
-        """Return the one that there is."""
-        return {str(plan.get("artifact")): plan.get("artifact_sha256")}
+    def names_made(self, plan: "Document", folder: Path) -> bool:
+        """Tell whether there is an artifact where the plan says."""
+        from exporter.fleet import store
+
+        return store.holds_artifact(folder, plan.get("artifact"))
 
     def settings(self, run: "Run") -> dict[str, object]:
         """Return where the artifact, the checkpoint and torch's program are."""
@@ -118,7 +120,6 @@ class OneNetwork(Kind):
             "model": self.told_model,
             "checkpoint": str(self.checkpoint.folder.resolve()),
             "reference": str(reference) if reference.exists() else None,
-            "golden_scale": run.plan["golden_scale"],
             "versions": run.plan["versions"],
         }
 
@@ -137,7 +138,7 @@ class OneNetwork(Kind):
         """Return the summary of all parts."""
         from exporter.pipeline import fleet_summary
 
-        return fleet_summary.summary(run, self.shards.count, pace)
+        return fleet_summary.summary(run, self.shards, pace)
 
     def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""

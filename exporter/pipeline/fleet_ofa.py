@@ -2,11 +2,11 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError
 from exporter.core.precision import Stored, weights_of
@@ -150,7 +150,6 @@ class OneEach(Kind):
     ) -> Entry:
         import torch
 
-        from exporter.artifact import store as artifacts
         from exporter.core.precision import has_own_tables
         from exporter.fleet import store
         from exporter.pipeline import origin
@@ -159,25 +158,29 @@ class OneEach(Kind):
         top = folder / store.ARTIFACT
         job = Job(top / structure, source, profile, lowering, report, force=False)
         manifest = job.run().manifest
-        golden = artifacts.read_golden(job.place)
-        reference = None
         if has_own_tables(manifest.precision):
             exact = origin.lowering_of(manifest).exact(source, tables_too=False)
             torch.export.save(exact.exported, top / structure / store.REFERENCE)
-            reference = f"{structure}/{store.REFERENCE}"
         return {
             "artifact": str(job.place.relative_to(top)),
-            "artifact_sha256": artifacts.shipped_sha256(job.place),
-            "golden_scale": float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
-            "reference": reference,
             "flops": None if manifest.flops is None else manifest.flops.total,
         }
 
-    def artifacts(self, plan: "Document") -> Mapping[str, object]:
-        """Return that of each structure."""
-        entries = plan.get("artifacts")
-        found = entries.values() if isinstance(entries, dict) else ()
-        return {str(entry.get("artifact")): entry.get("artifact_sha256") for entry in found if isinstance(entry, dict)}
+    def names_made(self, plan: "Document", folder: Path) -> bool:
+        """Tell whether each structure has an artifact where the plan says, and FLOPs and latent are numbers."""
+        from exporter.fleet import store
+
+        entries, flops, latent = plan.get("artifacts"), plan.get("flops"), plan.get("latent")
+        if not isinstance(entries, dict) or not isinstance(flops, dict) or type(latent) is not int or latent < 1:
+            return False
+        numbers = [flops.get("base"), flops.get("block")]
+        for structure, entry in entries.items():
+            if not isinstance(entry, dict) or not str(entry.get("artifact")).startswith(f"{structure}/"):
+                return False
+            if not store.holds_artifact(folder, entry.get("artifact")):
+                return False
+            numbers.append(entry.get("flops"))
+        return all(number is None or (type(number) is int and abs(number) < 1 << 53) for number in numbers)
 
     @contextmanager
     def opened(self, run: "Run") -> Iterator[None]:
@@ -269,7 +272,7 @@ class OneEach(Kind):
         """Return the summary of all parts."""
         from exporter.pipeline import fleet_ofa_summary
 
-        return fleet_ofa_summary.summary(run, self.shards.count, pace, self._packages(run))
+        return fleet_ofa_summary.summary(run, self.shards, pace, self._packages(run), self.drawn)
 
     def page(self, document: "FleetDocument", plan: "Document") -> str:
         """Return the summary as a page."""

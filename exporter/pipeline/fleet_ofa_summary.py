@@ -7,6 +7,7 @@ import numpy as np
 from exporter.core.types import Arrays
 from exporter.fleet import store
 from exporter.fleet.distributions import Labelled
+from exporter.pipeline import fleet_parts
 from exporter.pipeline.fleet_ofa_worker import NOT_DRAWN
 from exporter.pipeline.fleet_totals import VERDICTS, ClickedNext, Total
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.pipeline.fleet_plan import Entry
     from exporter.pipeline.fleet_summary import Pace
 
+_SENT = {"structure": "string", "blocks": "int32", "bytes_up": "int64", "bytes_down": "int64", "flops": "int64"}
 _OF_ALL = {"rank_torch": "int32", "rank_stored": "int32", "stored_error": "float64"}
 _OF_JUDGED = {
     "rank_artifact": "int32",
@@ -134,15 +136,17 @@ class _Flops:
         return None if base is None or block is None or not blocks else base + blocks * block
 
 
-def summary(run: store.Run, shards: int, pace: "Pace", folder: "Folder | None") -> dict[str, object]:
+def summary(
+    run: store.Run, shards: "Shards", pace: "Pace", folder: "Folder | None", drawn: np.ndarray
+) -> dict[str, object]:
     """Return the summary of all parts of a run, read one by one; raises BadInputError where one is not of it."""
     from exporter.artifact import store as artifacts
     from exporter.core.precision import has_own_tables
     from exporter.pipeline.fleet_summary import WORST_FIRST, of_run, of_users
 
     total = _Total()
-    for shard in range(shards):
-        total.add(run.read(shard))
+    for shard in range(shards.count):
+        total.add(fleet_parts.read(run, shards, shard, {**_SENT, **_OF_ALL, **_OF_JUDGED}, drawn))
     plan = run.plan
     entries = cast("dict[str, Entry]", plan["artifacts"])
     manifests = {
@@ -173,7 +177,7 @@ def summary(run: store.Run, shards: int, pace: "Pace", folder: "Folder | None") 
         "structures": total.table(),
         "distributions": [*total.of_structures(), *total.distributions(other_torch)],
         "run": {
-            **of_run(run, shards, pace),
+            **of_run(run, shards.count, pace),
             "packages": None if folder is None else {"place": str(folder.place), "bytes": folder.archive_bytes()},
         },
     }

@@ -16,7 +16,7 @@ import numpy as np
 from exporter.core.errors import BadInputError, CheckpointError
 from exporter.core.types import Arrays
 from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY
-from exporter.pipeline.fleet_worker import Artifact, caller, check_versions, load_artifact, started
+from exporter.pipeline.fleet_worker import Artifact, caller, check_versions, largest_score, load_artifact, started
 
 if TYPE_CHECKING:
     from exporter.fleet.store import Document
@@ -176,7 +176,7 @@ def make_judge(settings: dict[str, object]) -> Judge:
     subnets, top = cast("dict[str, dict[str, object]]", settings["subnets"]), Path(str(settings["artifacts"]))
     return Judge(
         cloud,
-        {structure: _subnet(top, entry) for structure, entry in subnets.items()},
+        {structure: _subnet(top, structure, entry) for structure, entry in subnets.items()},
         cast("Stored", settings["stored"]),
         place,
     )
@@ -209,12 +209,16 @@ def _place(folder: Path, plan: "Document") -> Path:
     return folder
 
 
-def _subnet(top: Path, entry: dict[str, object]) -> Subnet:
-    reference = entry["reference"]
+def _subnet(top: Path, structure: str, entry: dict[str, object]) -> Subnet:
+    from exporter.artifact import store as artifacts
+    from exporter.fleet import store
+
+    folder = top / str(entry["artifact"])
+    artifact, program = _with_weights(folder), top / structure / store.REFERENCE
     return Subnet(
-        _with_weights(top / str(entry["artifact"])),
-        None if reference is None else _program(top / str(reference)),
-        float(cast("float", entry["golden_scale"])),
+        artifact,
+        _program(program) if program.exists() else None,
+        largest_score(artifacts.read_golden(folder), artifact.manifest),
     )
 
 

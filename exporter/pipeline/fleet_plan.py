@@ -1,9 +1,9 @@
 """A run of the fleet: what was asked for, the plan by which runs are told apart, and the artifact made for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict
 
 from exporter.core.errors import ArtifactError, BadInputError
 from exporter.core.precision import has_own_tables
@@ -12,8 +12,6 @@ from exporter.pipeline.lengths import Lowering, Report
 from exporter.pipeline.request import ProgramChoice
 from exporter.targets import TARGETS
 
-Artifacts = Callable[["Document"], Mapping[str, object]]
-"""The SHA-256 of each artifact that a plan names, by its place among them."""
 if TYPE_CHECKING:
     from exporter.core.precision import Asked, Stored
     from exporter.fleet.store import Document
@@ -21,19 +19,16 @@ if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
     from models.training.users import Users
 
+EXPORTED = "exported_sha256"
+"""The key of a plan's one SHA-256 over its artifacts, their manifests and golden cases, and torch's programs."""
 SHARD = 1_000
 """Users of a shard: a second or so of work, which is what a kill costs at most, and a file of some 10 kB."""
 
 
 class Entry(TypedDict):
-    """The artifact of one structure in a plan: its place below artifact/, the largest score of its golden cases, the
-    place of torch's program with the same tables, and its FLOPs; both None where there are none.
-    """
+    """The artifact of one structure in a plan: its place below artifact/, and its FLOPs, None where nobody counted."""
 
     artifact: str
-    artifact_sha256: str
-    golden_scale: float
-    reference: str | None
     flops: int | None
 
 
@@ -88,7 +83,7 @@ def plan_of(
         "columns": request.columns or "by name",
         "ids": users.ids,
         "users": len(users.names),
-        "sample": request.sample or "all",
+        "sample": request.sample if request.sample and request.sample < len(users.names) else "all",
         "shard_users": SHARD,
         "history_length": history,
         "candidates": users.negatives + 1,
@@ -98,11 +93,14 @@ def plan_of(
 
 
 def held(
-    request: FleetRequest, asked: "dict[str, object]", artifacts: "Artifacts", report: Report
+    request: FleetRequest,
+    asked: "dict[str, object]",
+    names_made: "Callable[[Document, Path], bool]",
+    report: Report,
 ) -> "Document | None":
     """Return the plan of the run that is to go on, None for a new one; raises BadInputError for another run's.
 
-    `artifacts` says which ones a plan names.
+    `names_made` tells whether a plan says of what was exported into a folder all that there is to say.
     """
     from exporter.fleet import store
     from safeio.places import check_facts
@@ -111,9 +109,10 @@ def held(
         plan = store.held_plan(request.output)
         if plan is None:
             return None
-        check_facts(request.output, "run", {name: plan.get(name, "nothing") for name in asked}, asked)
-        for place, sha256 in artifacts(plan).items():
-            _check_artifact(request.output, place, sha256)
+        check_facts(request.output, "run", *({name: _known(one.get(name)) for name in asked} for one in (plan, asked)))
+        _check_exported(request.output, plan.get(EXPORTED))
+        if not names_made(plan, request.output):
+            raise BadInputError(f"{request.output / store.PLAN} was changed by hand; begin anew with --force")
     except BadInputError:
         if request.force:
             return None
@@ -122,14 +121,18 @@ def held(
     return plan
 
 
-def _check_artifact(place: Path, own: str, sha256: object) -> None:
-    """Raise ArtifactError where the artifact of a run is not the one that was made for it."""
-    from exporter.artifact import store as artifacts
+def _known(value: object) -> object:
+    """Return a fact as it is compared: where None stood, it would not be."""
+    return "nothing" if value is None else value
+
+
+def _check_exported(place: Path, sha256: object) -> None:
+    """Raise ArtifactError where a run's artifact, or what judges it, is not the one that was made for it."""
     from exporter.fleet import store
     from safeio.files import UnreadableError
 
     try:
-        found = artifacts.shipped_sha256(place / store.ARTIFACT / own)
+        found = store.exported_sha256(place)
     except (OSError, UnreadableError):
         found = None
     if found is None or found != sha256:
@@ -142,7 +145,6 @@ def made(
     """Export the artifact into a new run's folder, judged by its golden cases; return what the plan says of it."""
     import torch
 
-    from exporter.artifact import store as artifacts
     from exporter.core.precision import weights_of
     from exporter.fleet import store
     from exporter.pipeline import origin
@@ -154,12 +156,7 @@ def made(
     report(f"capturing {source.name}/{source.program.name}")
     job = Job(folder / store.ARTIFACT, source, profile, lowering, report, force=False)
     manifest = job.run().manifest
-    golden = artifacts.read_golden(job.place)
     if has_own_tables(manifest.precision):
         exact = origin.lowering_of(manifest).exact(source, tables_too=False)
         torch.export.save(exact.exported, folder / store.REFERENCE)
-    return {
-        "artifact": str(job.place.relative_to(folder / store.ARTIFACT)),
-        "artifact_sha256": artifacts.shipped_sha256(job.place),
-        "golden_scale": float(abs(golden.outputs[cast("str", manifest.ranking)]).max()),
-    }
+    return {"artifact": str(job.place.relative_to(folder / store.ARTIFACT))}

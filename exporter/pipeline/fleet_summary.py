@@ -9,6 +9,7 @@ import numpy as np
 
 from exporter.core.types import Arrays
 from exporter.fleet import store
+from exporter.pipeline import fleet_parts
 from exporter.pipeline.fleet_totals import VERDICTS, Total
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _words(words: tuple[str, ...], numbers: np.ndarray, mask: np.ndarray | None)
     return pa.DictionaryArray.from_arrays(pa.array(known, pa.int8(), mask=mask), pa.array(words)).cast(pa.string())
 
 
-def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
+def summary(run: store.Run, shards: "Shards", pace: Pace) -> dict[str, object]:
     """Return the summary of all parts of a run, read one by one; raises BadInputError where one is not of it."""
     from exporter.artifact import store as artifacts
     from exporter.core.precision import has_own_tables
@@ -84,8 +85,8 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
     folder = run.folder / store.ARTIFACT / str(run.plan["artifact"])
     manifest = artifacts.read_manifest(folder)
     total = Total()
-    for shard in range(shards):
-        total.add(run.read(shard))
+    for shard in range(shards.count):
+        total.add(fleet_parts.read(run, shards, shard, _FIGURES))
     precision = manifest.precision
     own_tables = has_own_tables(precision)
     judgement = judge_users(
@@ -105,7 +106,7 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
         **of_users(total, run, "fp32 tables; above, tables as they are stored" if own_tables else "the same"),
         "distributions": total.distributions(own_tables),
         "run": {
-            **of_run(run, shards, pace),
+            **of_run(run, shards.count, pace),
             "artifact": str(Path(store.ARTIFACT) / str(run.plan["artifact"])),
         },
     }

@@ -19,6 +19,7 @@ from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY, Scores, batched, 
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
+    from exporter.artifact.store import Golden
     from exporter.connections.agent.contract import Model, Runtime
     from exporter.core.protocols import Target
 
@@ -169,9 +170,14 @@ def make_judge(settings: dict[str, object]) -> Judge:
     if checkpoint.sha256 != artifact.manifest.source.checkpoint_sha256:
         raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
     model = checkpoints.build(checkpoint, load_spec(str(settings["model"])))
-    program, folder = settings["reference"], Path(str(settings["artifact"]))
-    reference = None if program is None else scores_of_program(Path(str(program)), artifacts.read_golden(folder))
-    return Judge(artifact, batched(model), reference, float(cast("float", settings["golden_scale"])))
+    program, golden = settings["reference"], artifacts.read_golden(Path(str(settings["artifact"])))
+    reference = None if program is None else scores_of_program(Path(str(program)), golden)
+    return Judge(artifact, batched(model), reference, largest_score(golden, artifact.manifest))
+
+
+def largest_score(golden: "Golden", manifest: "Manifest") -> float:
+    """Return the largest absolute score of the golden cases."""
+    return float(np.abs(golden.outputs[cast("str", manifest.ranking)]).max())
 
 
 def check_versions(target: str, planned: dict[str, str]) -> None:

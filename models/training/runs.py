@@ -180,7 +180,8 @@ def _borders(runs: Sequence[Run | StoredRun], as_numbers: bool) -> list[list[int
         names = run.opened().users["name"]
         inner = [bisect.bisect_left(range(len(names)), name, key=lambda at: key(names[at].as_py())) for name in between]
         borders.append([0, *inner, len(names)])
-    return [list(border) for border in zip(*borders, strict=True)]
+    # Where the very first user has many rows a range would begin with that name, and the one before be empty.
+    return [list(border) for border, _ in itertools.groupby(zip(*borders, strict=True))]
 
 
 def _range(parts: Sequence[tuple[Run | StoredRun, int, int]], as_numbers: bool) -> Range:

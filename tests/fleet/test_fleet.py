@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 import pytest
 import tiny_models
@@ -304,6 +306,64 @@ def test_another_plan_is_refused_unless_it_is_forced(run, model, clicks, tmp_pat
     assert refused.code == 2 and "its artifact is not the one that was made for it" in refused.error_line()
 
 
+@pytest.fixture
+def copy(run, tmp_path):
+    """A copy of the whole run, to be changed."""
+    return Path(shutil.copytree(run[1], tmp_path / "fleet"))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "golden.npz", "README.md", "reference.pt2"])
+def test_nothing_that_was_exported_is_believed_when_it_changed(name, model, clicks, copy):
+    changed = copy / name if name == store.REFERENCE else artifact_of(copy) / name
+    changed.write_bytes((changed.read_bytes() if changed.exists() else b"") + b"\n")
+    with pytest.raises(store.BadInputError, match="its artifact is not the one that was made for it"):
+        pipeline.fleet(request(model, clicks, copy), lambda _: None)
+
+
+@pytest.mark.parametrize("own", [None, 7, "", "a\0b", "../artifact/scn", "/etc", "z" * 5_000])
+def test_a_plan_that_names_no_artifact_of_the_run_is_refused(own, model, clicks, copy):
+    plan = json.loads((copy / "plan.json").read_text())
+    (copy / "plan.json").write_text(json.dumps({**plan, "artifact": own}))
+    with pytest.raises(store.BadInputError, match=r"plan.json was changed by hand; begin anew with --force"):
+        pipeline.fleet(request(model, clicks, copy), lambda _: None)
+    (copy / "plan.json").write_text(json.dumps({**plan, "threads": None}))
+    with pytest.raises(store.OutputError, match="threads nothing and not 1"):
+        pipeline.fleet(request(model, clicks, copy), lambda _: None)
+
+
+def test_a_part_without_the_rows_of_its_users_is_refused(model, clicks, copy):
+    part = copy / "users" / "part-00002.parquet"
+    whole = pyarrow.parquet.read_table(part)
+    verdicts = whole.schema.get_field_index("verdict")
+    unsaid = pyarrow.array([None] * whole.num_rows, pyarrow.string())
+    for table in (
+        whole.slice(1),
+        whole.slice(0, 0),
+        pyarrow.concat_tables([whole.slice(0, 1), whole.slice(0, whole.num_rows - 1)]),
+        whole.drop_columns(["rank_torch"]),
+        whole.set_column(verdicts, "verdict", unsaid),
+        whole.set_column(verdicts, "verdict", pyarrow.array(["fine"] * whole.num_rows)),
+    ):
+        pyarrow.parquet.write_table(table.replace_schema_metadata(whole.schema.metadata), part)
+        with pytest.raises(store.BadInputError, match=r"part-00002\.parquet has not the rows of its users; remove it"):
+            pipeline.fleet(request(model, clicks, copy), lambda _: None)
+
+
+def test_what_stands_in_the_way_of_a_run_is_told(copy):
+    held = store.Run(copy, {})
+    (copy / "users" / "part-000000.parquet").write_bytes(b"")
+    with pytest.raises(store.OutputError, match="part-000000"):
+        store.check(copy)
+    assert held.done(3) == {0, 1, 2}
+    shutil.rmtree(copy / "users")
+    with pytest.raises(store.BadInputError, match="users is missing"):
+        held.done(3)
+    (copy / "summary.json").unlink()
+    (copy / "summary.json").mkdir()
+    with pytest.raises(store.OutputError, match="a folder where a run has a file"):
+        store.check(copy)
+
+
 def test_a_part_of_another_run_is_refused(run, model, clicks, tmp_path):
     _, whole = run
     pipeline.fleet(request(model, clicks, tmp_path / "fleet", sample=30), lambda _: None)
@@ -338,7 +398,7 @@ def test_schemes_are_held_to_torch_with_the_same_tables(precision, model, clicks
 def assert_that_other_tables_fail(run, checkpoint_folder):
     """Judge golden cases: all pass beside torch with the same tables, and none beside torch with those of fp32."""
     folder = artifact_of(run)
-    settings = {"artifact": folder, "model": "scn", "checkpoint": checkpoint_folder, "golden_scale": 1.0}
+    settings = {"artifact": folder, "model": "scn", "checkpoint": checkpoint_folder}
     settings |= {"versions": artifacts.read_manifest(folder).source.versions}
     judge = fleet_worker.make_judge({**settings, "reference": run / store.REFERENCE})
     golden = artifacts.read_golden(folder)

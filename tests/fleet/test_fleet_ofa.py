@@ -304,6 +304,25 @@ def test_what_cannot_be_asked_for_is_told_before_anything_is_written(run, small_
         assert not (tmp_path / "new").exists()
 
 
+def test_a_plan_that_was_changed_by_hand_is_refused(run, small_ofa, clicks, tmp_path):
+    _, folder = run
+    output = Path(shutil.copytree(folder / "fleet", tmp_path / "fleet"))
+    plan = json.loads((output / "plan.json").read_text())
+    (structure, entry), (_, other) = list(plan["artifacts"].items())[:2]
+    for changed in (
+        {"artifacts": None},
+        {"artifacts": {structure: None}},
+        {"artifacts": {structure: other}},
+        {"artifacts": {structure: {**entry, "artifact": f"{structure}/../../artifact/{entry['artifact']}"}}},
+        {"artifacts": {structure: {**entry, "flops": "many"}}},
+        {"flops": {"base": 1 << 70, "block": 2}},
+        {"latent": "16"},
+    ):
+        (output / "plan.json").write_text(json.dumps(plan | changed))
+        with pytest.raises(packages.BadInputError, match=r"plan.json was changed by hand; begin anew with --force"):
+            pipeline.fleet(request(small_ofa, clicks, tmp_path), lambda _: None)
+
+
 @pytest.mark.parametrize("names", [["9", "10", "100"], ["a", "b10", "b9"], ["-5", "0", "7"]])
 def test_one_is_found_in_the_order_in_which_users_are_read(names, tmp_path):
     import pyarrow as pa
