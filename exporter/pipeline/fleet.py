@@ -82,6 +82,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     from exporter.artifact.results import FleetResult
     from exporter.fleet import store
     from exporter.pipeline import fleet_plan
+    from exporter.pipeline.source import items_of
 
     lowering, profile = _asked(request)
     store.check(request.output)
@@ -89,6 +90,8 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     checkpoint = _checkpoint(request)
     report("reading the clicks")
     users = _users(request, checkpoint, profile)
+    if users.ids == "rows":
+        report(str(items_of(checkpoint).note))
     profile = profile.model_copy(update={"candidates": users.negatives + 1})
     history = profile.history_length or checkpoint.history_length
     kind = _kind(request, checkpoint, Shards(users, _order(users, request.sample), history))

@@ -9,7 +9,7 @@ import numpy as np
 
 from exporter.core.types import Arrays
 from exporter.fleet import store
-from exporter.pipeline.fleet_totals import VERDICTS, Total
+from exporter.pipeline.fleet_totals import VERDICTS, ClickedNext, Total
 
 if TYPE_CHECKING:
     import pyarrow
@@ -113,7 +113,10 @@ def summary(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
 
 def of_users(total: Total, run: store.Run, torch: str) -> dict[str, object]:
     """Return what a summary says of users; `torch` says what a second torch is, beside that they are held to."""
+    asked_of = cast("int", run.plan["users"])
     return {
+        "ids": run.plan["ids"],
+        "drawn_of": asked_of if total.users < asked_of else None,
         "users": {"all": total.users, **total.status},
         "users_named": {name: users for name, users in total.named.items() if users},
         "clicks": {"unknown": total.unknown, "users_with_unknown": total.with_unknown, "most": total.most},
@@ -127,8 +130,13 @@ def of_users(total: Total, run: store.Run, torch: str) -> dict[str, object]:
             "flipped_from_torch": total.flipped["top10_overlap_torch"],
             "torch": torch,
         },
-        "clicked_next": total.clicked_next.document(int(cast("int", run.plan["seed"]))),
+        "clicked_next": clicked_next(total.clicked_next, run.plan),
     }
+
+
+def clicked_next(clicked: ClickedNext, plan: store.Document) -> dict[str, object] | None:
+    """Return how what was clicked next is ranked, among the candidates and by the seed of a plan."""
+    return clicked.document(cast("int", plan["seed"]), cast("int", plan["candidates"]))
 
 
 def of_run(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:

@@ -298,6 +298,15 @@ def test_another_plan_is_refused_unless_it_is_forced(run, model, clicks, tmp_pat
     assert forced.code == 0 and forced.document["users"]["all"] == 40
     shown = run_here(capfd, *command, "--sample", "40", "--force")
     assert shown.code == 0 and "verdict  pass" in shown.out and "0 parts" not in shown.out
+    assert f"users    40 of {USERS:,} users, drawn: 4" in shown.out and "ids      taken as rows" in shown.out
+    assert "ids are rows of its item table, 1 to" in shown.err
+    assert (forced.document["ids"], forced.document["drawn_of"]) == ("rows", USERS)
+    candidates = forced.document["clicked_next"]["candidates"]
+    assert candidates == json.loads((tmp_path / "fleet/plan.json").read_text())["candidates"]
+    assert f"ranked among {candidates} items: it and {candidates - 1} never clicked" in shown.out
+    page = (tmp_path / "fleet/summary.html").read_text()
+    told = (f"40 of {USERS:,} users, drawn", "taken as rows", f"ranked among {candidates} items", "no clicks before")
+    assert all(words in page for words in told)
     changed = next(artifact_of(tmp_path / "fleet").glob("model.onnx"))
     changed.write_bytes(changed.read_bytes()[:-1])
     refused = run_here(capfd, *command, "--sample", "40")

@@ -30,6 +30,8 @@ def document(name: str) -> dict[str, Any]:
         "reason": name,
         "verdict_of_users": "fail",
         "golden_cases": {"verdict": "unverified", "reason": name},
+        "ids": "rows",
+        "drawn_of": 22_363,
         "users": {"all": 20_030, "ranked": 20_004, "one_click": 26},
         "users_named": {"one_click": [name] * 10, "fail": [name]},
         "clicks": {"unknown": 5, "users_with_unknown": 3, "most": {"clicks": 10_000, "user": name}},
@@ -45,6 +47,7 @@ def document(name: str) -> dict[str, Any]:
         },
         "clicked_next": {
             "users": 20_004,
+            "candidates": 100,
             "ndcg10": PAIRED,
             "hit10": {**PAIRED, "low": None},
             "rank": {"same": 1, "better": 1, "worse": 1},
