@@ -71,10 +71,20 @@ def check_facts(place: Path, kind: str, held: Facts, facts: Facts) -> None:
     """Raise OutputError where what stands at `place`, an artifact or a checkpoint, differs from what shall go there."""
     differing = [name for name, value in facts.items() if None not in (value, held[name]) and value != held[name]]
     if differing:
-        differences = ", ".join(f"{name} {_shown(held[name])} and not {_shown(facts[name])}" for name in differing)
+        differences = ", ".join(words for name in differing for words in _differences(name, held[name], facts[name]))
         raise OutputError(
             f"{place} holds another {kind}: {differences}; choose another --output, or replace it with --force"
         )
+
+
+def _differences(name: str, held: object, new: object) -> list[str]:
+    """Return in words how two values differ, those of mappings by the keys that do."""
+    if not (isinstance(held, Mapping) and isinstance(new, Mapping)):
+        return [f"{name} {_shown(held)} and not {_shown(new)}"]
+    keys = [key for key in sorted({*held, *new}) if held.get(key) != new.get(key)]
+    return [
+        words for key in keys for words in _differences(f"{name} {key}", held.get(key, "none"), new.get(key, "none"))
+    ]
 
 
 def _shown(value: object) -> str:

@@ -70,6 +70,7 @@ def run_lines(result: FleetResult) -> list[str]:
     told, run = [], result.document["run"]
     if run["users"]:
         pace = f"{run['users']:,} users in {run['seconds']:.1f} s with {_some(run['workers'], 'worker')}"
+        pace += ", by an earlier command; all were judged" if run["pace_of"] != "this command" else ""
         told.append(f"pace     {run['users_per_second']:,.0f} users a second: {pace}")
     told.append(f"{result.place}: {_some(run['parts'], 'part')}, {bytes_(run['bytes'])}; summary.html shows all of it")
     return told

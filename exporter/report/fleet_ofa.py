@@ -31,7 +31,9 @@ def lines(result: FleetResult) -> list[str]:
     drawn = sum(document["verdicts"].values()) - document["verdicts"]["not_drawn"]
     told.append(f"parity   of {drawn:,} users, drawn: {', '.join(_verdicts(document))}")
     if document["clicked_next"] is not None:
-        told.append(f"artifacts with packages in {stored['as']}, of the {document['clicked_next']['users']:,} users drawn:")
+        told.append(
+            f"artifacts with packages in {stored['as']}, of the {document['clicked_next']['users']:,} users drawn:"
+        )
     told += fleet.ranking_lines(document)
     if stored["as"] != "fp32" and stored["clicked_next"] is not None:
         everybody = f"{stored['clicked_next']['users']:,} users ranked"

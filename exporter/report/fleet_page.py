@@ -12,7 +12,7 @@ from exporter.report.views import Cell, Figure, Table
 
 TONE_OF: Mapping[str, Tone] = {"pass": "good", "fail": "bad", "unverified": "unsure"}
 _OF_RUN = {
-    "users": "users judged by the last command",
+    "users": "users judged by the last command that judged any",
     "seconds": "seconds that it took",
     "workers": "workers",
     "users_per_second": "users a second",
@@ -158,7 +158,12 @@ def clicked_table(clicked: FleetDocument | None, other: str = "artifact") -> Tab
         (Cell(title), *_paired(clicked[name], other)) for name, title in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10"))
     )
     columns = ("figure", "torch in fp32", other, *_CHANGE)
-    return Table(f"clicked-{other}", f"{clicked['users']:,} users, {fleet_words.among(clicked)}; {clicked['method']}", columns, rows)
+    return Table(
+        f"clicked-{other}",
+        f"{clicked['users']:,} users, {fleet_words.among(clicked)}; {clicked['method']}",
+        columns,
+        rows,
+    )
 
 
 def by_clicks_table(clicked: FleetDocument | None, other: str = "artifact") -> Table | str:

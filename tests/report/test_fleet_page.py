@@ -55,7 +55,15 @@ def document(name: str) -> dict[str, Any]:
             "by_known_clicks": [{"clicks": "5 to 9", "users": 9, "ndcg10": PAIRED}],
         },
         "distributions": [errors.document([("allowed", 1e-4), ("far", 3.0)]), moves.document()],
-        "run": {"users": 0, "seconds": 0.0, "workers": 0, "users_per_second": None, "parts": 21, "bytes": 9_000},
+        "run": {
+            "users": 0,
+            "seconds": 0.0,
+            "workers": 0,
+            "users_per_second": None,
+            "pace_of": "this command",
+            "parts": 21,
+            "bytes": 9_000,
+        },
     }
 
 
