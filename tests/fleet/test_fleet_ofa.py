@@ -194,6 +194,8 @@ def test_a_device_reads_the_package_and_ranks_as_the_row_says(run, small_ofa, sm
     assert all(tensor.dtype == np.float32 for tensor in package.tensors.values())
     ended = run_here(capfd, "swap", artifact, tmp_path / "one", "--output", tmp_path / "swapped", "--json")
     assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+    carried = "times and memory stay those measured when the artifact was exported" in ended.err
+    assert carried == (ended.document["latency"] is not None)
     beside = weights.beside(tmp_path / "swapped", None, external.shapes, external.metadata)
     assert all(np.array_equal(beside[name], tensor) for name, tensor in package.tensors.items())
     history = torch.zeros(1, tiny_ofa.LENGTH, dtype=torch.int32)
