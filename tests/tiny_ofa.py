@@ -14,13 +14,15 @@ BLOCKS, LENGTH, CANDIDATES, CASES = 3, 6, 20, 24
 ARCHITECTURE = {"vocabulary": 300, "dimension": 16, "blocks": BLOCKS, "history_length": LENGTH, "backbone": "sasrec"}
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, **others: str) -> Path:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    model = Supernet(**ARCHITECTURE).eval()
+    architecture = ARCHITECTURE | others
+    model = Supernet(**architecture).eval()
     with torch.no_grad():
         model.items.weight[1:].normal_(0, 0.5)
-        model.mapper.linear.weight.normal_(0, 0.1)  # so that users' weights differ as much as their histories
+        if model.mapper is not None:
+            model.mapper.linear.weight.normal_(0, 0.1)  # so that users' weights differ as much as their histories
     items = rng.integers(1, ARCHITECTURE["vocabulary"], (CASES, LENGTH), dtype=np.int32)
     for row in range(CASES // 2):
         items[row, row % LENGTH + 1 :] = 0
@@ -28,7 +30,7 @@ def write(folder: Path) -> Path:
     golden = {"item_ids": items, "candidate_ids": candidates.astype(np.int32)}
     with torch.no_grad():
         golden["scores"] = model(*map(torch.from_numpy, golden.values())).numpy()
-    config = {"schema_version": 1, "model": "ofa", "architecture": ARCHITECTURE, "history_length": LENGTH}
+    config = {"schema_version": 1, "model": "ofa", "architecture": architecture, "history_length": LENGTH}
     return checkpoint.write(folder, {**config, "training": {}, "metrics": {}}, model.state_dict(), golden).folder
 
 

@@ -7,16 +7,17 @@ from typing import Annotated
 import typer
 
 from exporter import pipeline
-from exporter.commands import ending, options
+from exporter.commands import ending, names, options
 from exporter.commands.options import path_option
 from exporter.core.precision import Stored
+from exporter.targets import TARGETS
 from safeio.progress import tell
 
 
 def fleet(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model that ranks: scn, ofa, sasrec, ...")],
     data: Annotated[Path, path_option("Clicks in any form that cocorr-train reads, or a folder of Parquet files.")],
-    target: options.Target,
+    target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.", autocompletion=names.one_target)],
     output: Annotated[Path, path_option("The folder of the run; the same command goes on with what is there.")],
     precision: options.Precision = None,
     profile: options.Profile = "generic",

@@ -11,6 +11,11 @@ def targets() -> list[str]:
     return [*TARGETS, "all"]
 
 
+def one_target() -> list[str]:
+    """Return the targets, for a command that takes one."""
+    return list(TARGETS)
+
+
 def connections() -> list[str]:
     """Return the connections that need no profile, and the profiles, each of which names one."""
     return list(dict.fromkeys((*pipeline.NAMED_CONNECTIONS, *pipeline.profile_names())))

@@ -9,6 +9,7 @@ from exporter import pipeline
 from exporter.commands import ending, options
 from exporter.commands.options import path_argument, path_option
 from exporter.core.precision import Stored
+from safeio.progress import tell
 
 _Output = Annotated[Path, path_option("The file to write.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace a file that stands there.")]
@@ -38,7 +39,7 @@ def make_package(
 ) -> None:
     """Make the weights package of one user, as the cloud sends it."""
     request = pipeline.PackageRequest("ofa", history, output, structure, checkpoint, stored, force)
-    _told(pipeline.make_package(request), as_json)
+    _told(pipeline.make_package(request, tell), as_json)
 
 
 def _told(packed: pipeline.Packed, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.core.precision import Body, Precision, Tables, body_of
+from exporter.core.precision import Body, Precision, Tables, body_of, has_own_tables
 from exporter.core.sections import Scheme, SchemeCost, Tolerance
 from exporter.core.types import Verdict
 from exporter.parity.compare import OutputError, ParityReport, SchemeChanges
@@ -174,7 +174,8 @@ def judge_users(users: int, failed: int, unsettled: int, overlap: float | None, 
         return Judgement("fail", "; ".join(broken), None)
     if not users:
         return Judgement("unverified", "no user could be ranked for", None)
-    within = f"within the {body_of(precision)} tolerance for all {users:,} users"
+    beside = " of torch with the same tables" if has_own_tables(precision) else ""
+    within = f"within the {body_of(precision)} tolerance{beside} for all {users:,} users"
     if unsettled:
         return Judgement("unverified", f"{within}, but for {unsettled:,} of them only a Mac can tell", None)
     return Judgement("pass", within, None)

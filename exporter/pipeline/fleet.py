@@ -82,6 +82,7 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     from exporter.artifact.results import FleetResult
     from exporter.fleet import store
     from exporter.pipeline import fleet_plan
+    from exporter.pipeline.source import items_of
 
     lowering, profile = _asked(request)
     store.check(request.output)
@@ -89,6 +90,8 @@ def fleet(request: FleetRequest, report: Report) -> "FleetResult":
     checkpoint = _checkpoint(request)
     report("reading the clicks")
     users = _users(request, checkpoint, profile)
+    if users.ids == "rows":
+        report(str(items_of(checkpoint).note))
     profile = profile.model_copy(update={"candidates": users.negatives + 1})
     history = profile.history_length or checkpoint.history_length
     kind = _kind(request, checkpoint, Shards(users, _order(users, request.sample), history))
@@ -139,6 +142,7 @@ def _asked(request: FleetRequest) -> "tuple[Lowering, DeviceProfile]":
 
 def _checkpoint(request: FleetRequest) -> "Checkpoint":
     """Return the checkpoint, of a model that ranks candidates for a history."""
+    from exporter.pipeline.fleet_ofa import cloud_of
     from exporter.pipeline.source import folder_of
     from models import checkpoint as checkpoints
     from models.zoo import load_spec
@@ -154,9 +158,12 @@ def _checkpoint(request: FleetRequest) -> "Checkpoint":
             " has one for all; leave them out"
         )
     try:
-        return checkpoints.read(folder_of(ProgramChoice(request.model, checkpoint=request.checkpoint)))
+        found = checkpoints.read(folder_of(ProgramChoice(request.model, checkpoint=request.checkpoint)))
     except checkpoints.CheckpointError as error:
         raise CheckpointError(str(error)) from error
+    if spec.cloud is not None:
+        cloud_of(request.model, found)  # refuses one without packages, before the clicks are read
+    return found
 
 
 _INPUTS = ["item_ids", "candidate_ids"]
@@ -201,14 +208,14 @@ def _judge(run: "Run", request: FleetRequest, kind: "Kind", report: Report) -> "
     from exporter.connections.host import settings
     from exporter.fleet.engine import Work
     from exporter.pipeline.fleet_engine import Engine
-    from exporter.pipeline.fleet_summary import Pace
+    from exporter.pipeline.fleet_summary import Pace, earlier_pace
     from safeio.staging import scratch
 
     shards = kind.shards
     done = run.done(shards.count) & kind.done(run)
     left = [shard for shard in range(shards.count) if shard not in done]
     if not left:
-        return Pace(0, 0.0, 0)
+        return earlier_pace(run)
     count = sum(len(shards.of(shard)) for shard in left)
     threads = int(cast("int", run.plan["threads"]))
     engine = Engine(request.ray, request.workers, threads)

@@ -142,7 +142,7 @@ def summary(
     """Return the summary of all parts of a run, read one by one; raises BadInputError where one is not of it."""
     from exporter.artifact import store as artifacts
     from exporter.core.precision import has_own_tables
-    from exporter.pipeline.fleet_summary import WORST_FIRST, of_run, of_users
+    from exporter.pipeline.fleet_summary import WORST_FIRST, clicked_next, of_run, of_users
 
     total = _Total()
     for shard in range(shards.count):
@@ -172,7 +172,7 @@ def summary(
         "stored": {
             "as": plan["stored"],
             "max_abs_error": total.stored_error if total.stored.users else None,
-            "clicked_next": total.stored.document(cast("int", plan["seed"])),
+            "clicked_next": clicked_next(total.stored, plan),
         },
         "structures": total.table(),
         "distributions": [*total.of_structures(), *total.distributions(other_torch)],

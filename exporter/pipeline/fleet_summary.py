@@ -1,5 +1,6 @@
 """What the fleet says of users: the rows of a shard, and the figures of all of them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 from exporter.core.types import Arrays
 from exporter.fleet import store
 from exporter.pipeline import fleet_parts
-from exporter.pipeline.fleet_totals import VERDICTS, Total
+from exporter.pipeline.fleet_totals import VERDICTS, ClickedNext, Total
+from safeio import files, strict_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -28,16 +30,34 @@ _FIGURES: Mapping[str, str] = {
 }
 
 
+_MOST_BYTES = 16 << 20
 WORST_FIRST = ("fail", "unverified", "pass")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How many users a command judged, in how many seconds, with how many workers; those of an earlier one not."""
+    """How many users a command judged, in how many seconds, with how many workers.
+
+    `earlier` for those of a command before this one, to which nothing was left.
+    """
 
     users: int
     seconds: float
     workers: int
+    earlier: bool = False
+
+
+def earlier_pace(run: store.Run) -> Pace:
+    """Return the pace that the summary of a finished run has, or none where a command ended before it wrote one."""
+    try:
+        told = cast("Any", strict_json.loads(files.read_file(run.folder / store.SUMMARY, _MOST_BYTES)))["run"]
+        users, seconds, workers = told["users"], told["seconds"], told["workers"]
+    except (files.UnreadableError, ValueError, KeyError, TypeError):
+        return Pace(0, 0.0, 0)
+    known = type(users) is type(workers) is int and type(seconds) in (int, float)
+    if not known or min(users, seconds, workers) <= 0 or not math.isfinite(seconds):
+        return Pace(0, 0.0, 0)
+    return Pace(users, float(seconds), workers, earlier=True)
 
 
 def rows(shards: "Shards", shard: int, figures: Arrays) -> "pyarrow.Table":
@@ -114,7 +134,10 @@ def summary(run: store.Run, shards: "Shards", pace: Pace) -> dict[str, object]:
 
 def of_users(total: Total, run: store.Run, torch: str) -> dict[str, object]:
     """Return what a summary says of users; `torch` says what a second torch is, beside that they are held to."""
+    asked_of = cast("int", run.plan["users"])
     return {
+        "ids": run.plan["ids"],
+        "drawn_of": asked_of if total.users < asked_of else None,
         "users": {"all": total.users, **total.status},
         "users_named": {name: users for name, users in total.named.items() if users},
         "clicks": {"unknown": total.unknown, "users_with_unknown": total.with_unknown, "most": total.most},
@@ -128,17 +151,23 @@ def of_users(total: Total, run: store.Run, torch: str) -> dict[str, object]:
             "flipped_from_torch": total.flipped["top10_overlap_torch"],
             "torch": torch,
         },
-        "clicked_next": total.clicked_next.document(int(cast("int", run.plan["seed"]))),
+        "clicked_next": clicked_next(total.clicked_next, run.plan),
     }
 
 
+def clicked_next(clicked: ClickedNext, plan: store.Document) -> dict[str, object] | None:
+    """Return how what was clicked next is ranked, among the candidates and by the seed of a plan."""
+    return clicked.document(cast("int", plan["seed"]), cast("int", plan["candidates"]))
+
+
 def of_run(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
-    """Return what a summary says of the run: the pace of the last command, and the size of all parts."""
+    """Return what a summary says of the run: the last pace at which users were judged, and the size of all parts."""
     return {
         "users": pace.users,
         "seconds": round(pace.seconds, 3),
         "workers": pace.workers,
         "users_per_second": round(pace.users / pace.seconds, 1) if pace.users else None,
+        "pace_of": "an earlier command" if pace.earlier else "this command",
         "parts": shards,
         "bytes": sum(run.part(shard).stat().st_size for shard in range(shards)),
     }

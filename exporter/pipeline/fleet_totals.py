@@ -52,8 +52,11 @@ class ClickedNext:
             self._moved[how] += int(users.sum())
         return moved
 
-    def document(self, seed: int) -> dict[str, object] | None:
-        """Return NDCG@10 and Hit@10 of both, of all these users and by their clicks; None where there is nobody."""
+    def document(self, seed: int, candidates: int) -> dict[str, object] | None:
+        """Return NDCG@10 and Hit@10 of both, of all these users and by their clicks; None where there is nobody.
+
+        Ranks are among so many `candidates`.
+        """
         from exporter.parity.paired import METHOD, compare_pairs
 
         if not self.users:
@@ -66,6 +69,7 @@ class ClickedNext:
         ndcg, hit = compare_pairs(self._pairs.sum(axis=0), (seed, _SEED))
         return {
             "users": self.users,
+            "candidates": candidates,
             "ndcg10": self._figures(ndcg),
             "hit10": self._figures(hit),
             "rank": self._moved,

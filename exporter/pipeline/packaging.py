@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.errors import BadInputError, CheckpointError
+from exporter.pipeline.lengths import Report
 
 if TYPE_CHECKING:
     from exporter.core.precision import Stored
@@ -59,7 +60,7 @@ def take_package(folder: Path, user: str, output: Path, force: bool = False) -> 
     return _written(output, package.data, package.structure)
 
 
-def make_package(request: PackageRequest) -> Packed:
+def make_package(request: PackageRequest, report: Report) -> Packed:
     """Make the package of one user, of the bytes that it has among those of a fleet; raises BadInputError."""
     import numpy as np
 
@@ -77,7 +78,10 @@ def make_package(request: PackageRequest) -> Packed:
     spec = load_spec(request.model)
     try:
         checkpoint = checkpoints.read(folder_of(ProgramChoice(request.model, checkpoint=request.checkpoint)))
-        rows = items_of(checkpoint).rows("--history", request.history)
+        items = items_of(checkpoint)
+        if items.note is not None:
+            report(items.note)
+        rows = items.rows("--history", request.history)
         cloud = cloud_of(request.model, checkpoint)
         chosen = None
         if request.structure is not None and spec.select is not None:

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.text import Text
 
 from exporter.artifact.results import FleetDocument, FleetResult
-from exporter.report import terminal
+from exporter.report import fleet_words, terminal
 from exporter.report.units import bytes_, percent
 from safeio.errors import printable
 
@@ -40,7 +40,8 @@ def user_lines(document: FleetDocument) -> list[str]:
     """Return who there is, and what of their clicks is left out."""
     users = document["users"]
     others = [f"{count:,} {name.replace('_', ' ')}" for name, count in users.items() if name != "all" and count]
-    told = [f"users    {users['all']:,}: {', '.join(others) or 'none'}"]
+    told = [f"users    {fleet_words.users_of(document)}: {', '.join(others) or 'none'}"]
+    told.append(f"ids      {fleet_words.IDS[document['ids']]}")
     clicks = document["clicks"]
     if clicks["most"] is not None:
         told.append(f"clicks   at most {clicks['most']['clicks']:,}, of user {printable(clicks['most']['user'])}")
@@ -69,6 +70,7 @@ def run_lines(result: FleetResult) -> list[str]:
     told, run = [], result.document["run"]
     if run["users"]:
         pace = f"{run['users']:,} users in {run['seconds']:.1f} s with {_some(run['workers'], 'worker')}"
+        pace += ", by an earlier command; all were judged" if run["pace_of"] != "this command" else ""
         told.append(f"pace     {run['users_per_second']:,.0f} users a second: {pace}")
     told.append(f"{result.place}: {_some(run['parts'], 'part')}, {bytes_(run['bytes'])}; summary.html shows all of it")
     return told
@@ -79,7 +81,7 @@ def clicked_lines(clicked: FleetDocument | None, other: str) -> list[str]:
     if clicked is None:
         return []
     moved = ", ".join(f"{count:,} {how}" for how, count in clicked["rank"].items())
-    told = [f"rank     {moved}, beside torch in fp32"]
+    told = [f"clicked  {fleet_words.among(clicked)}", f"rank     {moved}, beside torch in fp32"]
     for name, label in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10 ")):
         figures = clicked[name]
         change, low, high = (percent(figures[key]) for key in ("change", "low", "high"))

@@ -20,7 +20,7 @@ def print_fleet_ofa(result: FleetResult) -> None:
 
 def lines(result: FleetResult) -> list[str]:
     """Return what follows the verdict."""
-    document = result.document
+    document, stored = result.document, result.document["stored"]
     told = fleet.user_lines(document)
     structures = document["structures"]
     for line in structures[:_SHOWN]:
@@ -30,10 +30,15 @@ def lines(result: FleetResult) -> list[str]:
         told.append(f"  and {len(structures) - _SHOWN:,} other structures")
     drawn = sum(document["verdicts"].values()) - document["verdicts"]["not_drawn"]
     told.append(f"parity   of {drawn:,} users, drawn: {', '.join(_verdicts(document))}")
+    if document["clicked_next"] is not None:
+        told.append(
+            f"artifacts with packages in {stored['as']}, of the {document['clicked_next']['users']:,} users drawn:"
+        )
     told += fleet.ranking_lines(document)
-    stored = document["stored"]
     if stored["as"] != "fp32" and stored["clicked_next"] is not None:
-        told.append(f"{stored['as']:8} packages, of all users: scores move by {stored['max_abs_error']:.3g} at most")
+        everybody = f"{stored['clicked_next']['users']:,} users ranked"
+        told.append(f"torch with packages in {stored['as']}, of all {everybody}:")
+        told.append(f"error    {stored['max_abs_error']:.3g} at most, beside torch in fp32")
         told += fleet.clicked_lines(stored["clicked_next"], "stored")
     told += fleet.run_lines(result)
     packages = document["run"]["packages"]

@@ -2,6 +2,7 @@
 
 from exporter.artifact.results import FleetDocument
 from exporter.report import fleet_page as page
+from exporter.report import fleet_words
 from exporter.report.units import bytes_
 from exporter.report.views import Cell, Table
 
@@ -14,7 +15,7 @@ def fleet_ofa_page(document: FleetDocument, plan: FleetDocument) -> str:
     return page.page_of(
         page.FleetView(
             document["verdict"],
-            f"{made}: {document['users']['all']:,} users of {plan['data']}, weights packages in {stored['as']}",
+            f"{made}: {fleet_words.users_of(document)}, of {plan['data']}, weights packages in {stored['as']}",
             (
                 page.Card("Users for whom artifacts were run, drawn", document["verdict_of_users"], document["reason"]),
                 page.Card("Golden cases of the artifacts", golden["verdict"], golden["reason"]),
@@ -27,7 +28,7 @@ def fleet_ofa_page(document: FleetDocument, plan: FleetDocument) -> str:
                 ("Scores and the top 10", page.figures_table(document)),
             ),
             document["distributions"],
-            (*page.run_facts(document["run"]), *_packages(document), *page.plan_facts(asked)),
+            (*page.run_facts(document), *_packages(document), *page.plan_facts(asked)),
         )
     )
 

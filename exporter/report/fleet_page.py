@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.artifact.results import FleetDocument
-from exporter.report import pages
+from exporter.report import fleet_words, pages
 from exporter.report.distributions import distribution
 from exporter.report.standing import Tone
 from exporter.report.units import MISSING, bytes_, percent
@@ -12,7 +12,7 @@ from exporter.report.views import Cell, Figure, Table
 
 TONE_OF: Mapping[str, Tone] = {"pass": "good", "fail": "bad", "unverified": "unsure"}
 _OF_RUN = {
-    "users": "users judged by the last command",
+    "users": "users judged by the last command that judged any",
     "seconds": "seconds that it took",
     "workers": "workers",
     "users_per_second": "users a second",
@@ -58,7 +58,7 @@ def fleet_page(document: FleetDocument, plan: FleetDocument) -> str:
     return page_of(
         FleetView(
             document["verdict"],
-            f"{made}: {document['users']['all']:,} users of {plan['data']}",
+            f"{made}: {fleet_words.users_of(document)}, of {plan['data']}",
             (
                 Card("All users together", document["verdict_of_users"], document["reason"]),
                 Card("Golden cases of the artifact", golden["verdict"], golden["reason"]),
@@ -70,7 +70,7 @@ def fleet_page(document: FleetDocument, plan: FleetDocument) -> str:
                 ("Scores and the top 10", figures_table(document)),
             ),
             document["distributions"],
-            (*run_facts(document["run"]), *plan_facts(plan)),
+            (*run_facts(document), *plan_facts(plan)),
         )
     )
 
@@ -94,8 +94,16 @@ def page_of(view: FleetView) -> str:
     )
 
 
-def run_facts(run: FleetDocument) -> list[tuple[str, str]]:
-    """Return pace and size of a run, as its summary has them."""
+def run_facts(document: FleetDocument) -> list[tuple[str, str]]:
+    """Return what a file's item ids are, and pace and size of a run, as its summary has them."""
+    run = document["run"]
+    return [
+        ("item ids of the file", fleet_words.IDS[document["ids"]]),
+        *_of_run(run),
+    ]
+
+
+def _of_run(run: FleetDocument) -> list[tuple[str, str]]:
     return [
         (label, bytes_(run[name]) if name == "bytes" else _plain(run[name]))
         for name, label in _OF_RUN.items()
@@ -124,12 +132,14 @@ def _plain(value: object) -> str:
 
 def users_table(document: FleetDocument) -> Table:
     """Return users by what became of them; who passes is told where not everybody who is ranked for is judged."""
+    meaning = fleet_words.MEANING
     users, named, others = document["users"], document["users_named"], document["verdicts"]
     if "not_drawn" not in others:
         others = {name: count for name, count in others.items() if name != "pass"}
     rows = [
         (
             Cell(name.replace("_", " ")),
+            Cell(meaning[name]),
             number(count),
             number(count / users["all"] if users["all"] else None, share_of),
             Cell(", ".join(named.get(name, [])) + (", …" if count > len(named.get(name, [])) > 0 else "")),
@@ -137,7 +147,7 @@ def users_table(document: FleetDocument) -> Table:
         for name, count in {**users, **others}.items()
     ]
     caption = "Users by what became of them, and the first of those who were not ranked for or do not pass"
-    return Table("users", caption, ("status or verdict", "users", "share", "for example"), tuple(rows))
+    return Table("users", caption, ("status or verdict", "what it is", "users", "share", "for example"), tuple(rows))
 
 
 def clicked_table(clicked: FleetDocument | None, other: str = "artifact") -> Table | str:
@@ -148,7 +158,12 @@ def clicked_table(clicked: FleetDocument | None, other: str = "artifact") -> Tab
         (Cell(title), *_paired(clicked[name], other)) for name, title in (("ndcg10", "NDCG@10"), ("hit10", "Hit@10"))
     )
     columns = ("figure", "torch in fp32", other, *_CHANGE)
-    return Table(f"clicked-{other}", f"{clicked['users']:,} users; {clicked['method']}", columns, rows)
+    return Table(
+        f"clicked-{other}",
+        f"{clicked['users']:,} users, {fleet_words.among(clicked)}; {clicked['method']}",
+        columns,
+        rows,
+    )
 
 
 def by_clicks_table(clicked: FleetDocument | None, other: str = "artifact") -> Table | str:

@@ -283,7 +283,11 @@ def test_a_killed_run_goes_on_and_no_user_is_lost_or_doubled(how, run, model, cl
     }
     assert all(path.name.startswith("part-") for path in (output / "users").iterdir())
     again = pipeline.fleet(request(model, clicks, output), lambda _: None)
-    assert again.document["run"]["users"] == 0
+    assert again.document["run"] == {**result.document["run"], "pace_of": "an earlier command"}
+    assert result.document["run"]["pace_of"] == "this command"
+    (output / "summary.json").write_text('{"run": {"users": true, "seconds": "1", "workers": -1}}')
+    unknown = pipeline.fleet(request(model, clicks, output), lambda _: None).document["run"]
+    assert (unknown["users"], unknown["users_per_second"]) == (0, None)
     same = ("users", "verdicts", "clicked_next", "top10", "max_abs_error")
     assert all(again.document[name] == result.document[name] for name in same)
 
@@ -296,10 +300,27 @@ def test_another_plan_is_refused_unless_it_is_forced(run, model, clicks, tmp_pat
     refused = run_here(capfd, *command, "--sample", "40")
     assert refused.code == 2 and "holds another run: sample 30 and not 40" in refused.error_line()
     assert rows_of(tmp_path / "fleet") == before
+    plan = tmp_path / "fleet/plan.json"
+    whole = json.loads(plan.read_text())
+    torch_before = whole["versions"].pop("torch")
+    plan.write_text(json.dumps({**whole, "versions": {**whole["versions"], "onnxruntime": "1.0"}}))
+    refused = run_here(capfd, *command, "--sample", "30")
+    told = f"versions onnxruntime 1.0 and not {whole['versions']['onnxruntime']}, versions torch none and not"
+    assert f"holds another run: {told} {torch_before};" in refused.error_line()
+    assert "all." not in run_here(capfd, "fleet", "--help").out.split("--target")[1].split("--output")[0].split()
     forced = run_here(capfd, *command, "--sample", "40", "--force", "--json")
     assert forced.code == 0 and forced.document["users"]["all"] == 40
     shown = run_here(capfd, *command, "--sample", "40", "--force")
     assert shown.code == 0 and "verdict  pass" in shown.out and "0 parts" not in shown.out
+    assert f"users    40 of {USERS:,} users, drawn: 4" in shown.out and "ids      taken as rows" in shown.out
+    assert "ids are rows of its item table, 1 to" in shown.err
+    assert (forced.document["ids"], forced.document["drawn_of"]) == ("rows", USERS)
+    candidates = forced.document["clicked_next"]["candidates"]
+    assert candidates == json.loads((tmp_path / "fleet/plan.json").read_text())["candidates"]
+    assert f"ranked among {candidates} items: it and {candidates - 1} never clicked" in shown.out
+    page = (tmp_path / "fleet/summary.html").read_text()
+    told = (f"40 of {USERS:,} users, drawn", "taken as rows", f"ranked among {candidates} items", "no clicks before")
+    assert all(words in page for words in told)
     changed = next(artifact_of(tmp_path / "fleet").glob("model.onnx"))
     changed.write_bytes(changed.read_bytes()[:-1])
     refused = run_here(capfd, *command, "--sample", "40")
@@ -389,6 +410,8 @@ def test_schemes_are_held_to_torch_with_the_same_tables(precision, model, clicks
     assert result.document["verdicts"]["fail"] == 0
     assert (top10["torch"] == "the same") == (precision == "fp16")
     assert top10["overlap_with_torch"] <= top10["overlap"]
+    same_tables = "tolerance of torch with the same tables for all" in result.document["reason"]
+    assert same_tables == (precision == "int8")
     if precision == "int8":
         names = {one["name"] for one in result.document["distributions"]}
         assert "top10_torch" in names

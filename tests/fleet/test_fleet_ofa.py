@@ -24,6 +24,7 @@ from exporter.artifact import weights
 from exporter.connections.agent.folder import DataFile
 from exporter.fleet import packages
 from exporter.pipeline import fleet_ofa, fleet_ofa_worker
+from exporter.report.fleet_ofa import lines
 from models.training.names import Names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +111,12 @@ def test_every_user_has_one_row_and_the_summary_adds_them_up(run):
         assert {key: clicked["hit10"][key] for key in ("torch", other)} == pytest.approx(
             {key: np.mean([row[f"rank_{key}"] <= 10 for row in own]) for key in ("torch", other)}
         )
+    shown = lines(result)
+    blocks = [line for line in shown if line.endswith(":")]
+    assert blocks == [
+        f"artifacts with packages in fp16, of the {40 - missing} users drawn:",
+        f"torch with packages in fp16, of all {len(ranked):,} users ranked:",
+    ]
     page = (folder / "fleet" / "summary.html").read_text()
     assert all(line["structure"] in page for line in document["structures"]) and "<script" not in page
     assert page.count("<svg") == len(document["distributions"])
@@ -163,7 +170,9 @@ def test_each_package_is_where_the_index_says_and_is_the_one_made_alone(run, sma
         assert (len(data), hashlib.sha256(data).hexdigest()) == (rows[row["user"]]["bytes_down"], row["sha256"])
         history = ",".join(map(str, history_of(clicks, row["user"])))
         alone = pipeline.PackageRequest("ofa", history, tmp_path / row["user"], None, small_ofa, "fp16")
-        assert pipeline.make_package(alone).structure == rows[row["user"]]["structure"]
+        told = []
+        assert pipeline.make_package(alone, told.append).structure == rows[row["user"]]["structure"]
+        assert "has no items.tsv: ids are rows of its item table, 1 to 299" in told[0]
         assert (tmp_path / row["user"]).read_bytes() == data
         assert all(array.dtype == np.float16 for array in safetensors.numpy.load(data).values())
     with tarfile.open(folder / "packages" / "part-00000.tar") as archive:
@@ -186,6 +195,8 @@ def test_a_device_reads_the_package_and_ranks_as_the_row_says(run, small_ofa, sm
     assert all(tensor.dtype == np.float32 for tensor in package.tensors.values())
     ended = run_here(capfd, "swap", artifact, tmp_path / "one", "--output", tmp_path / "swapped", "--json")
     assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
+    carried = "times and memory stay those measured when the artifact was exported" in ended.err
+    assert carried == (ended.document["latency"] is not None)
     beside = weights.beside(tmp_path / "swapped", None, external.shapes, external.metadata)
     assert all(np.array_equal(beside[name], tensor) for name, tensor in package.tensors.items())
     history = torch.zeros(1, tiny_ofa.LENGTH, dtype=torch.int32)
@@ -290,6 +301,10 @@ def test_what_cannot_be_asked_for_is_told_before_anything_is_written(run, small_
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     common = ("--data", clicks, "--target", "tflite", "--output", tmp_path / "new")
+    without = tiny_ofa.write(tmp_path / "without", method="devicerec")
+    refused = run_here(capfd, "fleet", "ofa", "--checkpoint", without, *common)
+    assert refused.code == 2 and "method has no mapper; train the method forward_ofa" in refused.error_line()
+    assert "reading the clicks" not in refused.err
     own = ("--checkpoint", small_ofa)
     for words, wrong in {
         ("scn", "--packages", tmp_path / "packages"): "are for models with a network for each user",
