@@ -109,7 +109,8 @@ def held(
         plan = store.held_plan(request.output)
         if plan is None:
             return None
-        check_facts(request.output, "run", *({name: _known(one.get(name)) for name in asked} for one in (plan, asked)))
+        there, new = ({name: _known(facts.get(name)) for name in asked} for facts in (plan, asked))
+        check_facts(request.output, "run", there, new)
         _check_exported(request.output, plan.get(EXPORTED))
         if not names_made(plan, request.output):
             raise BadInputError(f"{request.output / store.PLAN} was changed by hand; begin anew with --force")
