@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import json
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPResponse
@@ -102,17 +101,6 @@ def press_run(page: Page) -> None:
     """Press Run as soon as it is there."""
     assert wait_for(lambda: can_press(page)), text_of(page)
     page.click("#run")
-
-
-def processes(folder: Path) -> dict[int, str]:
-    """Return the running processes, by number, that have a folder among their arguments or variables."""
-    found = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            words = (place / "cmdline").read_bytes()
-            if os.fsencode(folder) in words + (place / "environ").read_bytes() and int(place.name) != os.getpid():
-                found[int(place.name)] = words.replace(b"\0", b" ").decode("utf-8", "replace")
-    return found
 
 
 def renderers(pid: int) -> list[int]:

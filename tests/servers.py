@@ -101,6 +101,17 @@ class Server:
         self.process.wait(600)
 
 
+def processes(folder: Path) -> dict[int, str]:
+    """Return the running processes, by number, that have a folder among their arguments or variables."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            words = (place / "cmdline").read_bytes()
+            if os.fsencode(folder) in words + (place / "environ").read_bytes() and int(place.name) != os.getpid():
+                found[int(place.name)] = words.replace(b"\0", b" ").decode("utf-8", "replace")
+    return found
+
+
 def descendants(pid: int) -> list[int]:
     found = []
     with contextlib.suppress(OSError):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import chromium
-from phone import Visitor, Waiting, processes
-from servers import wait_for
+from phone import Visitor, Waiting
+from servers import processes, wait_for
 from web_packages import web_packages
 
 from exporter.connections.browser import session, stand

@@ -17,6 +17,7 @@ import safetensors.numpy
 import tiny_ofa
 import torch
 from commands import run_here
+from servers import processes, wait_for
 
 from exporter import pipeline
 from exporter.artifact import store as artifacts
@@ -247,17 +248,20 @@ pipeline.fleet(
 def test_a_killed_run_goes_on_to_the_same_bytes(run, small_ofa, clicks, tmp_path):
     """Killed between the index of a shard's packages and its rows; of another shard the archive alone is damaged."""
     _, whole = run
+    (tmp_path / "temporary").mkdir()
     shutil.copytree(whole / "fleet", tmp_path / "fleet")
     for part in (tmp_path / "fleet" / "users").iterdir():
         part.unlink()
     done = subprocess.run(
         [sys.executable, "-c", KILLED, small_ofa, clicks, tmp_path],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "temporary")},
         capture_output=True,
         text=True,
     )
     assert done.returncode == -9, done.stderr
+    assert wait_for(lambda: not processes(tmp_path / "temporary"))
+    (tmp_path / "packages" / "part-00001.tar").unlink(missing_ok=True)  # of the next shard, if the worker was so far
     assert not list((tmp_path / "fleet" / "users").iterdir()) and packages.read(tmp_path / "packages").done() == {0}
     for own in ("fleet/users/part-00001.parquet", "packages/part-00001.parquet"):
         shutil.copy(whole / own, tmp_path / own)
