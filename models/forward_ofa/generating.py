@@ -188,12 +188,7 @@ def _store(weights: _Weights, layout: Layout, room: Tensor) -> None:
             room.view(torch.float16)[:, at : at + values.shape[1]] = values
         return
     for name, tensor in weights.named():
-        if weights_package.is_in_int8(tuple(tensor.shape[1:])):
-            numbers, scales = weights_package.in_int8(tensor)
-            entries = {name: numbers, f"{name}{SCALE}": scales}
-        else:
-            entries = {name: tensor}
-        for entry, values in entries.items():
+        for entry, values in weights_package.entries(name, tensor, layout.stored, leading_axes=1):
             first, _, dtype = layout.places[entry]
             at = first // dtype.itemsize
             room.view(dtype)[:, at : at + values[0].numel()] = values.flatten(1)

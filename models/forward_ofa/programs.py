@@ -4,6 +4,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -213,6 +214,20 @@ UPLOAD = (
 )
 
 
+SUBNET = ProgramSpec(
+    name="subnet",
+    description="Score candidates with the chosen blocks, their generated weights inside",
+    runs_on="device",
+    inputs=(ITEM_IDS, CANDIDATE_IDS),
+    outputs=("scores",),
+    ranking="scores",
+    output_meanings={"scores": SCORES},
+    needs_selection=True,
+    build=_subnet,
+    cases=_subnet_cases,
+)
+"""The sub-network; other programs of it differ in where weights and clicks come from."""
+
 SPEC = ModelSpec(
     name="ofa",
     description="Forward-OFA: the blocks that one user needs, with weights generated for that user",
@@ -238,54 +253,28 @@ SPEC = ModelSpec(
             build=lambda model, _selection=None: ControllerProgram(_supernet(model)),
             cases=histories_only,
         ),
-        "subnet": ProgramSpec(
-            name="subnet",
-            description="Score candidates with the chosen blocks, their generated weights inside",
-            runs_on="device",
-            inputs=(ITEM_IDS, CANDIDATE_IDS),
-            outputs=("scores",),
-            ranking="scores",
-            output_meanings={"scores": SCORES},
-            needs_selection=True,
-            build=_subnet,
-            cases=_subnet_cases,
-        ),
-        "subnet_external": ProgramSpec(
+        "subnet": SUBNET,
+        "subnet_external": replace(
+            SUBNET,
             name="subnet_external",
             description="Score candidates with the chosen blocks, whose weights come from outside and can be swapped",
-            runs_on="device",
-            inputs=(ITEM_IDS, CANDIDATE_IDS),
-            outputs=("scores",),
-            ranking="scores",
-            output_meanings={"scores": SCORES},
-            needs_selection=True,
             build=_subnet_with_inputs,
             cases=_external_cases,
             external=External(weights=selected_weights, with_parameters=_subnet),
         ),
-        "subnet_cached": ProgramSpec(
+        "subnet_cached": replace(
+            SUBNET,
             name="subnet_cached",
             description="The sub-network on embeddings that the device keeps, so that no catalogue ships",
-            runs_on="device",
             inputs=CACHED_EMBEDDINGS,
-            outputs=("scores",),
-            ranking="scores",
-            output_meanings={"scores": SCORES},
-            needs_selection=True,
             build=_cached_subnet,
             cases=_cached_cases,
         ),
-        "subnet_factored": ProgramSpec(
+        "subnet_factored": replace(
+            SUBNET,
             name="subnet_factored",
             description="The sub-network of STTD's factors, from which every call rebuilds the blocks' weights",
-            runs_on="device",
-            inputs=(ITEM_IDS, CANDIDATE_IDS),
-            outputs=("scores",),
-            ranking="scores",
-            output_meanings={"scores": SCORES},
-            needs_selection=True,
             build=_factored_subnet,
-            cases=_subnet_cases,
         ),
         "mapper": ProgramSpec(
             name="mapper",

@@ -76,17 +76,20 @@ def _in_one_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[start:]
 
 
-def entries(name: str, tensor: Tensor, stored: Stored) -> list[tuple[str, Tensor]]:
-    """Return what a package has of a tensor, by name; raises WeightsPackageError for what `stored` cannot hold."""
+def entries(name: str, tensor: Tensor, stored: Stored, leading_axes: int = 0) -> list[tuple[str, Tensor]]:
+    """Return what a package has of a tensor, by name; raises WeightsPackageError for what `stored` cannot hold.
+
+    The first `leading_axes` of the tensor are none of the package's own: users, say, with a package each.
+    """
     if stored == "fp16":
         return [(name, in_half(tensor))]
-    if stored == "int8" and is_in_int8(tuple(tensor.shape)):
-        numbers, scales = in_int8(tensor)
+    if stored == "int8" and _is_in_int8(tuple(tensor.shape[leading_axes:])):
+        numbers, scales = _in_int8(tensor)
         return [(name, numbers), (f"{name}{SCALE}", scales)]
     return [(name, tensor)]
 
 
-def is_in_int8(shape: tuple[int, ...]) -> bool:
+def _is_in_int8(shape: tuple[int, ...]) -> bool:
     """Say whether a package in int8 has tensors of this shape in int8."""
     return len(shape) > 1 and shape[-1] >= _LEAST_WIDTH and math.prod(shape) >= _LEAST_NUMBERS
 
@@ -99,7 +102,7 @@ def in_half(tensor: Tensor) -> Tensor:
     return half
 
 
-def in_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
+def _in_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """Return numbers [..., D] as int8 [..., D] and scales [..., 1]."""
     largest = tensor.abs().amax(-1, keepdim=True)
     scales = torch.where(largest > 0, (largest / _MOST).clamp_min(torch.finfo(torch.float32).tiny), 1.0)
