@@ -6,11 +6,11 @@ import numpy as np
 
 from exporter.core.precision import Precision
 from exporter.core.sections import Agreement, InOneCall, Parity, Scheme, SchemeCost
-from exporter.core.types import EQUAL_ELEMENTS, Arrays, RunResult, Verdict
+from exporter.core.types import EQUAL_ELEMENTS, Arrays, RunResult
 from exporter.parity.compare import compare, ranking_figures, scheme_changes
 from exporter.parity.positives import positives
 from exporter.parity.selection import compare_lists, order_is_settled
-from exporter.parity.verdict import judge, judge_scheme
+from exporter.parity.verdict import judge, judge_scheme, worst
 
 
 def judged(
@@ -60,11 +60,9 @@ def with_scheme(parity: Parity, cost: SchemeCost) -> Parity:
 
 def with_one_call(parity: Parity, judged: InOneCall) -> Parity:
     """Return a parity section whose verdict is of both: of a call for each case, and of one call for all of them."""
-    verdicts = {parity.verdict, judged.verdict}
-    verdict: Verdict = "fail" if "fail" in verdicts else "unverified" if "unverified" in verdicts else "pass"
     words = "too" if judged.verdict == "pass" else judged.reason
     reason = f"{parity.reason}; all {judged.users} users in one call: {words}"
-    return replace(parity, verdict=verdict, reason=reason, in_one_call=judged)
+    return replace(parity, verdict=worst([parity.verdict, judged.verdict]), reason=reason, in_one_call=judged)
 
 
 def scheme_cost(

@@ -1,7 +1,7 @@
 """The verdict on a comparison: every tolerance of the project stands in this file."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +105,7 @@ SAME_VALUE = math.sqrt(ROUNDINGS) * FP16_UNIT_ROUNDOFF
 # it what they round to. So much of the error that an artifact is allowed may come of it; the rest is the artifact's.
 BATCH_SHARE = 0.1
 
+WORST_FIRST: tuple[Verdict, ...] = ("fail", "unverified", "pass")
 _LINES_SHOWN = 3
 
 
@@ -162,6 +163,11 @@ def judge(report: ParityReport, precision: Precision, unsettled: Sequence[str] =
     if unsettled:
         return Judgement("unverified", f"{'; '.join(notes)}, but {_unsettled(unsettled)}", tolerance)
     return Judgement("pass", "; ".join(notes), tolerance)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return what all of some verdicts say together: one that fails fails all, `unverified` where there is none."""
+    return min(verdicts, key=WORST_FIRST.index, default="unverified")
 
 
 def judge_users(users: int, failed: int, unsettled: int, overlap: float | None, precision: Precision) -> Judgement:

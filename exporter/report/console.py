@@ -15,8 +15,6 @@ from exporter.report.rows import VERDICT, shown_rows
 from exporter.report.units import MISSING, added, batch
 from safeio.errors import printable
 
-_STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
-
 
 def print_artifacts(results: Sequence[Result | Refusal]) -> None:
     """Print exported or judged artifacts to stdout, one column each, then reasons and places below.
@@ -70,7 +68,7 @@ def _print_table(console: Console, manifests: Sequence[Manifest], title: str, he
     for heading in headings:
         table.add_column(heading, justify="right")
     for label, cells in shown_rows(manifests):
-        styled = [Text(cell, style=_STYLES.get(cell, "") if label == VERDICT else "") for cell in cells]
+        styled = [Text(cell, style=terminal.VERDICT_STYLES.get(cell, "") if label == VERDICT else "") for cell in cells]
         table.add_row(label, *styled)
     console.print(table)
     console.print()

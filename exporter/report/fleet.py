@@ -8,8 +8,6 @@ from exporter.report import fleet_words, terminal
 from exporter.report.units import bytes_, percent
 from safeio.errors import printable
 
-_STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
-
 
 def print_fleet(result: FleetResult) -> None:
     """Print the summary of a run, a line for each thing that it says."""
@@ -25,7 +23,9 @@ def print_verdict(console: Console, result: FleetResult) -> None:
     made = f"{document['model']}/{document['program']}  {document['target']}  {document['precision']}"
     console.print(Text(made, style="bold"))
     console.print(
-        Text.assemble("verdict  ", (document["verdict"], _STYLES[document["verdict"]]), f"  {document['reason']}")
+        Text.assemble(
+            "verdict  ", (document["verdict"], terminal.VERDICT_STYLES[document["verdict"]]), f"  {document['reason']}"
+        )
     )
     if document["golden_cases"]["verdict"] != "pass":
         console.print(Text(f"golden   {document['golden_cases']['verdict']}: {document['golden_cases']['reason']}"))

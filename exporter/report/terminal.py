@@ -4,6 +4,8 @@ import sys
 
 from rich.console import Console
 
+VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "unverified": "bold yellow"}
+
 
 def console(soft_wrap: bool = False) -> Console:
     """Return a console on stdout; with `soft_wrap`, a line is never folded, so that it can be copied."""
