@@ -45,7 +45,7 @@ class Work(NamedTuple):
 
     `settings` are JSON, `variables` of the environment. `folder` is where workers have their temporary files and what
     they print. `paths` are the settings that name a file or folder, FILE.py:SPEC too, or None: workers elsewhere get
-    copies, which are gone once the judge is made.
+    copies, which stay as long as the judge.
     """
 
     module: str

@@ -68,6 +68,10 @@ class Run:
             raise BadInputError(f"{self.part(max(found))} is of no shard of this run; remove it")
         return frozenset(found)
 
+    def summary(self) -> object:
+        """Return what summary.json has; raises UnreadableError, and ValueError where that is no JSON."""
+        return strict_json.loads(files.read_file(self.folder / SUMMARY, _MOST_BYTES))
+
     def write_summary(self, document: Document, page: str) -> None:
         """Write summary.json, and the page that shows it to summary.html; raises OutputError."""
         files.replace_file(self.folder / PAGE, page.encode(), ADVICE)

@@ -60,10 +60,15 @@ class Shards:
 
     def able(self, users: "np.ndarray") -> "np.ndarray":
         """Return those of some users who can be ranked for."""
+        chosen: np.ndarray = users[self.are_able(users)]
+        return chosen
+
+    def are_able(self, users: "np.ndarray") -> "np.ndarray":
+        """Tell of each of some users whether he can be ranked for, [n] bool."""
         from models.training.users import RANKED, STATUSES
 
-        chosen: np.ndarray = users[self.users.status[users] == STATUSES.index(RANKED)]
-        return chosen
+        able: np.ndarray = self.users.status[users] == STATUSES.index(RANKED)
+        return able
 
     def task(self, shard: int) -> "Task":
         """Return the cases of those users of a shard who can be ranked for."""

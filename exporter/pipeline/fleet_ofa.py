@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import BadInputError
 from exporter.core.precision import Stored, weights_of
 from exporter.pipeline.fleet_kind import Kind
-from exporter.pipeline.fleet_plan import Entry
+from exporter.pipeline.fleet_plan import Entry, export_beside_torch
 from exporter.pipeline.lengths import Lowering, Report
 from exporter.pipeline.request import ProgramChoice
 
@@ -77,10 +77,9 @@ class OneEach(Kind):
         return np.sort(chosen)
 
     def check(self) -> None:
-        """Raise BadInputError for a checkpoint without packages, and for a place where they cannot be."""
+        """Raise BadInputError for a scheme that is not settled, and for a place where packages cannot be."""
         from exporter.fleet import packages
 
-        _ = self.cloud
         if self.request.precision == "auto":
             raise BadInputError("fleet takes one scheme for all sub-networks; give --precision one, fp32 or int8 say")
         place, output = self.request.packages, self.request.output.resolve()
@@ -115,11 +114,11 @@ class OneEach(Kind):
             found, _ = self.cloud.requests(self.shards.users.cases(part, self.shards.history).item_ids)
             structures += ["".join(map(str, row)) for row in found.tolist()]
         counted = Counter(structures).most_common()
-        sources, artifacts = {}, {}
+        artifacts = {}
         for number, (structure, users) in enumerate(counted[:MOST_STRUCTURES], 1):
             report(f"structure {structure}, {users:,} of {len(self.drawn):,} users drawn: {number} of {len(counted)}")
-            sources[structure] = self._source(structure, lowering, profile)
-            artifacts[structure] = self._export(structure, sources[structure], lowering, profile, folder, report)
+            source = self._source(structure, lowering, profile)
+            artifacts[structure] = self._export(structure, source, lowering, profile, folder, report)
         flops = fleet_ofa_flops.of_blocks(
             {structure: entry["flops"] for structure, entry in artifacts.items()},
             lambda structure: self._source(structure, lowering, profile),
@@ -148,19 +147,12 @@ class OneEach(Kind):
         folder: Path,
         report: Report,
     ) -> Entry:
-        import torch
-
-        from exporter.core.precision import has_own_tables
         from exporter.fleet import store
-        from exporter.pipeline import origin
         from exporter.pipeline.job import Job
 
         top = folder / store.ARTIFACT
         job = Job(top / structure, source, profile, lowering, report, force=False)
-        manifest = job.run().manifest
-        if has_own_tables(manifest.precision):
-            exact = origin.lowering_of(manifest).exact(source, tables_too=False)
-            torch.export.save(exact.exported, top / structure / store.REFERENCE)
+        manifest = export_beside_torch(job, top / structure / store.REFERENCE)
         return {
             "artifact": str(job.place.relative_to(top)),
             "flops": None if manifest.flops is None else manifest.flops.total,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from exporter.core.precision import Precision
+    from exporter.core.types import Verdict
     from exporter.fleet.packages import Folder
     from exporter.pipeline.fleet import Shards
     from exporter.pipeline.fleet_plan import Entry
@@ -22,25 +23,13 @@ if TYPE_CHECKING:
 
 _SENT = {"structure": "string", "blocks": "int32", "bytes_up": "int64", "bytes_down": "int64", "flops": "int64"}
 _OF_ALL = {"rank_torch": "int32", "rank_stored": "int32", "stored_error": "float64"}
-_OF_JUDGED = {
-    "rank_artifact": "int32",
-    "max_abs_error": "float64",
-    "allowed_error": "float64",
-    "top10_overlap": "float64",
-    "top10_overlap_torch": "float64",
-    "could_flip": "bool_",
-}
 
 
 def rows(shards: "Shards", shard: int, figures: Arrays, plan: store.Document) -> "pyarrow.Table":
     """Return the rows of a shard: one for each of its users, with figures of those who have some."""
     import pyarrow as pa
 
-    users, own = shards.users, shards.of(shard)
-    place, ranked = _places(shards, shard)
-    structures = _texts(figures["structure"])
-    costs = _Flops(plan)
-    verdict = figures["verdict"]
+    structures, costs, verdict = _texts(figures["structure"]), _Flops(plan), figures["verdict"]
     judged = (verdict != NOT_DRAWN) & (figures["rank_artifact"] > 0)
     of = {structure: costs.of(structure) for structure in set(structures)}
     columns: dict[str, pyarrow.Array] = {
@@ -50,31 +39,18 @@ def rows(shards: "Shards", shard: int, figures: Arrays, plan: store.Document) ->
         "bytes_down": pa.array(figures["bytes_down"], pa.int64()),
         "flops": pa.array([of[structure] for structure in structures], pa.int64()),
         **{name: pa.array(figures[name], getattr(pa, kind)()) for name, kind in _OF_ALL.items()},
-        **{
-            name: pa.array(figures[name], getattr(pa, kind)(), mask=~judged | _is_nan(figures[name]))
-            for name, kind in _OF_JUDGED.items()
-        },
+        **fleet_parts.figures_of(figures, fleet_parts.OF_JUDGED, judged),
         "verdict": pa.array(
             [None if number == NOT_DRAWN else VERDICTS[number] for number in verdict.tolist()], pa.string()
         ),
     }
-    where = pa.array(place, pa.int64(), mask=~ranked)
-    return pa.table(
-        {
-            **_names(shards, shard),
-            "clicks": pa.array(users.clicks[own], pa.int32()),
-            "unknown_clicks": pa.array(users.unknown[own], pa.int32()),
-            **{name: column.take(where) for name, column in columns.items()},
-        }
-    )
+    return pa.table({**fleet_parts.of_everybody(shards, shard), **fleet_parts.spread(shards, shard, columns)})
 
 
 def index(shards: "Shards", shard: int, figures: Arrays) -> "pyarrow.Table":
     """Return the index of a shard's packages: for each user where it is, or the status of one who has none."""
     import pyarrow as pa
 
-    place, ranked = _places(shards, shard)
-    where = pa.array(place, pa.int64(), mask=~ranked)
     found = {name: figures.get(name, np.zeros(0, np.int64)) for name in ("offset", "bytes")}  # none, of no users
     digests = [row.tobytes().hex() for row in figures.get("sha256", np.zeros((0, 32), np.uint8))]
     columns = {
@@ -82,36 +58,11 @@ def index(shards: "Shards", shard: int, figures: Arrays) -> "pyarrow.Table":
         **{name: pa.array(values, pa.int64()) for name, values in found.items()},
         "sha256": pa.array(digests, pa.string()),
     }
-    return pa.table({**_names(shards, shard), **{name: column.take(where) for name, column in columns.items()}})
-
-
-def _names(shards: "Shards", shard: int) -> dict[str, "pyarrow.Array"]:
-    """Return who the users of a shard are, and what becomes of them."""
-    import pyarrow as pa
-
-    from models.training.users import STATUSES
-
-    users, own = shards.users, shards.of(shard)
-    return {
-        "user": pa.array([users.names[user] for user in own.tolist()], pa.string()),
-        "status": pa.array([STATUSES[number] for number in users.status[own].tolist()], pa.string()),
-    }
-
-
-def _places(shards: "Shards", shard: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where in the figures each user of a shard stands, and who does."""
-    from models.training.users import RANKED, STATUSES
-
-    ranked = shards.users.status[shards.of(shard)] == STATUSES.index(RANKED)
-    return np.maximum(np.cumsum(ranked) - 1, 0), ranked
+    return pa.table({**fleet_parts.named(shards, shard), **fleet_parts.spread(shards, shard, columns)})
 
 
 def _texts(structures: np.ndarray) -> list[str]:
     return ["".join(map(str, row)) for row in structures.tolist()]
-
-
-def _is_nan(values: np.ndarray) -> np.ndarray:
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
 
 
 def _bytes_up(structures: np.ndarray, plan: store.Document) -> int:
@@ -142,11 +93,12 @@ def summary(
     """Return the summary of all parts of a run, read one by one; raises BadInputError where one is not of it."""
     from exporter.artifact import store as artifacts
     from exporter.core.precision import has_own_tables
-    from exporter.pipeline.fleet_summary import WORST_FIRST, clicked_next, of_run, of_users
+    from exporter.parity.verdict import worst
+    from exporter.pipeline.fleet_summary import clicked_next, of_run, of_users
 
     total = _Total()
     for shard in range(shards.count):
-        total.add(fleet_parts.read(run, shards, shard, {**_SENT, **_OF_ALL, **_OF_JUDGED}, drawn))
+        total.add(fleet_parts.read(run, shards, shard, {**_SENT, **_OF_ALL, **fleet_parts.OF_JUDGED}, drawn))
     plan = run.plan
     entries = cast("dict[str, Entry]", plan["artifacts"])
     manifests = {
@@ -154,7 +106,7 @@ def summary(
         for structure, entry in entries.items()
     }
     verdict, reason = _verdict(plan, total)
-    golden = _golden({structure: str(one.parity.verdict) for structure, one in manifests.items()})
+    golden = {structure: one.parity.verdict for structure, one in manifests.items()}
     other_torch = plan["stored"] != "fp32" or has_own_tables(cast("Precision", plan["precision"]))
     return {
         "schema_version": 1,
@@ -162,10 +114,10 @@ def summary(
         "program": next((one.program for one in manifests.values()), None),
         "target": plan["target"],
         "precision": plan["precision"],
-        "verdict": min((verdict, str(golden["verdict"])), key=WORST_FIRST.index),
+        "verdict": worst([verdict, worst(golden.values())]),
         "reason": reason,
         "verdict_of_users": verdict,
-        "golden_cases": golden,
+        "golden_cases": _golden(golden),
         **of_users(total, run, "fp32; above, weights and tables as they are stored" if other_torch else "the same"),
         "verdicts": {**total.verdicts, "not_drawn": total.stored.users - sum(total.verdicts.values())},
         "no_artifact": total.no_artifact,
@@ -183,7 +135,7 @@ def summary(
     }
 
 
-def _verdict(plan: store.Document, total: "_Total") -> tuple[str, str]:
+def _verdict(plan: store.Document, total: "_Total") -> "tuple[Verdict, str]":
     """Return what is said of the users for whom artifacts were run, and why."""
     from exporter.parity.verdict import judge_users
 
@@ -191,19 +143,19 @@ def _verdict(plan: store.Document, total: "_Total") -> tuple[str, str]:
     precision = cast("Precision", plan["precision"])
     judged = judge_users(total.judged, total.verdicts["fail"], unsettled, total.overlap("top10_overlap"), precision)
     if not total.no_artifact:
-        return str(judged.verdict), judged.reason
+        return judged.verdict, judged.reason
     reason = f"{judged.reason}; {total.no_artifact:,} users have a structure of which no artifact was made"
     return "fail" if judged.verdict == "fail" else "unverified", reason
 
 
-def _golden(verdicts: dict[str, str]) -> dict[str, object]:
+def _golden(verdicts: "dict[str, Verdict]") -> dict[str, object]:
     """Return what golden cases say of the artifacts, by their structures."""
-    from exporter.pipeline.fleet_summary import WORST_FIRST
+    from exporter.parity.verdict import WORST_FIRST, worst
 
     counted = {word: sum(verdict == word for verdict in verdicts.values()) for word in WORST_FIRST}
     told = ", ".join(f"{count} {word}" for word, count in counted.items() if count)
     return {
-        "verdict": min(verdicts.values(), key=WORST_FIRST.index, default="unverified"),
+        "verdict": worst(verdicts.values()),
         "reason": f"artifacts of {len(verdicts)} structures, each by golden cases of its own: {told or 'none'}",
         "by_structure": verdicts,
     }

@@ -13,42 +13,40 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from exporter.core.errors import BadInputError, CheckpointError
+from exporter.core.errors import BadInputError
 from exporter.core.types import Arrays
-from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY
-from exporter.pipeline.fleet_worker import Artifact, caller, check_versions, largest_score, load_artifact, started
+from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY, of_one
+from exporter.pipeline.fleet_worker import (
+    UNVERIFIED,
+    Artifact,
+    caller,
+    check_versions,
+    judged,
+    largest_score,
+    load_artifact,
+    ranks,
+    unchanged,
+)
+from exporter.pipeline.loading import started
 
 if TYPE_CHECKING:
     from exporter.fleet.store import Document
     from models.spec import Cloud, Made, Stored
 
 JUDGED, SHARD = "judged", "shard"
-PASS, FAIL, UNVERIFIED, NOT_DRAWN = range(4)
-"""What `verdict` says of a user; UNVERIFIED also where no artifact of the user's structure was made."""
-Weights = Mapping[str, np.ndarray]
-Scores = Callable[[np.ndarray, np.ndarray, Weights], np.ndarray]
+NOT_DRAWN = 3
+"""What `verdict` says besides of a user; UNVERIFIED is also one of whose structure there is no artifact."""
+Scores = Callable[[np.ndarray, np.ndarray, Arrays], np.ndarray]
 """Scores [n, C] for histories [n, N], candidates [n, C], and weights [n, *shape] by name."""
 
 
 @dataclass(frozen=True)
 class Subnet:
-    """An artifact of one structure: its scores, and those of torch with the tables that it has, if not in fp32."""
+    """An artifact of one structure, and torch's scores with the tables that it has, if these are not in fp32."""
 
     artifact: Artifact
     reference: Scores | None
     golden_scale: float
-
-    def scores(self, item_ids: np.ndarray, candidate_ids: np.ndarray, weights: Weights) -> tuple[np.ndarray, ...]:
-        """Return scores [n, C], one call a user with that user's weights, and for whom something is unsettled [n]."""
-        shapes = {tensor.name: tensor.shape for tensor in self.artifact.manifest.inputs}
-        found, unsettled = np.empty(candidate_ids.shape, np.float32), np.zeros(len(item_ids), bool)
-        for user in range(len(item_ids)):
-            own = {HISTORY: item_ids[user].reshape(shapes[HISTORY])}
-            own[CANDIDATES] = candidate_ids[user].reshape(shapes[CANDIDATES])
-            own |= {name: array[user] for name, array in weights.items()}
-            scores, unsettled[user] = self.artifact.call(own)
-            found[user] = scores.reshape(-1)
-        return found, unsettled
 
 
 @dataclass(frozen=True)
@@ -84,65 +82,38 @@ class Judge:
         """Yield the packages of a shard, structure by structure, and fill in the figures of their users."""
         for structure in np.unique(structures, axis=0):
             own = np.flatnonzero((structures == structure).all(axis=1))
-            blocks = tuple(structure.tolist())
+            subnet = self.subnets.get("".join(map(str, structure)))
             at = 0
-            for made in self.cloud.packages(blocks, latents[own], self.stored):
+            for made in self.cloud.packages(tuple(structure.tolist()), latents[own], self.stored):
                 part = own[at : at + len(made.files)]
                 at += len(part)
                 figures["bytes_down"][part] = made.files.shape[1]
-                for name, values in self._figures(made, blocks, {name: array[part] for name, array in shard.items()}):
-                    figures[name][part] = values
+                self._fill(figures, part, made, subnet, {name: array[part] for name, array in shard.items()})
                 yield part.tolist(), made.files
 
-    def _figures(self, made: "Made", structure: tuple[int, ...], shard: Arrays) -> Iterator[tuple[str, np.ndarray]]:
-        from exporter.parity.positives import rank_of
-
+    def _fill(
+        self, figures: dict[str, np.ndarray], part: np.ndarray, made: "Made", subnet: Subnet | None, shard: Arrays
+    ) -> None:
+        """Fill in the figures of the users at `part`, of whom `shard` is."""
         item_ids, candidate_ids = shard[HISTORY], shard[CANDIDATES]
-        positive = np.zeros(len(item_ids), np.int64)
         exact = made.scores(item_ids, candidate_ids, as_stored=False)
         stored = exact if self.stored == "fp32" else made.scores(item_ids, candidate_ids, as_stored=True)
-        yield "rank_torch", rank_of(exact, positive) + 1
-        yield "rank_stored", rank_of(stored, positive) + 1
-        yield "stored_error", np.abs(stored - exact).max(axis=1)
+        figures["rank_torch"][part], figures["rank_stored"][part] = ranks(exact), ranks(stored)
+        figures["stored_error"][part] = np.abs(stored - exact).max(axis=1)
         drawn = np.flatnonzero(shard[JUDGED])
-        if len(drawn):
-            subnet = self.subnets.get("".join(map(str, structure)))
-            weights = {name: array[drawn] for name, array in made.tensors().items()}
-            ids = {name: array[drawn] for name, array in ((HISTORY, item_ids), (CANDIDATES, candidate_ids))}
-            judged = _unmade() if subnet is None else _judged(subnet, ids, weights, exact[drawn], stored[drawn])
-            for name, values in judged.items():
-                spread = _no_figures(len(item_ids))[name]
-                spread[drawn] = values
-                yield name, spread
-
-
-def _judged(
-    subnet: Subnet, ids: Arrays, weights: Weights, exact: np.ndarray, stored: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return what is said of users beside torch with the same weights and tables, and beside torch in fp32."""
-    from exporter.parity.positives import rank_of
-    from exporter.parity.ranking import top_overlap
-    from exporter.parity.users import TOP, compare_users
-
-    own, unsettled = subnet.scores(ids[HISTORY], ids[CANDIDATES], weights)
-    held_to = stored if subnet.reference is None else subnet.reference(ids[HISTORY], ids[CANDIDATES], weights)
-    figures = compare_users(held_to, own, subnet.artifact.manifest.precision, subnet.golden_scale)
-    overlap = figures.overlap
-    if exact.shape[1] > TOP:
-        overlap = top_overlap(exact.astype(np.float64), np.nan_to_num(own).astype(np.float64), TOP)
-    return {
-        "rank_artifact": rank_of(own, np.zeros(len(own), np.int64)) + 1,
-        "max_abs_error": figures.error,
-        "allowed_error": figures.allowed,
-        "top10_overlap": figures.overlap,
-        "top10_overlap_torch": overlap,
-        "could_flip": figures.could_flip,
-        "verdict": np.where(figures.within, np.where(unsettled, UNVERIFIED, PASS), FAIL),
-    }
-
-
-def _unmade() -> dict[str, np.ndarray]:
-    return {"verdict": np.array(UNVERIFIED)}
+        if not len(drawn):
+            return
+        if subnet is None:
+            figures["verdict"][part[drawn]] = UNVERIFIED
+            return
+        weights = {name: array[drawn] for name, array in made.tensors().items()}
+        own, unsettled = subnet.artifact.scores(item_ids[drawn], candidate_ids[drawn], weights)
+        held_to = stored[drawn]
+        if subnet.reference is not None:
+            held_to = subnet.reference(item_ids[drawn], candidate_ids[drawn], weights)
+        precision = subnet.artifact.manifest.precision
+        for name, values in judged(own, held_to, exact[drawn], precision, subnet.golden_scale, unsettled).items():
+            figures[name][part[drawn]] = values
 
 
 def _no_figures(users: int) -> dict[str, np.ndarray]:
@@ -167,9 +138,7 @@ def make_judge(settings: dict[str, object]) -> Judge:
     check_versions(str(settings["target"]), cast("dict[str, str]", settings["versions"]))
     packages = cast("dict[str, object] | None", settings["packages"])
     place = None if packages is None else _place(Path(str(packages["place"])), cast("Document", packages["plan"]))
-    checkpoint = checkpoints.read(Path(str(settings["checkpoint"])))
-    if checkpoint.sha256 != settings["checkpoint_sha256"]:
-        raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
+    checkpoint = unchanged(settings, settings["checkpoint_sha256"])
     spec = load_spec(str(settings["model"]))
     assert spec.cloud is not None  # noqa: S101 - the command has looked
     cloud = spec.cloud(checkpoints.build(checkpoint, spec))
@@ -256,16 +225,14 @@ def _program(file: Path) -> Scores:
     """Return what scores users with a program that takes one at a time."""
     import torch
 
-    program = torch.export.load(file).module(check_guards=False)
+    score = of_one(torch.export.load(file))
 
-    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray, weights: Weights) -> np.ndarray:
+    def scores(item_ids: np.ndarray, candidate_ids: np.ndarray, weights: Arrays) -> np.ndarray:
         found = np.empty(candidate_ids.shape, np.float32)
         with torch.no_grad():
             for user in range(len(item_ids)):
-                own = {HISTORY: item_ids[user][None], CANDIDATES: candidate_ids[user][None]}
-                own |= {name: array[user] for name, array in weights.items()}
-                given = program(**{name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in own.items()})
-                found[user] = next(iter(given.values())).numpy().reshape(-1)
+                own = {name: torch.from_numpy(np.ascontiguousarray(array[user])) for name, array in weights.items()}
+                found[user] = score(torch.from_numpy(item_ids[user]), torch.from_numpy(candidate_ids[user]), **own)
         return found
 
     return scores

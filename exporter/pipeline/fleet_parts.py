@@ -1,4 +1,4 @@
-"""Whether a part that a run goes on with has the rows that its shard would have."""
+"""The rows of a shard: how those of all users are put together, and whether a part that is there has them."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.core.errors import BadInputError
+from exporter.core.types import Arrays
 from exporter.fleet import store
 from exporter.pipeline.fleet_totals import VERDICTS
 
@@ -14,7 +15,61 @@ if TYPE_CHECKING:
 
     from exporter.pipeline.fleet import Shards
 
-_OF_EVERYBODY = {"user": "string", "status": "string", "clicks": "int32", "unknown_clicks": "int32"}
+OF_JUDGED: Mapping[str, str] = {
+    "rank_artifact": "int32",
+    "max_abs_error": "float64",
+    "allowed_error": "float64",
+    "top10_overlap": "float64",
+    "top10_overlap_torch": "float64",
+    "could_flip": "bool_",
+}
+"""The columns of whom an artifact was run for, with their types as pyarrow makes them."""
+
+
+def named(shards: "Shards", shard: int) -> "dict[str, pyarrow.Array]":
+    """Return who the users of a shard are, and what becomes of them."""
+    import pyarrow as pa
+
+    from models.training.users import STATUSES
+
+    users, own = shards.users, shards.of(shard)
+    return {
+        "user": pa.array([users.names[user] for user in own.tolist()], pa.string()),
+        "status": pa.array([STATUSES[number] for number in users.status[own].tolist()], pa.string()),
+    }
+
+
+def of_everybody(shards: "Shards", shard: int) -> "dict[str, pyarrow.Array]":
+    """Return the columns that all users of a shard have."""
+    import pyarrow as pa
+
+    users, own = shards.users, shards.of(shard)
+    return {
+        **named(shards, shard),
+        "clicks": pa.array(users.clicks[own], pa.int32()),
+        "unknown_clicks": pa.array(users.unknown[own], pa.int32()),
+    }
+
+
+def spread(shards: "Shards", shard: int, columns: "Mapping[str, pyarrow.Array]") -> "dict[str, pyarrow.Array]":
+    """Return columns of those who are ranked for as columns of all users of a shard, null for the others."""
+    import pyarrow as pa
+
+    ranked = shards.are_able(shards.of(shard))
+    where = pa.array(np.maximum(np.cumsum(ranked) - 1, 0), pa.int64(), mask=~ranked)
+    return {name: column.take(where) for name, column in columns.items()}
+
+
+def figures_of(figures: Arrays, kinds: Mapping[str, str], judged: np.ndarray) -> "dict[str, pyarrow.Array]":
+    """Return columns of figures [n], null where a user is not `judged` [n] and where a figure is no number."""
+    import pyarrow as pa
+
+    columns = {}
+    for name, kind in kinds.items():
+        values = figures[name]
+        empty = ~judged | np.isnan(values) if values.dtype.kind == "f" else ~judged
+        columns[name] = pa.array(values, getattr(pa, kind)(), mask=empty)
+    return columns
 
 
 def read(
@@ -37,21 +92,14 @@ def _is_whole(
 ) -> bool:
     import pyarrow as pa
 
-    from models.training.users import RANKED, STATUSES
-
-    types = {name: getattr(pa, kind)() for name, kind in {**_OF_EVERYBODY, **kinds, "verdict": "string"}.items()}
-    users, own = shards.users, shards.of(shard)
+    known, own = of_everybody(shards, shard), shards.of(shard)
+    types = {name: column.type for name, column in known.items()}
+    types |= {name: getattr(pa, kind)() for name, kind in {**kinds, "verdict": "string"}.items()}
     if {field.name: field.type for field in table.schema} != types or table.num_columns != len(types):
         return False
-    known = {
-        "user": [users.names[user] for user in own.tolist()],
-        "status": [STATUSES[number] for number in users.status[own].tolist()],
-        "clicks": users.clicks[own].tolist(),
-        "unknown_clicks": users.unknown[own].tolist(),
-    }
-    if any(table[name].to_pylist() != values for name, values in known.items()):
+    if any(not table[name].combine_chunks().equals(column) for name, column in known.items()):
         return False
-    ranked = users.status[own] == STATUSES.index(RANKED)
+    ranked = shards.are_able(own)
     due = ranked if drawn is None else np.isin(own, drawn)
     verdict = np.array(table["verdict"].to_pylist(), object)
     judged = table["rank_artifact"].is_valid().to_numpy()

@@ -13,6 +13,7 @@ from exporter.pipeline.request import ProgramChoice
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
+    from exporter.artifact.manifest import Manifest
     from exporter.core.precision import Asked, Stored
     from exporter.fleet.store import Document
     from exporter.profiles import DeviceProfile
@@ -144,11 +145,8 @@ def made(
     request: FleetRequest, lowering: Lowering, profile: "DeviceProfile", folder: Path, report: Report
 ) -> "dict[str, object]":
     """Export the artifact into a new run's folder, judged by its golden cases; return what the plan says of it."""
-    import torch
-
     from exporter.core.precision import weights_of
     from exporter.fleet import store
-    from exporter.pipeline import origin
     from exporter.pipeline import source as sources
 
     stored = weights_of(request.precision or profile.precision)
@@ -156,8 +154,18 @@ def made(
     source = sources.load(choice, profile.history_length, profile.candidates, profile.top, stored)
     report(f"capturing {source.name}/{source.program.name}")
     job = Job(folder / store.ARTIFACT, source, profile, lowering, report, force=False)
+    export_beside_torch(job, folder / store.REFERENCE)
+    return {"artifact": str(job.place.relative_to(folder / store.ARTIFACT))}
+
+
+def export_beside_torch(job: Job, reference: Path) -> "Manifest":
+    """Export an artifact, and where it has tables of its own torch's program with them, to `reference`."""
+    import torch
+
+    from exporter.pipeline import origin
+
     manifest = job.run().manifest
     if has_own_tables(manifest.precision):
-        exact = origin.lowering_of(manifest).exact(source, tables_too=False)
-        torch.export.save(exact.exported, folder / store.REFERENCE)
-    return {"artifact": str(job.place.relative_to(folder / store.ARTIFACT))}
+        exact = origin.lowering_of(manifest).exact(job.source, tables_too=False)
+        torch.export.save(exact.exported, reference)
+    return manifest

@@ -12,26 +12,14 @@ from exporter.core.types import Arrays
 from exporter.fleet import store
 from exporter.pipeline import fleet_parts
 from exporter.pipeline.fleet_totals import VERDICTS, ClickedNext, Total
-from safeio import files, strict_json
+from safeio.files import UnreadableError
 
 if TYPE_CHECKING:
     import pyarrow
 
     from exporter.pipeline.fleet import Shards
 
-_FIGURES: Mapping[str, str] = {
-    "rank_artifact": "int32",
-    "rank_torch": "int32",
-    "max_abs_error": "float64",
-    "allowed_error": "float64",
-    "top10_overlap": "float64",
-    "top10_overlap_torch": "float64",
-    "could_flip": "bool_",
-}
-
-
-_MOST_BYTES = 16 << 20
-WORST_FIRST = ("fail", "unverified", "pass")
+_FIGURES: Mapping[str, str] = {"rank_artifact": "int32", "rank_torch": "int32", **fleet_parts.OF_JUDGED}
 
 
 @dataclass(frozen=True)
@@ -50,9 +38,9 @@ class Pace:
 def earlier_pace(run: store.Run) -> Pace:
     """Return the pace that the summary of a finished run has, or none where a command ended before it wrote one."""
     try:
-        told = cast("Any", strict_json.loads(files.read_file(run.folder / store.SUMMARY, _MOST_BYTES)))["run"]
+        told = cast("Any", run.summary())["run"]
         users, seconds, workers = told["users"], told["seconds"], told["workers"]
-    except (files.UnreadableError, ValueError, KeyError, TypeError):
+    except (UnreadableError, ValueError, KeyError, TypeError):
         return Pace(0, 0.0, 0)
     known = type(users) is type(workers) is int and type(seconds) in (int, float)
     if not known or min(users, seconds, workers) <= 0 or not math.isfinite(seconds):
@@ -64,43 +52,17 @@ def rows(shards: "Shards", shard: int, figures: Arrays) -> "pyarrow.Table":
     """Return the rows of a shard: one for each of its users, with `figures` [ranked users] of those who have some."""
     import pyarrow as pa
 
-    from models.training.users import RANKED, STATUSES
-
-    users, own = shards.users, shards.of(shard)
-    status = users.status[own]
-    ranked = status == STATUSES.index(RANKED)
-    place = np.cumsum(ranked) - 1  # where in the figures a ranked user stands
-
-    def spread(values: np.ndarray, kind: Any) -> "pyarrow.Array":
-        whole = values[np.where(ranked, place, 0)] if len(values) else np.zeros(len(own), values.dtype)
-        empty = ~ranked | (np.isnan(whole) if whole.dtype.kind == "f" else False)
-        return pa.array(whole, kind, mask=empty)
-
-    columns = {
-        "user": pa.array([users.names[user] for user in own.tolist()], pa.string()),
-        "status": _words(STATUSES, status, None),
-        "clicks": pa.array(users.clicks[own], pa.int32()),
-        "unknown_clicks": pa.array(users.unknown[own], pa.int32()),
-        **{name: spread(figures[name], getattr(pa, kind)()) for name, kind in _FIGURES.items()},
-        "verdict": _words(
-            VERDICTS, figures["verdict"][np.where(ranked, place, 0)] if ranked.any() else status, ~ranked
-        ),
-    }
-    return pa.table(columns)
-
-
-def _words(words: tuple[str, ...], numbers: np.ndarray, mask: np.ndarray | None) -> "pyarrow.Array":
-    import pyarrow as pa
-
-    known = numbers if mask is None else np.where(mask, 0, numbers)
-    return pa.DictionaryArray.from_arrays(pa.array(known, pa.int8(), mask=mask), pa.array(words)).cast(pa.string())
+    verdict = figures["verdict"]
+    columns = fleet_parts.figures_of(figures, _FIGURES, np.ones(len(verdict), bool))
+    columns["verdict"] = pa.array([VERDICTS[number] for number in verdict.tolist()], pa.string())
+    return pa.table({**fleet_parts.of_everybody(shards, shard), **fleet_parts.spread(shards, shard, columns)})
 
 
 def summary(run: store.Run, shards: "Shards", pace: Pace) -> dict[str, object]:
     """Return the summary of all parts of a run, read one by one; raises BadInputError where one is not of it."""
     from exporter.artifact import store as artifacts
     from exporter.core.precision import has_own_tables
-    from exporter.parity.verdict import judge_users
+    from exporter.parity.verdict import judge_users, worst
 
     folder = run.folder / store.ARTIFACT / str(run.plan["artifact"])
     manifest = artifacts.read_manifest(folder)
@@ -119,7 +81,7 @@ def summary(run: store.Run, shards: "Shards", pace: Pace) -> dict[str, object]:
         "program": manifest.program,
         "target": manifest.target,
         "precision": precision,
-        "verdict": min((judgement.verdict, of_artifact), key=WORST_FIRST.index),
+        "verdict": worst([judgement.verdict, of_artifact]),
         "reason": judgement.reason,
         "verdict_of_users": judgement.verdict,
         "golden_cases": {"verdict": of_artifact, "reason": manifest.parity.reason},

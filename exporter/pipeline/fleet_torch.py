@@ -64,11 +64,11 @@ def one_by_one(score: Callable) -> Callable:
 
 
 def of_one(exported: "torch.export.ExportedProgram") -> Callable:
-    """Return a program as a function of one user's history [N] and candidates [C]."""
+    """Return a program as a function of one user's history [N] and candidates [C], and of weights by name."""
     program = exported.module(check_guards=False)
 
-    def score(item_ids: "torch.Tensor", candidate_ids: "torch.Tensor") -> "torch.Tensor":
-        given = program(**{HISTORY: item_ids[None], CANDIDATES: candidate_ids[None]})
+    def score(item_ids: "torch.Tensor", candidate_ids: "torch.Tensor", **weights: "torch.Tensor") -> "torch.Tensor":
+        given = program(**{HISTORY: item_ids[None], CANDIDATES: candidate_ids[None]}, **weights)
         scores: torch.Tensor = next(iter(given.values()))
         return scores.reshape(-1)
 

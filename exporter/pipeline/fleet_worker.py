@@ -3,7 +3,6 @@
 An artifact takes one user a call, as on a device; torch takes them in batches (see `fleet_torch`).
 """
 
-import importlib
 import platform
 import sys
 from collections.abc import Callable
@@ -16,13 +15,18 @@ import numpy as np
 from exporter.core.errors import BadInputError, CheckpointError
 from exporter.core.types import Arrays
 from exporter.pipeline.fleet_torch import CANDIDATES, HISTORY, Scores, batched, scores_of_program
+from exporter.pipeline.loading import started
 
 if TYPE_CHECKING:
     from exporter.artifact.manifest import Manifest
     from exporter.artifact.store import Golden
-    from exporter.connections.agent.contract import Model, Runtime
+    from exporter.connections.agent.contract import Model
+    from exporter.core.precision import Precision
     from exporter.core.protocols import Target
+    from models.checkpoint import Checkpoint
 
+PASS, FAIL, UNVERIFIED = range(3)
+"""What `verdict` says of a user, as positions in the totals' words."""
 Call = Callable[[dict[str, np.ndarray]], tuple[np.ndarray, bool]]
 """The ranking output for one user's inputs by name, and whether something in it is unsettled."""
 
@@ -31,7 +35,7 @@ Call = Callable[[dict[str, np.ndarray]], tuple[np.ndarray, bool]]
 class Judge:
     """Judges users: scores of the artifact, of torch, and of torch with the tables that the artifact has.
 
-    `golden_scale` is the largest score of the golden cases. The positive is the first candidate of each user.
+    `golden_scale` is the largest score of the golden cases.
     """
 
     artifact: "Artifact"
@@ -41,29 +45,12 @@ class Judge:
 
     def __call__(self, shard: Arrays) -> Arrays:
         """Return figures [n] by name for histories [n, N] and candidates [n, C]."""
-        from exporter.parity.positives import rank_of
-        from exporter.parity.ranking import top_overlap
-        from exporter.parity.users import TOP, compare_users
-
         item_ids, candidate_ids = shard[HISTORY], shard[CANDIDATES]
-        positive = np.zeros(len(item_ids), np.int64)
         own, unsettled = self.artifact.scores(item_ids, candidate_ids)
         exact = self.torch(item_ids, candidate_ids)
         held_to = exact if self.reference is None else self.reference(item_ids, candidate_ids)
-        figures = compare_users(held_to, own, self.artifact.manifest.precision, self.golden_scale)
-        overlap = figures.overlap
-        if self.reference is not None and exact.shape[1] > TOP and len(exact):
-            overlap = top_overlap(exact.astype(np.float64), np.nan_to_num(own).astype(np.float64), TOP)
-        return {
-            "rank_artifact": rank_of(own, positive).astype(np.int32) + 1,
-            "rank_torch": rank_of(exact, positive).astype(np.int32) + 1,
-            "max_abs_error": figures.error,
-            "allowed_error": figures.allowed,
-            "top10_overlap": figures.overlap,
-            "top10_overlap_torch": overlap,
-            "could_flip": figures.could_flip,
-            "verdict": np.where(figures.within, np.where(unsettled, 2, 0), 1).astype(np.int8),
-        }
+        figures = judged(own, held_to, exact, self.artifact.manifest.precision, self.golden_scale, unsettled)
+        return {**figures, "rank_torch": ranks(exact)}
 
 
 @dataclass(frozen=True)
@@ -74,15 +61,60 @@ class Artifact:
     call: Call
     executed_on: str
 
-    def scores(self, item_ids: np.ndarray, candidate_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores [n, C], one call a user, and for whom something is unsettled [n]."""
+    def scores(
+        self, item_ids: np.ndarray, candidate_ids: np.ndarray, weights: Arrays | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores [n, C], one call a user, and for whom something is unsettled [n].
+
+        `weights` [n, *shape] by name go with each user's call, for an artifact that takes them.
+        """
         shapes = {tensor.name: tensor.shape for tensor in self.manifest.inputs}
+        given = {HISTORY: item_ids, CANDIDATES: candidate_ids}
         found, unsettled = np.empty(candidate_ids.shape, np.float32), np.zeros(len(item_ids), bool)
-        for user, (history, candidates) in enumerate(zip(item_ids, candidate_ids, strict=True)):
-            own = {HISTORY: history, CANDIDATES: candidates}
-            scores, unsettled[user] = self.call({name: own[name].reshape(shape) for name, shape in shapes.items()})
+        for user in range(len(item_ids)):
+            own = {name: array[user].reshape(shapes[name]) for name, array in given.items()}
+            own |= {name: array[user] for name, array in (weights or {}).items()}
+            scores, unsettled[user] = self.call(own)
             found[user] = scores.reshape(-1)
         return found, unsettled
+
+
+def judged(
+    own: np.ndarray,
+    held_to: np.ndarray,
+    exact: np.ndarray,
+    precision: "Precision",
+    golden_scale: float,
+    unsettled: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return figures [n] by name of an artifact's scores [n, C].
+
+    They are beside torch with what the artifact has, `held_to`, and for the rest of the top 10 beside torch in fp32,
+    `exact`, which may be the same. The positive is the first candidate of each user.
+    """
+    from exporter.parity.ranking import top_overlap
+    from exporter.parity.users import TOP, compare_users
+
+    figures = compare_users(held_to, own, precision, golden_scale)
+    overlap = figures.overlap
+    if held_to is not exact and exact.shape[1] > TOP and len(exact):
+        overlap = top_overlap(exact.astype(np.float64), np.nan_to_num(own).astype(np.float64), TOP)
+    return {
+        "rank_artifact": ranks(own),
+        "max_abs_error": figures.error,
+        "allowed_error": figures.allowed,
+        "top10_overlap": figures.overlap,
+        "top10_overlap_torch": overlap,
+        "could_flip": figures.could_flip,
+        "verdict": np.where(figures.within, np.where(unsettled, UNVERIFIED, PASS), FAIL).astype(np.int8),
+    }
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Return the rank [n], 1 for the best, that scores [n, C] give to the first candidate."""
+    from exporter.parity.positives import rank_of
+
+    return rank_of(scores, np.zeros(len(scores), np.int64)).astype(np.int32) + 1
 
 
 def load_artifact(folder: Path) -> Artifact:
@@ -121,17 +153,6 @@ def _native(target: "Target", manifest: "Manifest", model_file: Path) -> Artifac
     return Artifact(manifest, caller(runtime.load(model_file, None), manifest), place_of(runtime))
 
 
-def started(target: "Target", manifest: "Manifest") -> "Runtime":
-    """Start the runtime of a target in this process."""
-    from exporter import targets
-    from exporter.connections.agent.contract import Loader
-    from exporter.connections.agent.running import start_runtime
-
-    start = importlib.import_module(f"{targets.__name__}.{target.name}.loader").start
-    loader = Loader(start, target.runtime.packages, target.runtime.distribution)
-    return start_runtime({target.name: loader}, target.name, manifest.threads, dict(manifest.options))
-
-
 def caller(model: "Model", manifest: "Manifest") -> Call:
     """Return what calls a loaded model; raises RefusalError where its inputs are not those of the manifest."""
     from exporter.connections.agent.signature import check_inputs, keep_case, output_order
@@ -166,13 +187,21 @@ def make_judge(settings: dict[str, object]) -> Judge:
     torch.set_num_threads(1)
     artifact = load_artifact(Path(str(settings["artifact"])))
     check_versions(artifact.manifest.target, cast("dict[str, str]", settings["versions"]))
-    checkpoint = checkpoints.read(Path(str(settings["checkpoint"])))
-    if checkpoint.sha256 != artifact.manifest.source.checkpoint_sha256:
-        raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
+    checkpoint = unchanged(settings, artifact.manifest.source.checkpoint_sha256)
     model = checkpoints.build(checkpoint, load_spec(str(settings["model"])))
     program, golden = settings["reference"], artifacts.read_golden(Path(str(settings["artifact"])))
     reference = None if program is None else scores_of_program(Path(str(program)), golden)
     return Judge(artifact, batched(model), reference, largest_score(golden, artifact.manifest))
+
+
+def unchanged(settings: dict[str, object], sha256: object) -> "Checkpoint":
+    """Read the checkpoint that settings name; raises CheckpointError where it is not the one of this SHA-256."""
+    from models import checkpoint as checkpoints
+
+    checkpoint = checkpoints.read(Path(str(settings["checkpoint"])))
+    if checkpoint.sha256 != sha256:
+        raise CheckpointError(f"{checkpoint.folder} has changed in the meantime; start this command again")
+    return checkpoint
 
 
 def largest_score(golden: "Golden", manifest: "Manifest") -> float:

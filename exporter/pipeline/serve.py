@@ -1,6 +1,5 @@
 """`cocorr-export serve`: the program that a model has in the cloud, verified, loaded and put on the network."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.core.errors import ArtifactError, BadInputError, RuntimeFailureError, RuntimeMissingError
 from exporter.pipeline.lengths import Report
 from exporter.pipeline.listing import require_model
+from exporter.pipeline.loading import started
 from exporter.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from exporter.serve import batching
     from exporter.serve.bodies import Bodies
     from models.spec import Answer as Writer
-    from models.spec import ProgramSpec
+    from models.spec import ProgramSpec, Served
 
 _EXTRA = "serve"
 
@@ -60,12 +60,11 @@ def serve(request: ServeRequest, report: Report, announce: Callable[[str], None]
     from exporter.serve.limits import Limits
     from exporter.serve.metrics import Metrics
 
-    program = _program(request)
+    program, served = _program(request)
     with server.bind(request.bind, request.port) as listener:
-        loaded = _loaded(request, program, report)
-        bodies = _bodies(program, loaded.manifest, request.stored)
-        served = program.served
-        path = "/v1/" if served is None else f"/v1/{served.path}"
+        loaded = _loaded(request, program, served, report)
+        bodies = _bodies(served, loaded.manifest, request.stored)
+        path = f"/v1/{served.path}"
         limits = Limits(request.batch, request.queue, request.deadline_s, bodies.most_bytes)
         service = Service(path, bodies, loaded.compute, loaded.facts)
 
@@ -76,22 +75,22 @@ def serve(request: ServeRequest, report: Report, announce: Callable[[str], None]
         server.run(server.Server(app, limits, lambda url: announce(f"{url}{path}")), listener)
 
 
-def _program(request: ServeRequest) -> "ProgramSpec":
-    """Return the program of a model that is served; raises BadInputError."""
+def _program(request: ServeRequest) -> "tuple[ProgramSpec, Served]":
+    """Return the program of a model that is served, and how; raises BadInputError."""
     from models.zoo import load_spec
 
     require_model(request.model)
     if request.artifact is not None and request.checkpoint is not None:
         raise BadInputError("--artifact has its weights, and --checkpoint names others; leave one of the two out")
-    programs = [one for one in load_spec(request.model).programs.values() if one.served is not None]
-    if not programs:
+    programs = load_spec(request.model).programs.values()
+    found = next(((one, one.served) for one in programs if one.served is not None), None)
+    if found is None:
         raise BadInputError(f"{request.model} has no program that a cloud serves to devices; serve scn or ofa")
-    program = programs[0]
-    stored = () if program.served is None else program.served.stored
+    stored = found[1].stored
     if request.stored is not None and request.stored not in stored:
         having = f"one of {', '.join(stored)}" if stored else "left out: its answers have one form"
         raise BadInputError(f"--stored {request.stored} is nothing that {request.model} has; it is {having}")
-    return program
+    return found
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class Loaded:
         return answers
 
 
-def _loaded(request: ServeRequest, program: "ProgramSpec", report: Report) -> Loaded:
+def _loaded(request: ServeRequest, program: "ProgramSpec", served: "Served", report: Report) -> Loaded:
     """Make or open the artifact, verify it, and load it; its files are not needed any more then."""
     from exporter.artifact import store
     from safeio.staging import scratch
@@ -147,7 +146,7 @@ def _loaded(request: ServeRequest, program: "ProgramSpec", report: Report) -> Lo
             folder, manifest = opened.folder, opened.manifest
         _require_pass(manifest)
         report("loading the program")
-        loaded = _load(folder, manifest, program)
+        loaded = _load(folder, manifest, served)
         if request.artifact is not None:
             store.require_same(opened)
         _try(loaded, folder)
@@ -210,17 +209,12 @@ def _require_pass(manifest: "Manifest") -> None:
         raise kind(f"{manifest.model}/{manifest.program} is not served: its golden cases are {verdict}, {reason}")
 
 
-def _load(folder: Path, manifest: "Manifest", program: "ProgramSpec") -> Loaded:
+def _load(folder: Path, manifest: "Manifest", served: "Served") -> Loaded:
     """Load an artifact with its target's own loader, as the agent does."""
-    from exporter import targets
-    from exporter.connections.agent.contract import Loader
-    from exporter.connections.agent.running import place_of, start_runtime
+    from exporter.connections.agent.running import place_of
     from exporter.connections.agent.signature import output_order
 
-    target = TARGETS[manifest.target]
-    start = importlib.import_module(f"{targets.__name__}.{target.name}.loader").start
-    loader = Loader(start, target.runtime.packages, target.runtime.distribution)
-    runtime = start_runtime({target.name: loader}, target.name, manifest.threads, dict(manifest.options))
+    runtime = started(TARGETS[manifest.target], manifest)
     model = runtime.load(folder / manifest.model_file, None)
     names = [tensor.name for tensor in manifest.outputs]
     order = output_order(model.outputs, [{"name": name} for name in names])
@@ -230,11 +224,9 @@ def _load(folder: Path, manifest: "Manifest", program: "ProgramSpec") -> Loaded:
         return {name: results[at] for name, at in zip(names, order, strict=True)}
 
     try:
-        write = None if program.served is None else program.served.answers(manifest.source.architecture)
+        write = served.answers(manifest.source.architecture)
     except (ValueError, LookupError) as error:
         raise ArtifactError(f"{folder}: its architecture is none of {manifest.model}: {error}") from error
-    if write is None:
-        raise BadInputError(f"{manifest.model}/{manifest.program} is nothing that a cloud serves")
     return Loaded(manifest, call, write, place_of(runtime))
 
 
@@ -253,14 +245,12 @@ def _try(loaded: Loaded, folder: Path) -> None:
         raise ArtifactError(f"{folder}: its outputs are not those of its architecture; export it again")
 
 
-def _bodies(program: "ProgramSpec", manifest: "Manifest", stored: str | None) -> "Bodies":
+def _bodies(served: "Served", manifest: "Manifest", stored: str | None) -> "Bodies":
     """Return what requests hold."""
     from exporter.serve.bodies import Bodies, Taken
 
-    served = program.served
-    digits, forms = ((), ()) if served is None else (served.in_digits, served.stored)
     first = [stored] if stored is not None else []
     return Bodies(
-        [Taken(tensor.name, tensor.shape[1:], tensor.name in digits) for tensor in manifest.inputs],
-        [*first, *(one for one in forms if one != stored)],
+        [Taken(tensor.name, tensor.shape[1:], tensor.name in served.in_digits) for tensor in manifest.inputs],
+        [*first, *(one for one in served.stored if one != stored)],
     )
