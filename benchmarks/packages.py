@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 
-from exporter.fleet import packages
+from exporter.fleet import packages, packages_archive
 from exporter.pipeline.source import PRETRAINED
 from models import checkpoint as checkpoints
 from models.forward_ofa.generating import BATCH, Generator
@@ -105,7 +105,7 @@ def made(cloud: Generator, structures: np.ndarray, latents: np.ndarray, stored: 
 
 def write(path: Path, cloud: Generator, structures: np.ndarray, latents: np.ndarray, stored: str) -> None:
     """Write the archive of a shard."""
-    packages.write_archive(path, made(cloud, structures, latents, stored), len(latents))
+    packages_archive.write(path, made(cloud, structures, latents, stored), len(latents))
 
 
 def measure_places(checkpoint: Path, users: int, folder: Path) -> Mapping[str, tuple[float, float]]:
@@ -122,7 +122,7 @@ def measure_places(checkpoint: Path, users: int, folder: Path) -> Mapping[str, t
     with packages.opened(own, force=False):
 
         def tar() -> None:
-            where = packages.write_archive(packages.archive(own.place, 0), held, users)
+            where = packages_archive.write(packages.archive(own.place, 0), held, users)
             digests = [row.tobytes().hex() for row in where.pop("sha256")]
             blocks = ["".join(map(str, row)) for row in structures.tolist()]
             table = {"user": names, "status": ["ranked"] * users, "structure": blocks, "sha256": digests}

@@ -10,76 +10,36 @@ whole. Of one plan an archive has the same bytes whenever it is written, so that
 To take one file out, some indices are asked for their first user, one is read, and the file is read where it lies.
 """
 
-import hashlib
 import os
 import re
 import stat
-import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
 from exporter.core.errors import BadInputError, OutputError
-from exporter.fleet import store
+from exporter.fleet import packages_archive, store
+from exporter.fleet.packages_archive import ADVICE, AGAIN
 from exporter.fleet.store import Document
 from safeio import files, locks, places, strict_json
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from exporter.fleet.packages_index import Row
 
 PLAN, FORMAT = "packages.json", "cocorr-packages-1"
-ADVICE = "choose another folder for the packages"
-_AGAIN = "the same fleet command makes it again"
 _MOST_BYTES = 16 << 20
-_MOST_PACKAGE_BYTES = 1 << 30
 _FIRST = b"cocorr.first"
 """The key of an index's first user in its metadata."""
 _PART = re.compile(r"part-(\d{5,8})\.(?:tar|parquet)")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
-_BLOCK = 512
-
-Batches = Iterable[tuple[Sequence[int], np.ndarray]]
-"""Files of one length, uint8 [n, bytes], with the place in the shard of each."""
 
 
 def archive(folder: Path, shard: int) -> Path:
     """Return the archive of a shard."""
     return folder / f"part-{shard:05}.tar"
-
-
-def write_archive(path: Path, batches: Batches, users: int) -> dict[str, np.ndarray]:
-    """Write the archive of a shard, whole or not at all, and return where in it the file of each user is.
-
-    That is `offset` and `bytes` [users], in int64, and `sha256` uint8 [users, 32]. Raises OutputError.
-    """
-    found = {"offset": np.zeros(users, np.int64), "bytes": np.zeros(users, np.int64)}
-    digests = np.zeros((users, 32), np.uint8)
-    at = 0
-    with files.replacing(path, ADVICE) as file:
-        for own, rows in batches:
-            size = rows.shape[1]
-            padding = bytes(-size % _BLOCK)
-            for place, row in zip(own, rows, strict=True):
-                file.write(_head(f"{place:06}.safetensors", size))
-                file.write(row.data)
-                file.write(padding)
-                found["offset"][place], found["bytes"][place] = at + _BLOCK, size
-                digests[place] = np.frombuffer(hashlib.sha256(row.data).digest(), np.uint8)
-                at += _BLOCK + size + len(padding)
-        file.write(bytes(2 * _BLOCK))
-    return {**found, "sha256": digests}
-
-
-def _head(name: str, size: int) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.size = size  # no time and no owner: the bytes of an archive say nothing of who wrote it when
-    return entry.tobuf(tarfile.USTAR_FORMAT)
 
 
 @dataclass(frozen=True)
@@ -111,7 +71,7 @@ class Folder:
         """Say whether a shard's index has its columns, and its archive the length that they ask for."""
         from exporter.fleet import packages_index
 
-        table = store.read_table(self.index(shard), self.mark, f"remove it, and {_AGAIN}")
+        table = store.read_table(self.index(shard), self.mark, f"remove it, and {AGAIN}")
         try:
             packages_index.check(table)
         except ValueError:
@@ -124,8 +84,7 @@ class Folder:
                 held = os.fstat(file.fileno()).st_size
         except files.UnreadableError:
             return False
-        entries: int = sum(_BLOCK + size + -size % _BLOCK for size in sizes.tolist())
-        return held == entries + 2 * _BLOCK
+        return held == packages_archive.length(sizes)
 
     def _first(self, shard: int) -> str:
         """Return the first user of a shard; raises BadInputError where the index is damaged or of other packages."""
@@ -137,13 +96,13 @@ class Folder:
             with files.open_file(path) as file:
                 metadata = pyarrow.parquet.read_schema(file).metadata or {}
         except (files.UnreadableError, pyarrow.ArrowException, OSError) as error:
-            raise BadInputError(f"{path} cannot be read; remove it, and {_AGAIN}") from error
+            raise BadInputError(f"{path} cannot be read; remove it, and {AGAIN}") from error
         if metadata.get(store.MARK) != self.mark or _FIRST not in metadata:
-            raise BadInputError(f"{path} is of other packages; remove it, and {_AGAIN}")
+            raise BadInputError(f"{path} is of other packages; remove it, and {AGAIN}")
         try:
             return cast("bytes", metadata[_FIRST]).decode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            raise BadInputError(f"{path} is damaged: {_FIRST.decode()} is no UTF-8; remove it, and {_AGAIN}") from error
+            raise BadInputError(f"{path} is damaged: {_FIRST.decode()} is no UTF-8; remove it, and {AGAIN}") from error
 
     def archive_bytes(self) -> int:
         """Return the bytes of all archives."""
@@ -165,17 +124,17 @@ class Folder:
         if not low:
             raise self._nobody(user)
         path = self.index(shards[low - 1])
-        table = store.read_table(path, self.mark, f"remove it, and {_AGAIN}")
+        table = store.read_table(path, self.mark, f"remove it, and {AGAIN}")
         try:
             packages_index.check(table)
         except ValueError as error:
-            raise BadInputError(f"{path} is damaged: {error}; remove it, and {_AGAIN}") from error
+            raise BadInputError(f"{path} is damaged: {error}; remove it, and {AGAIN}") from error
         row = packages_index.find(table, user)
         if row is None:
             raise self._nobody(user)
         if row.status != packages_index.RANKED:
             raise BadInputError(f"{self.place}: user {user!r} has no package: {row.status.replace('_', ' ')}")
-        return Package(_cut(archive(self.place, shards[low - 1]), row), row.structure)
+        return Package(packages_archive.cut(archive(self.place, shards[low - 1]), row), row.structure)
 
     def _nobody(self, user: str) -> BadInputError:
         left = cast("int", self.plan["shards"]) - len(_indices(self.place))
@@ -195,21 +154,6 @@ class Package:
 
     data: bytes
     structure: str
-
-
-def _cut(path: Path, row: "Row") -> bytes:
-    """Return the file that an index says lies in an archive; raises BadInputError where it does not."""
-    if row.bytes > _MOST_PACKAGE_BYTES:
-        raise BadInputError(f"{path}: its index names bytes that cannot be; remove both, and {_AGAIN}")
-    try:
-        with files.open_file(path) as file:
-            file.seek(row.offset)
-            data = file.read(row.bytes)
-    except (files.UnreadableError, OSError) as error:
-        raise BadInputError(f"{path} cannot be read; remove its index, and {_AGAIN}") from error
-    if hashlib.sha256(data).hexdigest() != row.sha256:
-        raise BadInputError(f"{path} is damaged: a package is not the one of its index; remove both, and {_AGAIN}")
-    return data
 
 
 def _key(kind: str, user: str) -> tuple[int, str]:
@@ -251,7 +195,7 @@ def read(place: Path) -> Folder:
     except files.UnreadableError as error:
         raise BadInputError(f"{path} {error}; give a folder that cocorr-export fleet ofa --packages wrote") from error
     except ValueError as error:
-        raise BadInputError(f"{path} is no plan of packages; {_AGAIN}") from error
+        raise BadInputError(f"{path} is no plan of packages; {AGAIN}") from error
     whole = isinstance(plan, dict) and plan.get("format") == FORMAT and isinstance(plan.get("shards"), int)
     if not whole or plan.get("order") not in ("numbers", "text"):
         raise BadInputError(f"{path} is no plan of packages that this version knows; give another folder")

@@ -78,7 +78,7 @@ class OneEach(Kind):
 
     def check(self) -> None:
         """Raise BadInputError for a scheme that is not settled, and for a place where packages cannot be."""
-        from exporter.fleet import packages
+        from exporter.fleet import packages, packages_archive
 
         if self.request.precision == "auto":
             raise BadInputError("fleet takes one scheme for all sub-networks; give --precision one, fp32 or int8 say")
@@ -86,7 +86,7 @@ class OneEach(Kind):
         if place is None:
             return
         if output in (place.resolve(), *place.resolve().parents) or place.resolve() in output.parents:
-            raise BadInputError(f"{place} and {self.request.output} lie in each other; {packages.ADVICE}")
+            raise BadInputError(f"{place} and {self.request.output} lie in each other; {packages_archive.ADVICE}")
         packages.check(place)
 
     def check_beside(self, asked: "Document") -> None:

@@ -63,7 +63,7 @@ class Judge:
 
     def __call__(self, shard: Arrays) -> Arrays:
         """Return figures [n, ...] by name for histories [n, N], candidates [n, C], and who is `judged` [n]."""
-        from exporter.fleet import packages
+        from exporter.fleet import packages, packages_archive
 
         users = len(shard[HISTORY])
         structures, latents = self.cloud.requests(shard[HISTORY])
@@ -74,7 +74,7 @@ class Judge:
                 pass
             return figures
         path = packages.archive(self.packages, int(shard[SHARD][0]))
-        return {**figures, **packages.write_archive(path, batches, users)}
+        return {**figures, **packages_archive.write(path, batches, users)}
 
     def _batches(
         self, shard: Arrays, structures: np.ndarray, latents: np.ndarray, figures: dict[str, np.ndarray]

@@ -23,7 +23,7 @@ from exporter import pipeline
 from exporter.artifact import store as artifacts
 from exporter.artifact import weights
 from exporter.connections.agent.folder import DataFile
-from exporter.fleet import packages
+from exporter.fleet import packages, packages_archive
 from exporter.pipeline import fleet_ofa, fleet_ofa_worker
 from exporter.report.fleet_ofa import lines
 from models.training.names import Names
@@ -352,7 +352,7 @@ def test_one_is_found_in_the_order_in_which_users_are_read(names, tmp_path):
     with packages.opened(folder, force=False):
         for shard, name in enumerate(names):
             rows = np.full((1, 8 + shard), shard, np.uint8)
-            found = packages.write_archive(packages.archive(folder.place, shard), [([0], rows)], 1)
+            found = packages_archive.write(packages.archive(folder.place, shard), [([0], rows)], 1)
             table = {
                 "user": [name],
                 "status": ["ranked"],

@@ -1,5 +1,7 @@
 """A folder of packages that others have had their hands on: what is whole, what is refused, and in which words."""
 
+import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from exporter.core.errors import BadInputError, OutputError
-from exporter.fleet import packages, store
+from exporter.fleet import packages, packages_archive, store
 
 USERS, STATUS = ["a", "b", "c"], ["ranked", "one_click", "ranked"]
 PLAN = {"format": packages.FORMAT, "shards": 2, "order": "text", "sample": 6, "users": 50, "versions": {"torch": "2"}}
@@ -23,11 +25,24 @@ def folder(tmp_path: Path) -> packages.Folder:
     made = packages.Folder(tmp_path / "packages", PLAN)
     with packages.opened(made, force=False):
         rows = np.arange(1400, dtype=np.int64).astype(np.uint8).reshape(2, 700)
-        found = packages.write_archive(packages.archive(made.place, 0), [([0, 2], rows)], 3)
+        found = packages_archive.write(packages.archive(made.place, 0), [([0, 2], rows)], 3)
         digests = [row.tobytes().hex() for row in found["sha256"]]
         made.write_index(0, _index(USERS, STATUS, found["offset"].tolist(), found["bytes"].tolist(), digests))
         made.write_index(1, _index(["d", "e", "f"], ["one_click"] * 3, [0] * 3, [0] * 3, [""] * 3))
     return made
+
+
+def test_an_archive_is_what_the_standard_library_writes(tmp_path: Path) -> None:
+    places = [0, 7, 10, 99_999, 123_456, 999_999]
+    rows = np.arange(len(places) * 700, dtype=np.int64).astype(np.uint8).reshape(len(places), 700)
+    packages_archive.write(tmp_path / "own.tar", [(places, rows)], 1_000_000)
+    with tarfile.open(tmp_path / "judge.tar", "w", format=tarfile.USTAR_FORMAT) as judge:
+        for place, row in zip(places, rows, strict=True):
+            entry = tarfile.TarInfo(f"{place:06}.safetensors")
+            entry.size = len(row)
+            judge.addfile(entry, io.BytesIO(row.tobytes()))
+        end = judge.offset
+    assert (tmp_path / "own.tar").read_bytes() == (tmp_path / "judge.tar").read_bytes()[: end + 1024]
 
 
 def _index(users: list[str], status: list[str], offset: list[int], size: list[int], digests: list[str]) -> pa.Table:
