@@ -1,6 +1,11 @@
 """The seven rows of the CoCorrRec paper's Table 1, each with its own learning rate, over three seeds, in one table.
 
     python benchmarks/accuracy.py --data amazon-beauty.tsv.gz amazon-video-games.tsv.gz --runs DIR [--models DIN,SCN]
+                                  [--batch-sizes 205,1024] [--min-user-clicks 11]
+
+Batches are counted in positives. The published code counts rows, 1,024 a step, of which about 205 are positives, each
+with its four negatives; the two budgets stand side by side, for one alone says little about which model is better.
+`--min-user-clicks 11` is the paper's regime of users with more than ten clicks.
 
 Every row has the same budget: as many epochs at most, as much patience, and the same search for a learning rate among
 the paper's four on the first seed. The search begins at 5e-3 and goes up, or else down, while the validation NDCG@10
@@ -67,23 +72,28 @@ class Run:
     data: Path
     rate: float
     seed: int
+    filters: Filters
 
     @property
     def dataset(self) -> str:
         """Return the file's name without its endings."""
         return self.data.name.partition(".")[0]
 
-    def folder(self, runs: Path) -> Path:
+    def folder(self, runs: Path, batch_size: int) -> Path:
         """Return where its checkpoint is kept."""
-        return runs / self.dataset / f"{self.row.lower()}-{self.rate:g}-{self.seed}"
+        return runs / self.dataset / f"{self.row.lower()}-{batch_size}-{self.rate:g}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one row on one dataset: validation NDCG@10 by learning rate, and the test of the best one by seed."""
+    """The runs of one row on one dataset: validation NDCG@10 by learning rate, and the test of the best one by seed.
+
+    `batch_size` is in positives a step.
+    """
 
     name: str
     dataset: str
+    batch_size: int
     tried: Mapping[float, float]
     metrics: Sequence[Mapping[str, Any]]
 
@@ -122,10 +132,10 @@ def train(run: Run, runs: Path, budget: Budget) -> Mapping[str, Any]:
     torch.set_num_threads(1)
     model, architecture = ROWS[run.row]
     settings = Settings(run.seed, learning_rate=run.rate, **asdict(budget))
-    folder = run.folder(runs)
-    request = Request(model, architecture, run.data, folder, settings, Filters())
+    folder = run.folder(runs, budget.batch_size)
+    request = Request(model, architecture, run.data, folder, settings, run.filters)
     if not (folder / "metrics.json").exists():
-        label = f"{run.dataset} {run.row} {run.rate:g} seed {run.seed}"
+        label = f"{run.dataset} {run.row} {budget.batch_size} a step {run.rate:g} seed {run.seed}"
         if model == "mamba4rec":
             compile_scan(runs)
 
@@ -150,11 +160,11 @@ def compile_scan(runs: Path) -> None:
     Mixer.forward = lambda mixer, *given: (compiled if mixer.training else plain)(mixer, *given)
 
 
-def measure(name: str, data: Path, seeds: int, runs: Path, budget: Budget) -> Row:
+def measure(name: str, data: Path, filters: Filters, seeds: int, runs: Path, budget: Budget) -> Row:
     """Search a row's learning rate on the first seed, train it from all seeds, and return what was measured."""
-    first = Run(name, data, RATES[FIRST], seed=0)
+    first = Run(name, data, RATES[FIRST], 0, filters)
     tried = search(lambda rate: measured(train(replace(first, rate=rate), runs, budget), "validation", SELECTION))
-    row = Row(name, first.dataset, tried, ())
+    row = Row(name, first.dataset, budget.batch_size, tried, ())
     chosen = [replace(first, rate=row.rate, seed=seed) for seed in range(seeds)]
     return replace(row, metrics=[train(run, runs, budget) for run in chosen])
 
@@ -164,10 +174,11 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
-def render(rows: Sequence[Row], budget: Budget, seeds: int, command: str) -> str:
-    """Return the report in Markdown."""
+def render(rows: Sequence[Row], budget: Budget, filters: Filters, seeds: int, command: str) -> str:
+    """Return the report in Markdown; the budget's own batch size is not looked at, each row has its own."""
     std = budget.initial_std
     start = "first weights as each model draws them" if std is None else f"all first weights from N(0, {std:g})"
+    least = filters.min_user_clicks
     lines = [
         "# The models of CoCorrRec's Table 1",
         "",
@@ -176,47 +187,82 @@ def render(rows: Sequence[Row], budget: Budget, seeds: int, command: str) -> str
         f"Mean and sample standard deviation over {seeds} seeds; 1 positive to 100 sampled negatives per user, the last"
         " click for the test and the one before for validation. A seed draws weights, item ids, batches, negatives of"
         " training and of the test. Budget of each run: at most"
-        f" {budget.epochs} epochs, ended after {budget.patience} without a better validation {SELECTION}, batches of"
-        f" {budget.batch_size}, history {budget.history}, 1 to 4 negatives, AdamW with weight decay"
-        f" {budget.weight_decay:g}, {start}. The learning rate is that of the best validation {SELECTION} from seed 0.",
+        f" {budget.epochs} epochs, ended after {budget.patience} without a better validation {SELECTION}, as many"
+        f" positives a step as each table says, history {budget.history}, 1 to 4 negatives, AdamW with weight decay"
+        f" {budget.weight_decay:g}, {start}. The learning rate is that of the best validation {SELECTION} from seed 0."
+        + (f" Only users with {least} clicks or more." if least > 1 else ""),
     ]
     for dataset in dict.fromkeys(row.dataset for row in rows):
-        own = {row.name: row for row in rows if row.dataset == dataset}
-        names = [name for name in ROWS if name in own]
-        lines += ["", f"## {dataset}", ""]
-        lines += ["| model | learning rate | best epochs | s per epoch | " + " | ".join(METRICS) + " |"]
-        lines += ["|---" * (4 + len(METRICS)) + "|"]
-        for name in names:
-            row = own[name]
-            epochs = [max(run["epochs"], key=lambda epoch: epoch[SELECTION])["epoch"] for run in row.metrics]
-            seconds = [epoch["seconds"] for run in row.metrics for epoch in run["epochs"]]
-            figures = [spread(row.values(metric)) for metric in METRICS]
-            cells = [name, f"{row.rate:g}", ", ".join(f"{epoch:g}" for epoch in epochs)]
-            lines.append(f"| {' | '.join([*cells, f'{statistics.median(seconds):.0f}', *figures])} |")
-        runs = own[names[0]].metrics  # equal seeds have equal test cases
-        popular = [spread([measured(run, "test_by_popularity", metric) for run in runs]) for metric in METRICS]
-        lines.append(f"| by popularity | - | - | - | {' | '.join(popular)} |")
-        lines += ["", f"Validation {SELECTION} of the search, by learning rate:", ""]
-        lines += ["| model | " + " | ".join(f"{rate:g}" for rate in RATES) + " |", "|---" * (1 + len(RATES)) + "|"]
-        for name in names:
-            cells = [f"{own[name].tried[rate]:.4f}" if rate in own[name].tried else "-" for rate in RATES]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        compared = [pair for pair in DIFFERENCES if own.keys() >= set(pair)]
-        lines += [""] if compared else []
-        lines += [difference(own[one], own[other]) for one, other in compared]
+        sizes = sorted({row.batch_size for row in rows})
+        by_size = {size: _by_name(rows, dataset, size) for size in sizes}
+        for size, own in by_size.items():
+            lines += ["", f"## {dataset}, {size:,} positives a step", "", *tables(own)]
+        lines += ["", f"## {dataset}, what the step changes", "", *comparison(by_size)]
     return "\n".join([*lines, ""])
 
 
-def difference(one: Row, other: Row) -> str:
-    """Return a line with how much the first row's test NDCG@10 is above the second's, and the spread of that."""
-    by_seed = [a - b for a, b in zip(one.values(SELECTION), other.values(SELECTION), strict=True)]
-    mean, deviation = statistics.mean(by_seed), statistics.stdev(by_seed)
-    spreads = statistics.stdev(one.values(SELECTION)) + statistics.stdev(other.values(SELECTION))
-    verdict = "more" if abs(mean) > max(deviation, spreads) else "no more"
-    return (
-        f"- {one.name} less {other.name}, {SELECTION}: {mean:+.4f} ± {deviation:.4f} seed by seed, {verdict} than the"
-        f" spread (both rows' deviations together: {spreads:.4f})"
-    )
+def _by_name(rows: Sequence[Row], dataset: str, size: int) -> dict[str, Row]:
+    found = {row.name: row for row in rows if (row.dataset, row.batch_size) == (dataset, size)}
+    return {name: found[name] for name in ROWS if name in found}
+
+
+def tables(own: Mapping[str, Row]) -> list[str]:
+    """Return the lines of one dataset's tables under one budget: the test, and the search for learning rates."""
+    lines = ["| model | learning rate | best epochs | s per epoch | " + " | ".join(METRICS) + " |"]
+    lines += ["|---" * (4 + len(METRICS)) + "|"]
+    for name, row in own.items():
+        epochs = [max(run["epochs"], key=lambda epoch: epoch[SELECTION])["epoch"] for run in row.metrics]
+        seconds = [epoch["seconds"] for run in row.metrics for epoch in run["epochs"]]
+        figures = [spread(row.values(metric)) for metric in METRICS]
+        cells = [name, f"{row.rate:g}", ", ".join(f"{epoch:g}" for epoch in epochs)]
+        lines.append(f"| {' | '.join([*cells, f'{statistics.median(seconds):.0f}', *figures])} |")
+    runs = next(iter(own.values())).metrics  # equal seeds have equal test cases
+    popular = [spread([measured(run, "test_by_popularity", metric) for run in runs]) for metric in METRICS]
+    lines.append(f"| by popularity | - | - | - | {' | '.join(popular)} |")
+    lines += ["", f"Validation {SELECTION} of the search, by learning rate:", ""]
+    lines += ["| model | " + " | ".join(f"{rate:g}" for rate in RATES) + " |", "|---" * (1 + len(RATES)) + "|"]
+    for name, row in own.items():
+        cells = [f"{row.tried[rate]:.4f}" if rate in row.tried else "-" for rate in RATES]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def comparison(by_size: Mapping[int, Mapping[str, Row]]) -> list[str]:
+    """Return the lines that set budgets side by side: each row's NDCG@10, and differences that outlast the budget."""
+    names = list(next(iter(by_size.values())))
+    lines = [f"| {SELECTION} | " + " | ".join(f"{size:,} a step" for size in by_size) + " |"]
+    lines += ["|---" * (1 + len(by_size)) + "|"]
+    for name in names:
+        cells = [spread(own[name].values(SELECTION)) for own in by_size.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    found = [
+        difference({size: (own[one], own[other]) for size, own in by_size.items()})
+        for one, other in DIFFERENCES
+        if {one, other} <= set(names)
+    ]
+    return [*lines, "", *found] if found else lines
+
+
+def difference(pairs: Mapping[int, tuple[Row, Row]]) -> str:
+    """Return a line with how much first rows' test NDCG@10 is above second ones', by positives a step.
+
+    An order is told only where two budgets or more agree on it, each by more than the rows' spread.
+    """
+    told, signs = [], set()
+    for size, (one, other) in pairs.items():
+        by_seed = [a - b for a, b in zip(one.values(SELECTION), other.values(SELECTION), strict=True)]
+        mean, deviation = statistics.mean(by_seed), statistics.stdev(by_seed)
+        spreads = statistics.stdev(one.values(SELECTION)) + statistics.stdev(other.values(SELECTION))
+        signs.add((mean > 0) - (mean < 0) if abs(mean) > max(deviation, spreads) else 0)
+        told.append(f"{mean:+.4f} ± {deviation:.4f} at {size:,} (both rows' deviations together: {spreads:.4f})")
+    one, other = next(iter(pairs.values()))
+    if len(pairs) < 2:
+        verdict = "one budget, which says nothing of an order"
+    elif signs in ({1}, {-1}):
+        verdict = f"{'more' if signs == {1} else 'less'} in each budget, beyond the spread"
+    else:
+        verdict = "no order: the budgets disagree, or the spread is larger"
+    return f"- {one.name} less {other.name}, {SELECTION}, seed by seed: {'; '.join(told)}: {verdict}"
 
 
 def main() -> None:
@@ -230,26 +276,33 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--patience", type=int, default=1)
     parser.add_argument("--weight-decay", type=float, default=0.01)
-    parser.add_argument("--batch-size", type=int, default=1024)
+    parser.add_argument("--batch-sizes", default="205,1024", help="positives a step, one budget each")
+    parser.add_argument("--min-user-clicks", type=int, default=1, help="leave users with fewer clicks out")
     parser.add_argument("--history", type=int, default=10)
     parser.add_argument("--initial-std", type=float, help="of all first weights, in place of what each model draws")
     parser.add_argument("--jobs", type=int, default=2, help="rows that are trained at a time, one thread each")
     given = parser.parse_args()
-    budget = Budget(
-        *(given.epochs, given.patience, given.weight_decay, given.batch_size, given.history, given.initial_std)
-    )
+    sizes = [int(size) for size in given.batch_sizes.split(",")]
+    budgets = [
+        Budget(given.epochs, given.patience, given.weight_decay, size, given.history, given.initial_std)
+        for size in sizes
+    ]
+    filters = Filters(min_user_clicks=given.min_user_clicks)
     names = given.models.split(",")
     if unknown := sorted({*names} - {*ROWS}):
         parser.error(f"unknown model {unknown[0]!r}; known: {', '.join(ROWS)}")
     if given.seeds < 2:
         parser.error("a spread needs --seeds of 2 or more")
     # The last rows take longest, so they come first: at the end no core waits long for another.
-    tasks = [(name, data) for name in reversed(names) for data in given.data]
+    tasks = [(name, data, budget) for name in reversed(names) for data in given.data for budget in budgets]
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(measure, name, data, given.seeds, given.runs, budget) for name, data in tasks]
+        waiting = [
+            pool.submit(measure, name, data, filters, given.seeds, given.runs, budget) for name, data, budget in tasks
+        ]
         rows = [task.result() for task in waiting]
     words = [Path(word).name if os.sep in word else word for word in sys.argv[1:]]
-    given.output.write_text(render(rows, budget, given.seeds, " ".join(["python benchmarks/accuracy.py", *words])))
+    command = " ".join(["python benchmarks/accuracy.py", *words])
+    given.output.write_text(render(rows, budgets[0], filters, given.seeds, command))
     print(f"wrote {given.output}")
 
 
