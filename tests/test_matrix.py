@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from exporter import pipeline
 from exporter.core.errors import BadInputError
 from exporter.core.types import PassChoice
+from exporter.measure import growth
 from exporter.pipeline import session
 from exporter.pipeline import source as sources
 from exporter.targets import TARGETS
@@ -30,6 +31,8 @@ PAIRS = [
     if program != "topk" or model == "scn"
 ]
 LARGER = {"scn": {"length": 10, "dimension": 64, "heads": 4, "mini_batch": 10}}
+OF_TWO = "scn of two mini-batches"
+EXCHANGED = ("hidden_state", "correct", "rerank_corrected")
 WITHOUT_TABLES = {("scn", "correct"), ("scn", "rerank_cached")}
 TAKE_FLOATS = [
     (model, program)
@@ -52,7 +55,14 @@ def export(
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small checkpoint of each model; SCN's has the paper's sizes but for the catalogue, for its exchange below."""
     place = tmp_path_factory.mktemp("checkpoints")
-    return {name: tiny_models.write(name, place / name, **LARGER.get(name, {})) for name in tiny_models.SIZES}
+    of_two = tiny_models.write("scn", place / "long", **LARGER["scn"] | {"length": 20})
+    plain = {name: tiny_models.write(name, place / name, **LARGER.get(name, {})) for name in tiny_models.SIZES}
+    return {**plain, OF_TWO: of_two}
+
+
+def sized(model: str, program: str) -> str:
+    """Return which checkpoint a program has: what goes to the cloud and back is of two mini-batches, of one below."""
+    return OF_TWO if (model, program) in [("scn", name) for name in EXCHANGED] else model
 
 
 Made = Callable[..., dict[str, dict]]
@@ -68,7 +78,9 @@ def made(folders: dict[str, Path], shared_folder: Path) -> Made:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place}.lock"):
             if not record.exists():
-                record.write_text(json.dumps(export(model, program, folders[model], place, target, precision)))
+                record.write_text(
+                    json.dumps(export(model, program, folders[sized(model, program)], place, target, precision))
+                )
             return json.loads(record.read_text())
 
     return export_once
@@ -116,7 +128,7 @@ def test_every_program_passes_on_every_target(model: str, program: str, folders:
     documents = made(model, program)
     assert set(documents) == set(TARGETS)
     spec = load_spec(model).programs[program]
-    counted_by_torch = products(model, program, folders[model])
+    counted_by_torch = products(model, program, folders[sized(model, program)])
     for target, document in documents.items():
         parity = document["parity"]
         assert (target, parity["verdict"], parity["cases"]) == (target, "pass", tiny_models.CASES), parity["reason"]
@@ -135,7 +147,7 @@ def test_every_program_has_its_tables_in_fewer_bits(
     """Each in int8 on one target and in int4 on another, in turn; benchmarks/all_programs.py has all of them on all."""
     if (model, program) in WITHOUT_TABLES:
         with pytest.raises(BadInputError, match="has no table that only lookups read"):
-            export(model, program, folders[model], tmp_path, "onnx", "int8")
+            export(model, program, folders[sized(model, program)], tmp_path, "onnx", "int8")
         return
     for scheme, target in in_fewer_bits(place):
         document = made(model, program, target, scheme)[target]
@@ -171,7 +183,8 @@ def is_for_browsers(target: str) -> bool:
 def test_states_and_embeddings_go_into_a_16_bit_program(
     model: str, program: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    parity = export(model, program, folders[model], tmp_path, "executorch", "fp16")["executorch"]["parity"]
+    folder = folders[sized(model, program)]
+    parity = export(model, program, folder, tmp_path, "executorch", "fp16")["executorch"]["parity"]
     assert parity["cases"] == tiny_models.CASES
     for name, limit in parity["tolerance"]["max_abs_error"].items():
         assert parity["output_errors"][name] <= limit, name
@@ -237,6 +250,26 @@ def test_a_device_and_its_cloud_score_as_torch_does(target: str, full_size: Path
     assert np.abs(expected - alone).max() > 0.01  # the correction matters
 
 
+def test_two_mini_batches_cost_twice_what_one_does(
+    folders: dict[str, Path], made: Made, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud, device = made("scn", "correct")["onnx"], made("scn", "rerank_corrected")["onnx"]
+    assert cloud["any_batch"] is True and cloud["parity"]["in_one_call"]["verdict"] == "pass"
+    inputs = {entry["name"]: entry["shape"] for entry in (*cloud["inputs"], *device["inputs"])}
+    assert inputs["item_ids"] == [1, 20] and inputs["hidden_state"] == [1, 20, 64]
+    # of each mini-batch of 10 clicks 4 heads, of 10 x 10 numbers and of 10 x 16
+    assert inputs["attention_correction"] == [1, 2 * 4, 10, 10] and inputs["bias_correction"] == [1, 2 * 4, 10, 16]
+    monkeypatch.setattr(growth, "LENGTHS", (10, 15))  # 15 is one mini-batch and a half, and left out
+    words = ["--checkpoint", folders[OF_TWO], "--iterations", "20", "--no-write", "--json"]
+    profiled = run_here(capfd, "profile", cloud["artifact"], *words)
+    assert profiled.code == 0, profiled.err
+    network, points = profiled.document["network"], profiled.document["growth"]["points"]
+    assert (network["up_bytes"], network["down_bytes"]) == (20 * 64 * 4, 2 * (4 * 10 * 10 + 4 * 10 * 16) * 4)
+    assert (network["up_bytes"], network["down_bytes"]) == (2 * 2_560, 2 * 4_160)  # twice what Table 5 has
+    assert [point["tokens"] for point in points] == [10, 20]
+    assert 2 * points[0]["macs"] == points[1]["macs"] == cloud["flops"]["macs"]  # each by itself
+
+
 @pytest.mark.parametrize("program", ["correct", "rerank_corrected"])
 def test_programs_say_what_their_checkpoint_lacks(
     program: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -250,5 +283,8 @@ def test_programs_say_what_their_checkpoint_lacks(
     assert (ended.code, "no GCN" in ended.error_line()) == (2, True), ended.err
     tiny_models.write("scn", tmp_path / "long", length=9)
     ended = run_here(capfd, "scn", *arguments, tmp_path / "long")
-    assert (ended.code, "for histories of 6 clicks, these have 9" in ended.error_line()) == (2, True), ended.err
+    assert (ended.code, "whole mini-batches of 6 clicks, and these histories have 9" in ended.error_line()) == (
+        2,
+        True,
+    ), ended.err
     assert not (tmp_path / "out").exists()

@@ -85,7 +85,7 @@ def test_a_longer_history_and_more_candidates_are_proved(tmp_path: Path, capfd: 
     assert (inputs["item_ids"][::2, 0, :10] == golden["item_ids"][::2]).all()
     refused = run_here(capfd, "scn", *chosen, "--program", "rerank_corrected")
     assert refused.code == 2
-    assert "corrections are for histories of 10 clicks, these have 25; ask for" in refused.error_line()
+    assert "these histories have 25; ask for a history_length of 20, 30 or another" in refused.error_line()
     profile.write_text("name: mine\nextends: generic\nhistory_length: 401\n")
     refused = run_here(capfd, "scn", *chosen, "--force")
     assert refused.code == 2

@@ -128,6 +128,10 @@ class Exportable(ABC):
         """Say whether the program can be captured for histories of other lengths."""
         return False
 
+    def takes_history(self, length: int) -> bool:
+        """Say whether it can be captured for histories of `length` clicks."""
+        return False
+
     def storing(self, weights: "Weights") -> Self:
         """Return the program with a package of its external weights stored so; itself where nothing changes."""
         return self if weights == self.weights or self.package is None else replace(self, weights=weights)

@@ -218,7 +218,10 @@ class Job:
         return replace(manifest, budgets=budgets.section(profile.stated_budgets(), manifest))
 
     def _flops(self, source: "Exportable", lowered: "Lowered") -> "Flops":
-        """Count what was lowered; with a budget for it also per click, from a second lowering for half the history."""
+        """Count what was lowered; with a budget for it also per click, from a second lowering: for half the history.
+
+        For twice of it, where a program takes no half.
+        """
         from exporter.core.calling import clicks_per_call
         from exporter.core.sections import Growth, Latency, Memory
         from exporter.measure import figures, flops
@@ -234,8 +237,9 @@ class Job:
             reason = lengths.NO_HISTORY
         per_click = Growth(reason=reason)
         if length is not None and reason is None:
-            half = lengths.points(source, self.lowering, (length // 2,), None, self.profile.threads, self.report)
-            per_click = figures.growth([*half, figures.point(length, counted, Memory(), Latency())])
+            other = length // 2 if source.takes_history(length // 2) else 2 * length
+            points = lengths.points(source, self.lowering, (other,), None, self.profile.threads, self.report)
+            per_click = figures.growth([*points, figures.point(length, counted, Memory(), Latency())])
         clicks = clicks_per_call(source.program.state, source.specs)
         return figures.flops(lowered, counted, figures.per_token(clicks, counted, per_click))
 

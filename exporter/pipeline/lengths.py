@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 NO_HISTORY = "no input of this program has the length of the history"
+NO_OTHER = "of the other lengths that are measured, this program takes none"
 ONE_LENGTH = "a program that was handed over has one length; for others export its model: --model FILE.py:SPEC"
 
 

@@ -210,7 +210,9 @@ def _growth(
         return Growth(module_hook_macs_per_token=hooks, reason=lengths.NO_HISTORY)
     length = source.history_length
     lowering = origin.lowering_of(manifest)
-    others = [other for other in LENGTHS if other != length]
+    others = [other for other in LENGTHS if other != length and source.takes_history(other)]
+    if not others:
+        return Growth(module_hook_macs_per_token=hooks, reason=lengths.NO_OTHER)
     longer = lengths.lengthened(source, max(others))
     timed = _WARMUP, request.iterations
     points = lengths.points(longer, lowering, others, timed, manifest.threads, report, connection)

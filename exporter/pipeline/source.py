@@ -143,8 +143,17 @@ class Source(Exportable):
     @property
     def reads_history(self) -> bool:
         """Say whether an input has the length of the history."""
-        shortest = self._examples(1)
-        return any(shortest[spec.name].shape != spec.shape for spec in self.specs)
+        others = (1, 2 * self.history_length)  # the second is a whole number of whatever parts a history has
+        taken = [self._examples(other) for other in others if self.takes_history(other)]
+        return any(examples[spec.name].shape != spec.shape for examples in taken for spec in self.specs)
+
+    def takes_history(self, length: int) -> bool:
+        """Say whether the inputs have shapes for a history of another length."""
+        try:
+            self._examples(length)
+        except (ValueError, BadInputError):
+            return False
+        return True
 
     @cached_property
     def _with_own_weights(self) -> "nn.Module":

@@ -96,22 +96,21 @@ def _user_cases(model: nn.Module, golden: Arrays, _selection: Selection | None =
     return {"user": user[:, None], "candidate_ids": golden["candidate_ids"][:, None]}
 
 
-def per_head(name: str, rows: str | None, columns: str | None, meaning: str) -> InputSpec:
-    """Return an input [1, h, rows, columns]; None stands for the head width, and rows of "" for a single one."""
+def _per_head(name: str, rows: int | None, meaning: str) -> InputSpec:
+    """Return an input [1, h, rows, d]; rows of None stand for d of them."""
 
     def shape(architecture: Mapping[str, Any], _history: int, _candidates: int) -> tuple[int, ...]:
         heads, width = int(architecture["heads"]), int(architecture["dimension"]) // int(architecture["heads"])
-        sizes = {None: width, "": 1, "mini_batch": int(architecture["mini_batch"])}
-        return (1, heads, sizes[rows], sizes[columns])
+        return (1, heads, width if rows is None else rows, width)
 
     return InputSpec(name, "float32", shape, meaning)
 
 
 STATE = (
-    per_head("weight_change", None, None, "change of the inner weights since the start, per head"),
-    per_head("bias_change", "", None, "change of the inner bias since the start, per head"),
-    per_head("weight_gradient", None, None, "sum of the inner weights' gradients over the mini-batch so far, per head"),
-    per_head("bias_gradient", "", None, "sum of the inner bias's gradients over the mini-batch so far, per head"),
+    _per_head("weight_change", None, "change of the inner weights since the start, per head"),
+    _per_head("bias_change", 1, "change of the inner bias since the start, per head"),
+    _per_head("weight_gradient", None, "sum of the inner weights' gradients over the mini-batch so far, per head"),
+    _per_head("bias_gradient", 1, "sum of the inner bias's gradients over the mini-batch so far, per head"),
     InputSpec(
         "position",
         "float32",

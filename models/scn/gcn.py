@@ -18,16 +18,23 @@ INITIAL_BIAS_WEIGHT = 0.25
 
 
 class Correction(NamedTuple):
-    """What the cloud sends for one mini-batch of b tokens, and the learned scalars P and Q that weigh it (eq. 15)."""
+    """What the cloud sends for k mini-batches of b tokens, and the learned scalars P and Q that weigh it (eq. 15).
 
-    attention: Tensor  # K_A before it is moved to the statistics of A, [B, h, b, b]
-    bias: Tensor  # K_c before it is moved to the statistics of c, [B, h, b, d]
+    The h matrices of the oldest mini-batch come first, then those of the next one.
+    """
+
+    attention: Tensor  # K_A before it is moved to the statistics of A, [B, k h, b, b]
+    bias: Tensor  # K_c before it is moved to the statistics of c, [B, k h, b, d]
     attention_weight: Tensor  # P
     bias_weight: Tensor  # Q
 
+    def at(self, marked: Tensor) -> "Correction":
+        """Return the correction of the mini-batch that `marked` [B, k] has a 1 for."""
+        return self._replace(attention=_at(self.attention, marked), bias=_at(self.bias, marked))
+
 
 class CorrectionNet(nn.Module):
-    """A GRU over H and three linear layers without biases; gives `shape` numbers per sample."""
+    """A GRU over H and three linear layers without biases; gives `shape`, of which b is the second, per mini-batch."""
 
     def __init__(self, dimension: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -38,11 +45,18 @@ class CorrectionNet(nn.Module):
         self.fc3 = nn.Linear(dimension, shape[0] * shape[1] * shape[2], bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Map H [B, N, D] to [B, *shape]."""
+        """Map H [B, k b, D] to [B, k shape[0], *shape[1:]]: of each mini-batch what its own rows of H give.
+
+        Raises ValueError where H has other rows than those of whole mini-batches.
+        """
+        heads, rows, columns = self.shape
+        count = whole_mini_batches(hidden.shape[1], rows)
+        if count > 1:
+            hidden = hidden.reshape(-1, rows, hidden.shape[2])
         state = states_at(self.gru(hidden), last_row(hidden))
         state = functional.leaky_relu(self.fc1(state))
         state = functional.leaky_relu(self.fc2(state))
-        return self.fc3(state).reshape(-1, *self.shape)
+        return self.fc3(state).reshape(-1, count * heads, rows, columns)
 
 
 class GCN(nn.Module):
@@ -56,8 +70,20 @@ class GCN(nn.Module):
         self.bias_weight = nn.Parameter(torch.full((1,), INITIAL_BIAS_WEIGHT))
 
     def forward(self, hidden: Tensor) -> Correction:
-        """Return the correction for a device's H [B, b, D], which is all that the cloud knows of a history."""
+        """Return the correction for a device's H [B, k b, D], which is all that the cloud knows of a history."""
         return Correction(self.attention(hidden), self.bias(hidden), self.attention_weight, self.bias_weight)
+
+
+def whole_mini_batches(clicks: int, size: int) -> int:
+    """Return how many mini-batches of `size` clicks a history is; raises ValueError where there is a rest, or none."""
+    count, rest = divmod(clicks, size)
+    if rest or not count:
+        more = max(count, 1) * size
+        raise ValueError(
+            f"corrections are for whole mini-batches of {size} clicks, and these histories have {clicks}; ask for a"
+            f" history_length of {more}, {more + size} or another multiple of {size}"
+        )
+    return count
 
 
 def last_row(hidden: Tensor) -> Tensor:
@@ -72,6 +98,12 @@ def fuse(own: Tensor, correction: Tensor, weight: Tensor) -> Tensor:
     centred = correction - correction.mean(-1, keepdim=True)
     scale = _deviation(own) / (_deviation(correction) + EPS)
     return own + weight * (centred * scale + own.mean(-1, keepdim=True))
+
+
+def _at(parts: Tensor, marked: Tensor) -> Tensor:
+    """Return [B, h, m, n] of the mini-batch that `marked` [B, k] has a 1 for, out of [B, k h, m, n]."""
+    batch, count = marked.shape
+    return torch.matmul(marked[:, None], parts.reshape(batch, count, -1)).reshape(batch, -1, *parts.shape[2:])
 
 
 def _deviation(x: Tensor) -> Tensor:

@@ -9,8 +9,18 @@ import torch
 from torch import Tensor
 
 from models.layers import cut, normalise
+from models.scn.gcn import Correction, fuse
 
 ROPE_BASE = 10_000.0
+
+
+class Inner(NamedTuple):
+    """The inner model at the start of a mini-batch, LN(K W + c)."""
+
+    weight: Tensor  # W, [B, h, d, d]
+    bias: Tensor  # c, [B, h, 1, d]
+    gain: Tensor  # gamma of LN, [h, 1, d]
+    shift: Tensor  # beta of LN, [h, 1, d]
 
 
 class State(NamedTuple):
@@ -37,6 +47,31 @@ def gradient_of(z: Tensor, target: Tensor, gain: Tensor, shift: Tensor) -> Tenso
     normal, inverse = normalise(z)
     g = (normal * gain + shift - target) * gain
     return (g - g.mean(-1, keepdim=True) - normal * (g * normal).mean(-1, keepdim=True)) * inverse
+
+
+def dual(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    step_size: Tensor,
+    causal: Tensor,
+    start: Inner,
+    correction: Correction | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the outputs of a mini-batch [B, h, b, d] in the dual form (eqs. 11-13), and G [B, h, b, d].
+
+    `step_size` is eta [B, h, b, b], `causal` [b, b] has 1 up to the diagonal; `correction`, of this mini-batch alone,
+    goes to A and to c (eqs. 14-15), and so to the outputs, but not to G, of which the next state is made.
+    """
+    weight, bias, gain, shift = start
+    gradient = gradient_of(product(key, weight) + bias, value - key, gain, shift)
+    attention = product(query, key.transpose(2, 3)) * causal
+    token_bias = bias - product(step_size * causal, gradient)
+    if correction is not None:
+        attention = fuse(attention, correction.attention, correction.attention_weight)
+        token_bias = fuse(token_bias, correction.bias, correction.bias_weight)
+    mixed = product(query, weight) - product(step_size * attention, gradient) + token_bias
+    return query + normalise(mixed)[0] * gain + shift, gradient
 
 
 def trained(

@@ -16,58 +16,29 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.layers import (
-    ItemEmbedding,
-    LayerNorm,
-    RMSNorm,
     cut,
     initialise,
     inner_product,
     last_position,
-    normalise,
     states_at,
     tower,
     until,
 )
-from models.scn.gcn import GCN, Correction, fuse
-from models.scn.inner import State, gradient_of, product, rope_tables, trained
+from models.scn.gcn import GCN, Correction, whole_mini_batches
+from models.scn.inner import State, gradient_of, product, trained
+from models.scn.layer import Layer
 
 INITIAL_STD = 0.02
 WITHOUT_GCN = "this checkpoint has no GCN, which computes corrections; train one with cocorr-train scn --gcn"
 
 
-class SCN(nn.Module):
+class SCN(Layer):
     """Score candidates for a history of item ids; id 0 is padding on the right, an unknown id a zero embedding."""
 
     def __init__(self, vocabulary: int, dimension: int, heads: int, mini_batch: int, gcn: int = 0) -> None:
-        super().__init__()
-        if dimension % (2 * heads):
-            raise ValueError(f"dimension {dimension} must be a multiple of 2 * heads = {2 * heads}")
+        super().__init__(vocabulary, dimension, heads, mini_batch)
         if gcn not in (0, 1) or (gcn and mini_batch < 2):
             raise ValueError("gcn, which is 1 or left out, corrects mini-batches of at least 2")
-        width = dimension // heads
-        self.heads, self.width, self.mini_batch = heads, width, mini_batch
-        self.items = ItemEmbedding(vocabulary, dimension)
-        self.input_norm = RMSNorm(dimension)
-        self.query = nn.Linear(dimension, dimension, bias=False)
-        self.key = nn.Linear(dimension, dimension, bias=False)
-        self.value = nn.Linear(dimension, dimension, bias=False)
-        self.inner_lr = nn.Linear(dimension, heads)
-        self.token_scale_offset = nn.Parameter(torch.zeros(mini_batch))
-        self.initial_weight = nn.Parameter(torch.empty(heads, width, width))
-        self.initial_bias = nn.Parameter(torch.zeros(heads, 1, width))
-        self.inner_norm_weight = nn.Parameter(torch.ones(heads, 1, width))
-        self.inner_norm_bias = nn.Parameter(torch.zeros(heads, 1, width))
-        self.post_norm = LayerNorm(dimension)
-        self.output = nn.Linear(dimension, dimension, bias=False)
-        self.output_norm = RMSNorm(dimension)
-        self.candidate_hidden = nn.Linear(dimension, dimension)
-        self.candidate_output = nn.Linear(dimension, dimension)
-        cosine, sine = rope_tables(mini_batch, width)
-        self.register_buffer("rope_cosine", cosine, persistent=False)
-        self.register_buffer("rope_sine", sine, persistent=False)
-        self.register_buffer("rope_neighbour", torch.arange(width) ^ 1, persistent=False)
-        self.register_buffer("token_scale", 1.0 / torch.arange(1, mini_batch + 1), persistent=False)
-        self.register_buffer("causal", torch.ones(mini_batch, mini_batch).tril(), persistent=False)
         self.gcn: GCN | None = None
         self.reset()
         if gcn:
@@ -89,9 +60,9 @@ class SCN(nn.Module):
         return self.user_state(hidden, last_position(item_ids, hidden.dtype))
 
     def corrected(self, item_ids: Tensor, candidate_ids: Tensor, correction: Correction | None = None) -> Tensor:
-        """Return the scores [B, C] after histories [B, b] with the cloud's correction, by default that of the own GCN.
+        """Return the scores [B, C] after histories [B, k b] with the cloud's correction, by default the own GCN's.
 
-        Raises ValueError for a history of another length than b, and where there is no GCN.
+        Raises ValueError for a history with a rest that fills no mini-batch, and where there is no GCN.
         """
         hidden = self.hidden_state(item_ids)
         if correction is None:
@@ -101,18 +72,42 @@ class SCN(nn.Module):
         user = self.user_state(hidden, last_position(item_ids, hidden.dtype), correction)
         return self.score(user, self.items(candidate_ids))
 
-    def hidden_state(self, item_ids: Tensor) -> Tensor:
-        """Return H [B, N, D] of histories [B, N] (eq. 8); this is what a device uploads."""
-        return self.input_norm(self.items(item_ids))
-
     def user_state(self, hidden: Tensor, last: Tensor, correction: Correction | None = None) -> Tensor:
-        """Return u [B, D] from H [B, N, D] and the mask [B, N] of last valid positions; a `correction` wants N = b."""
-        if correction is None and hidden.shape[1] > self.mini_batch:
+        """Return u [B, D] from H [B, N, D] and the mask [B, N] of last valid positions; corrected only for N = k b."""
+        if correction is not None:
+            return self._corrected_user(hidden, last, correction)
+        if hidden.shape[1] > self.mini_batch:
             return self._user_of_long(hidden, last)
-        return states_at(self._read(self.mix(hidden, correction)), last)
+        return states_at(self._read(self.mix(hidden)), last)
 
     def _user_of_long(self, hidden: Tensor, last: Tensor) -> Tensor:
         """Return the same for M > 1 mini-batches; of earlier ones only what they leave is computed, W and c."""
+        own, here, _, weight, bias = self._at_last(hidden, last)
+        key, value, inner_lr = self._to_learn(own)
+        by_weight, by_bias = self._learn(key, value, inner_lr * until(here)[:, None, None], weight, bias)
+        query, scale = self._asked(own, here)
+        return self._user_of(query, weight - scale * by_weight, bias - scale * by_bias)
+
+    def _corrected_user(self, hidden: Tensor, last: Tensor, correction: Correction) -> Tensor:
+        """Return the same with a correction of all M mini-batches, of which that with the last click has its own.
+
+        A correction changes the outputs of its mini-batch and not the W and c that it leaves, so no other one is read.
+        """
+        if whole_mini_batches(hidden.shape[1], self.mini_batch) > 1:
+            hidden, last, current, weight, bias = self._at_last(hidden, last)
+            correction = correction.at(current)
+        else:
+            weight, bias = self._started(hidden.shape[0])
+        query, key, value = (self._split(linear(hidden)) for linear in (self.query, self.key, self.value))
+        inner_lr = self._inner_lr(hidden)
+        outputs, *_ = self._mini_batch(query, key, value, inner_lr, weight, bias, correction)
+        return states_at(self._read(outputs), last)
+
+    def _at_last(self, hidden: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Find the mini-batch that the last click is in, among M > 1 of H [B, N, D].
+
+        Return its H [B, b, D], the click's place in it [B, b], which one it is [B, M], and W and c that it starts with.
+        """
         batch, length, dimension = hidden.shape
         count = -(-length // self.mini_batch)
         missing = count * self.mini_batch - length
@@ -123,10 +118,7 @@ class SCN(nn.Module):
         earlier = cut(until(current) - current, 1, 0, count - 1)
         weight, bias = self._after(cut(hidden, 1, 0, (count - 1) * self.mini_batch), earlier)
         own = torch.matmul(current[:, None], hidden.reshape(batch, count, -1)).reshape(batch, -1, dimension)
-        key, value, inner_lr = self._to_learn(own)
-        by_weight, by_bias = self._learn(key, value, inner_lr * until(here)[:, None, None], weight, bias)
-        query, scale = self._asked(own, here)
-        return self._user_of(query, weight - scale * by_weight, bias - scale * by_bias)
+        return own, here, current, weight, bias
 
     def _after(self, hidden: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
         """Return W [B, h, d, d] and c [B, h, 1, d] after those mini-batches of H [B, M b, D] that `read` marks."""
@@ -235,83 +227,20 @@ class SCN(nn.Module):
         """Return u . T(e) [B, C] for users [B, D] and embeddings e [B, C, D]."""
         return inner_product(user, tower(candidates, self.candidate_hidden, self.candidate_output))
 
-    def mix(self, hidden: Tensor, correction: Correction | None = None) -> Tensor:
+    def mix(self, hidden: Tensor) -> Tensor:
         """Return the outputs [B, h, N, d] of all tokens of H [B, N, D], mini-batch by mini-batch (eqs. 9-13)."""
         length = hidden.shape[1]
-        if correction is not None and length != self.mini_batch:
-            raise ValueError(f"a correction is for {self.mini_batch} tokens, this history has {length}")
         query, key, value = (self._split(linear(hidden)) for linear in (self.query, self.key, self.value))
         inner_lr = self._inner_lr(hidden)
-        weight = self.initial_weight.expand(hidden.shape[0], -1, -1, -1)  # [B, h, d, d]
-        bias = self.initial_bias.expand(hidden.shape[0], -1, -1, -1)  # [B, h, 1, d]
+        weight, bias = self._started(hidden.shape[0])
         outputs = []
         for start in range(0, length, self.mini_batch):
             stop = min(start + self.mini_batch, length)
             q, k, v = (cut(x, 2, start, stop) for x in (query, key, value))
-            angle = [cut(table, 0, 0, stop - start) for table in (self.rope_cosine, self.rope_sine)]
-            q, k = self._rotate(q, *angle), self._rotate(k, *angle)
-            scale = cut(self._scale(), 0, 0, stop - start)
-            step_size = scale[:, None] * cut(inner_lr, 3, start, stop)  # [B, h, b, b]
-            gradient = gradient_of(product(k, weight) + bias, v - k, self.inner_norm_weight, self.inner_norm_bias)
-            causal = cut(cut(self.causal, 0, 0, stop - start), 1, 0, stop - start)
-            attention = product(q, k.transpose(2, 3)) * causal
-            token_bias = bias - product(step_size * causal, gradient)
-            if correction is not None:
-                attention = fuse(attention, correction.attention, correction.attention_weight)
-                token_bias = fuse(token_bias, correction.bias, correction.bias_weight)
-            mixed = product(q, weight) - product(step_size * attention, gradient) + token_bias
-            outputs.append(q + normalise(mixed)[0] * self.inner_norm_weight + self.inner_norm_bias)
+            output, k, step_size, gradient = self._mini_batch(q, k, v, cut(inner_lr, 3, start, stop), weight, bias)
+            outputs.append(output)
             if stop < length:
                 last = step_size[:, :, -1:]  # [B, h, 1, b]
                 weight = weight - product((last.transpose(2, 3) * k).transpose(2, 3), gradient)
                 bias = bias - product(last, gradient)
         return torch.cat(outputs, 2) if len(outputs) > 1 else outputs[0]
-
-    def _to_learn(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return K and V [B, h, b, d] and lr [B, h, 1, b] of a mini-batch H [B, b, D]."""
-        key, value = self._split(self.key(hidden)), self._split(self.value(hidden))
-        return self._rotate(key, self.rope_cosine, self.rope_sine), value, self._inner_lr(hidden)
-
-    def _asked(self, hidden: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Q [B, h, 1, d] and tau [B, 1, 1, 1] of the token in H [B, b, D] that `here` [B, b] marks."""
-        # As sums: a table that turns keys and is a matrix too, XNNPACK puts into two parts that need each other.
-        angle = [(here[:, :, None] * table).sum(1)[:, None, None] for table in (self.rope_cosine, self.rope_sine)]
-        query = self._rotate(self._split(self.query(torch.matmul(here[:, None], hidden))), *angle)
-        return query, (here * self._scale()).sum(-1)[:, None, None, None]
-
-    def _learn(
-        self, key: Tensor, value: Tensor, inner_lr: Tensor, weight: Tensor, bias: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return sum lr_j K_j^T G_j [B, h, d, d] and sum lr_j G_j [B, h, 1, d] of tokens [B, h, b, d], G at W and c."""
-        gradient = gradient_of(product(key, weight) + bias, value - key, self.inner_norm_weight, self.inner_norm_bias)
-        return product((inner_lr.transpose(2, 3) * key).transpose(2, 3), gradient), product(inner_lr, gradient)
-
-    def _user_of(self, query: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return u [B, D] of a token's query [B, h, 1, d] at the W and c that it has learned."""
-        mixed = product(query, weight) + bias
-        mixed = query + normalise(mixed)[0] * self.inner_norm_weight + self.inner_norm_bias
-        return self._read(mixed).squeeze(1)
-
-    def _read(self, mixed: Tensor) -> Tensor:
-        """Return Y [B, N, D] of the outputs [B, h, N, d] of all heads."""
-        side_by_side = mixed.transpose(1, 2).flatten(2)
-        normal: Tensor = self.output_norm(self.output(self.post_norm(side_by_side)))
-        return normal
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Cut [B, N, D] into heads [B, h, N, d]."""
-        return x.reshape(x.shape[0], x.shape[1], self.heads, self.width).transpose(1, 2)
-
-    def _inner_lr(self, hidden: Tensor) -> Tensor:
-        """Return lr [B, h, 1, N] of the tokens of H [B, N, D]."""
-        # Not as a call of the module: the published code has bare parameters here, which its counter did not see.
-        logits = functional.linear(hidden, self.inner_lr.weight, self.inner_lr.bias)
-        return (torch.sigmoid(logits) / self.width).transpose(1, 2)[:, :, None]
-
-    def _scale(self) -> Tensor:
-        """Return tau [b]."""
-        return torch.relu(self.token_scale + self.token_scale_offset)
-
-    def _rotate(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        """Apply RoPE (eq. 10) to [B, h, b, d] with the angles' cosines and signed sines, [b, d] or [B, 1, 1, d]."""
-        return x * cosine + x.index_select(-1, self.rope_neighbour) * sine

@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,8 @@ from models.inputs import (
 )
 from models.layers import last_of
 from models.scn.answering import answers
-from models.scn.carried import CHUNK, RERANK_USER, STEP, per_head, unrolled
-from models.scn.gcn import GCN, Correction
+from models.scn.carried import CHUNK, RERANK_USER, STEP, unrolled
+from models.scn.gcn import GCN, Correction, whole_mini_batches
 from models.scn.network import SCN, WITHOUT_GCN
 from models.spec import Arrays, InputSpec, ModelSpec, ProgramSpec, Selection, Served, golden_ids
 from models.topk import by_tower, topk_program
@@ -61,7 +62,7 @@ class Correct(nn.Module):
         self.attention, self.bias = gcn.attention, gcn.bias
 
     def forward(self, hidden_state: Tensor) -> tuple[Tensor, Tensor]:
-        """Map a device's H [1, b, D] to K_A [1, h, b, b] and K_c [1, h, b, d]."""
+        """Map a device's H [1, k b, D] to K_A [1, k h, b, b] and K_c [1, k h, b, d]."""
         return self.attention(hidden_state), self.bias(hidden_state)
 
 
@@ -77,7 +78,7 @@ class CorrectedRerank(nn.Module):
     def forward(
         self, item_ids: Tensor, candidate_ids: Tensor, attention_correction: Tensor, bias_correction: Tensor
     ) -> Tensor:
-        """Map ids [1, b] and [1, C], K_A [1, h, b, b] and K_c [1, h, b, d] to scores [1, C]."""
+        """Map ids [1, k b] and [1, C], K_A [1, k h, b, b] and K_c [1, k h, b, d] to scores [1, C]."""
         correction = Correction(attention_correction, bias_correction, self.attention_weight, self.bias_weight)
         return self.model.corrected(item_ids, candidate_ids, correction)
 
@@ -89,13 +90,8 @@ def _gcn(model: SCN) -> GCN:
 
 
 def _hidden(model: SCN, golden: Arrays) -> Tensor:
-    """Return H [cases, 1, b, D] of the golden histories; raises ValueError where they are no mini-batch."""
-    length = golden["item_ids"].shape[1]
-    if length != model.mini_batch:
-        raise ValueError(
-            f"corrections are for histories of {model.mini_batch} clicks, these have {length}; ask for a history_length"
-            f" of {model.mini_batch}, one mini-batch"
-        )
+    """Return H [cases, 1, k b, D] of the golden histories; raises ValueError where a rest fills no mini-batch."""
+    whole_mini_batches(golden["item_ids"].shape[1], model.mini_batch)
     return model.hidden_state(torch.from_numpy(golden["item_ids"]))[:, None]
 
 
@@ -113,17 +109,47 @@ def _corrected_cases(model: nn.Module, golden: Arrays, _selection: Selection | N
     return {**golden_ids(model, golden), **{spec.name: torch.stack(values).numpy() for spec, values in parts}}
 
 
+def _hidden_shape(architecture: Mapping[str, Any], history: int, _candidates: int) -> tuple[int, ...]:
+    count, size = _mini_batches(architecture, history)
+    return (1, count * size, int(architecture["dimension"]))
+
+
+def _attention_shape(architecture: Mapping[str, Any], history: int, _candidates: int) -> tuple[int, ...]:
+    count, size = _mini_batches(architecture, history)
+    return (1, count * int(architecture["heads"]), size, size)
+
+
+def _bias_shape(architecture: Mapping[str, Any], history: int, _candidates: int) -> tuple[int, ...]:
+    count, size = _mini_batches(architecture, history)
+    heads = int(architecture["heads"])
+    return (1, count * heads, size, int(architecture["dimension"]) // heads)
+
+
+def _mini_batches(architecture: Mapping[str, Any], history: int) -> tuple[int, int]:
+    """Return k and b of a history of k b clicks; raises ValueError where a rest fills no mini-batch."""
+    size = int(architecture["mini_batch"])
+    return whole_mini_batches(history, size), size
+
+
 HIDDEN_STATE = InputSpec(
     "hidden_state",
     "float32",
-    lambda architecture, history, _candidates: (1, history, int(architecture["dimension"])),
+    _hidden_shape,
     meaning="H, the normalised embeddings of the latest clicks, oldest first: what a device uploads",
 )
 CORRECTIONS = (
-    per_head(
-        "attention_correction", "mini_batch", "mini_batch", "K_A, what the cloud sends for the products of clicks"
+    InputSpec(
+        "attention_correction",
+        "float32",
+        _attention_shape,
+        meaning="K_A, what the cloud sends for the products of clicks",
     ),
-    per_head("bias_correction", "mini_batch", None, "K_c, what the cloud sends for the bias of each click"),
+    InputSpec(
+        "bias_correction",
+        "float32",
+        _bias_shape,
+        meaning="K_c, what the cloud sends for the bias of each click",
+    ),
 )
 
 
@@ -193,7 +219,7 @@ SPEC = ModelSpec(
             ranking="scores",
             output_meanings={"scores": SCORES},
             build=lambda model, _selection=None: CorrectedRerank(model),
-            cases=_corrected_cases,
+            cases=unrolled(_corrected_cases),
         ),
     },
     default_program="rerank",

@@ -132,8 +132,8 @@ def _architecture(request: Request, spec: ModelSpec, interactions: Interactions)
     """Return the sizes of the model to be trained; raises DataError or SettingsError where no checkpoint holds it."""
     history = request.settings.history
     architecture = spec.sized(interactions.vocabulary, history) | dict(request.architecture)
-    if architecture.get("gcn") and architecture["mini_batch"] != history:
-        raise SettingsError(f"a GCN corrects {architecture['mini_batch']} clicks: leave --history at that")
+    if architecture.get("gcn") and history % (size := int(architecture["mini_batch"])):
+        raise SettingsError(f"a GCN corrects mini-batches of {size} clicks: give a multiple of {size} as --history")
     for name, size in architecture.items():
         sized = isinstance(size, int) and 1 <= size <= checkpoint.MAX_SIZE
         if name not in ("vocabulary", *checkpoint.NAMES) and not sized:

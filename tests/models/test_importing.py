@@ -84,20 +84,23 @@ def oracle(name: str) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
     return published.published_scn(roles), arrays
 
 
-@pytest.mark.parametrize("name", ["scn_b10_n10", "scn_gcn_b10_n10"])
-def test_an_imported_scn_gives_the_scores_of_its_own_code(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "history"), [("scn_b10_n10", 10), ("scn_gcn_b10_n10", 10), ("scn_gcn_b10_n10", 20)])
+def test_an_imported_scn_gives_the_scores_of_its_own_code(name: str, history: int, tmp_path: Path) -> None:
+    """For histories of two mini-batches, where the second is padding, these are those of the first."""
     state, vectors = oracle(name)
     block = "ttt.layers.0.seq_modeling_block."
     derived = {f"{block}token_idx": torch.ones(10), f"{block}rotary_emb.inv_freq": torch.ones(8)}
-    imported = take(save(state | derived, tmp_path / "scn.pt"), "cocorrrec-scn", tmp_path / "out", history=10)
+    imported = take(save(state | derived, tmp_path / "scn.pt"), "cocorrrec-scn", tmp_path / "out", history=history)
     gcn = "gcn" in name
     sizes = {"vocabulary": 200, "dimension": 64, "heads": 4, "mini_batch": 10}
     assert imported.checkpoint.architecture == sizes | ({"gcn": 1} if gcn else {})
     assert not any("row 0" in note for note in imported.notes)
     model = built(imported)
+    assert imported.checkpoint.golden["item_ids"].shape[1] == history
     ids = [torch.from_numpy(vectors[key]) for key in ("item_ids", "candidate_ids")]
+    padded = torch.nn.functional.pad(ids[0], (0, history - ids[0].shape[1]))
     with torch.no_grad():
-        scores = (model.corrected if gcn else model)(ids[0], ids[1][:, None])[:, 0]
+        scores = (model.corrected if gcn else model)(padded, ids[1][:, None])[:, 0]
     np.testing.assert_allclose(scores, vectors["scores"], rtol=1e-5, atol=1e-5)
 
 

@@ -1,6 +1,7 @@
 """Training as a user expects it: it goes on after a kill, ends early, says how it went; GCN and baselines included."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -325,7 +326,11 @@ def test_a_gcn_is_trained_on_top_of_an_scn_that_stays_as_it_is(clicks, tmp_path)
 
 
 def test_a_gcn_is_trained_together_with_its_scn(clicks, tmp_path):
-    trained = run(request("scn", clicks, tmp_path / "both", architecture={"gcn": 1}), silent)
+    """For two mini-batches, of which each has a correction of its own."""
+    longer = replace(SETTINGS, history=20)
+    trained = run(request("scn", clicks, tmp_path / "both", longer, architecture={"gcn": 1}), silent)
+    assert trained.history_length == 20
+    assert trained.config["metrics"]["test_corrected"] != trained.config["metrics"]["test"]
     assert trained.config["training"]["command"].endswith(" --gcn")
     assert (trained.state["gcn.attention_weight"] != 0).all()
     best = max(json.loads((tmp_path / "both" / "metrics.json").read_text())["epochs"], key=lambda row: row["NDCG@10"])
@@ -337,7 +342,7 @@ def test_a_gcn_is_trained_together_with_its_scn(clicks, tmp_path):
     [
         (["gru4rec", "--gcn"], "--gcn is for scn"),
         (["scn", "--start-from", "x"], "--start-from is for ofa, and for scn with --gcn"),
-        (["scn", "--gcn", "--history", "12"], "a GCN corrects 10 clicks: leave --history at that"),
+        (["scn", "--gcn", "--history", "12"], "corrects mini-batches of 10 clicks: give a multiple of 10 as --history"),
         (["scn", "--gcn", "--start-from", "nowhere"], "checkpoint folder nowhere does not exist"),
         (["sasrec", "--history", "2000"], "history_length 2000 is more than the"),
         (["scn", "--min-rating", "3"], "has no ratings to compare with"),
