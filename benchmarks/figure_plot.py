@@ -37,12 +37,11 @@ _BARS = 0.8
 class Axis:
     """What an axis is of, with its unit; `ticks` are (number, label), and where there are none round numbers are taken.
 
-    A `logarithmic` one has ticks at its decades; a linear one begins at 0 where it is `from_zero`.
+    A `logarithmic` one has ticks at its decades then; a linear one begins at 0.
     """
 
     words: str
     logarithmic: bool = False
-    from_zero: bool = True
     ticks: Sequence[tuple[float, str]] = ()
 
 
@@ -154,6 +153,5 @@ def _scale(
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         marks = [10.0**power for power in powers]
         return Scale(marks[0], marks[-1], start, end, math.log10), [(mark, svg.short(mark)) for mark in marks]
-    low = 0.0 if axis.from_zero else low - (high - low) / 10
-    high += (high - low) / 10 or 1.0
-    return Scale(low, high, start, end), [(mark, svg.short(mark)) for mark in svg.ticks(low, high)]
+    high = 1.1 * high or 1.0
+    return Scale(0, high, start, end), [(mark, svg.short(mark)) for mark in svg.ticks(0, high)]
