@@ -72,16 +72,12 @@ def timed(work: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def main() -> None:
-    """Time both ways for each user in turn and print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, default=20)
-    parser.add_argument("--checkpoint", type=Path, default=PRETRAINED / "ofa")
-    arguments = parser.parse_args()
+def adaptation_times(folder: Path, users: int) -> dict[str, list[float]]:
+    """Return the milliseconds that each way takes for each of so many golden users of a checkpoint, on one thread."""
     torch.set_num_threads(1)
-    saved = checkpoints.read(arguments.checkpoint)
+    saved = checkpoints.read(folder)
     model = checkpoints.build(saved, SPEC)
-    histories = [row for row in saved.golden["item_ids"][::-1] if np.count_nonzero(row) > 1][: arguments.users]
+    histories = [row for row in saved.golden["item_ids"][::-1] if np.count_nonzero(row) > 1][:users]
     times: dict[str, list[float]] = {}
     for turn, row in enumerate([histories[0], *histories]):
         item_ids = torch.from_numpy(row.copy())[None]
@@ -92,10 +88,25 @@ def main() -> None:
         if turn:  # the first is a warm-up
             for label, value in measured.items():
                 times.setdefault(label, []).append(value)
-    print(f"{len(histories)} users, torch {torch.__version__}, one thread\n")
+    return times
+
+
+def print_table(folder: Path, users: int) -> None:
+    """Print median and maximum of each way in Markdown."""
+    times = adaptation_times(folder, users)
+    print(f"{len(next(iter(times.values())))} users, torch {torch.__version__}, one thread\n")
     print("| adaptation | median | maximum |\n|---|---|---|")
     for label, values in times.items():
         print(f"| {label} | {statistics.median(values):.1f} ms | {max(values):.1f} ms |")
+
+
+def main() -> None:
+    """Time both ways for each user in turn, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--users", type=int, default=20)
+    parser.add_argument("--checkpoint", type=Path, default=PRETRAINED / "ofa")
+    arguments = parser.parse_args()
+    print_table(arguments.checkpoint, arguments.users)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from exporter.core.sections import GrowthPoint, Network
 from exporter.measure import figures
 from exporter.measure.growth import LENGTHS, line
 from exporter.pipeline import ExportRequest, ProgramChoice, export, lengths
@@ -45,12 +46,18 @@ LEFT_OUT = {
 }
 
 
-def row(name: str, target: str) -> dict[str, Any]:
-    """Return the figures of one model, all per token; those of the artifact from its own file."""
+def lowered(name: str, target: str, timed: tuple[int, int] | None = None) -> tuple[sources.Source, list[GrowthPoint]]:
+    """Return an untrained model, and the figures of its artifacts at each length; `timed` is (warm-up, timed) calls."""
     quiet = lambda _message: None  # noqa: E731
     longest = sources.load(ProgramChoice(name, untrained=True), max(LENGTHS))
     lowering = lengths.Lowering(target, "fp32", load("generic").options_for(target))
-    lines = figures.growth(lengths.points(longest, lowering, LENGTHS, None, 1, quiet)).lines
+    return longest, lengths.points(longest, lowering, LENGTHS, timed, 1, quiet)
+
+
+def row(name: str, target: str) -> dict[str, Any]:
+    """Return the figures of one model, all per token; those of the artifact from its own file."""
+    longest, points = lowered(name, target)
+    lines = figures.growth(points).lines
     return {
         "model": name,
         "published": PUBLISHED.get(name),
@@ -74,8 +81,8 @@ def products(source: sources.Source) -> float:
     return line(found).per_token
 
 
-def exchange(target: str) -> str:
-    """Return Table 5 in Markdown: SCN alone and with the correction of its GCN."""
+def exchange(target: str) -> tuple[Network, dict[str, float]]:
+    """Return an exchange's bytes with the links' times, and the median of a call of each program in microseconds."""
     with tempfile.TemporaryDirectory() as name:
         made = {}
         for program in ("rerank", "hidden_state", "correct", "rerank_corrected"):
@@ -89,7 +96,12 @@ def exchange(target: str) -> str:
         for tensors, names in ((cloud.inputs, cloud.exchange.up), (cloud.outputs, cloud.exchange.down))
     )
     times = {program: manifest.latency.p50_us for program, manifest in made.items()}
-    found = figures.network(up, down, made["rerank"].links, made["rerank"].latency)
+    return figures.network(up, down, made["rerank"].links, made["rerank"].latency), times
+
+
+def exchange_table(target: str) -> str:
+    """Return Table 5 in Markdown: SCN alone and with the correction of its GCN."""
+    found, times = exchange(target)
     device = times["hidden_state"] + times["rerank_corrected"]
     lines = [
         f"up {found.up_bytes:,} B, down {found.down_bytes:,} B; `correct` takes {times['correct']:,.0f} us",
@@ -124,7 +136,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"- {name}: {LEFT_OUT[name]}")
     if "scn" in chosen.models:
         print("\nTable 5, the exchange of SCN with its GCN, of 10 clicks:\n")
-        print(exchange(chosen.target))
+        print(exchange_table(chosen.target))
 
 
 if __name__ == "__main__":

@@ -101,6 +101,9 @@ def train(
     gcn: Annotated[
         bool, typer.Option("--gcn", help="scn: with its GCN; jointly, or on top of --start-from, which stays as it is.")
     ] = False,
+    mini_batch: Annotated[
+        int | None, typer.Option(help="scn: clicks from which its inner weights learn at once; 10 if absent.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help=f"ofa: {' or '.join(BLOCKS)}.")] = None,
     method: Annotated[str | None, typer.Option(help=f"ofa: {', '.join(METHODS)}.")] = None,
     kept_blocks: Annotated[int | None, typer.Option(help="ofa: blocks of random, first and last.")] = None,
@@ -134,11 +137,14 @@ def train(
         raise SettingsError("--backbone and the options below it are for ofa")
     if gcn and model != "scn":
         raise SettingsError("--gcn is for scn")
+    if mini_batch is not None and model != "scn":
+        raise SettingsError("--mini-batch is for scn")
     if start_from is not None and model != "ofa" and not gcn:
         raise SettingsError("--start-from is for ofa, and for scn with --gcn")
     backbone, method = backbone or "sasrec", method or "forward_ofa"
     usual_rate, usual_temperature, usual_compactness = _usual(backbone, method)
     architecture: dict[str, int | str] = {"gcn": 1} if gcn else {}
+    architecture |= {} if mini_batch is None else {"mini_batch": mini_batch}
     options, rate = None, 1e-3
     if model == "ofa":
         rate = usual_rate

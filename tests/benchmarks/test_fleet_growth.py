@@ -19,4 +19,4 @@ def test_growth_by_phases(tmp_path, monkeypatch):
     estimated = growth.estimate([point, more], 1)
     assert estimated["hours"]["reading"] > 0 and estimated["command_bytes_per_user"] == 0
     root = ElementTree.fromstring(sys.modules["growth_plot"].drawn([point, more]))
-    assert sum(element.tag.endswith("path") for element in root.iter()) == 4
+    assert sum(element.get("class", "").startswith("dots") for element in root.iter()) == 4  # two are the legend's

@@ -337,12 +337,20 @@ def test_a_gcn_is_trained_together_with_its_scn(clicks, tmp_path):
     assert trained.config["metrics"]["validation_corrected"]["NDCG@10"] == pytest.approx(best["NDCG@10"], abs=1e-6)
 
 
+def test_a_mini_batch_of_another_size_is_trained_and_named_in_the_command(clicks, tmp_path):
+    trained = run(request("scn", clicks, tmp_path / "three", architecture={"mini_batch": 3}), silent)
+    assert " --mini-batch 3" in trained.config["training"]["command"]
+    assert checkpoint.build(checkpoint.read(tmp_path / "three"), load_spec("scn")).mini_batch == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["gru4rec", "--gcn"], "--gcn is for scn"),
         (["scn", "--start-from", "x"], "--start-from is for ofa, and for scn with --gcn"),
         (["scn", "--gcn", "--history", "12"], "corrects mini-batches of 10 clicks: give a multiple of 10 as --history"),
+        (["gru4rec", "--mini-batch", "5"], "--mini-batch is for scn"),
+        (["scn", "--mini-batch", "0"], "mini_batch must be a whole number from 1"),
         (["scn", "--gcn", "--start-from", "nowhere"], "checkpoint folder nowhere does not exist"),
         (["sasrec", "--history", "2000"], "history_length 2000 is more than the"),
         (["scn", "--min-rating", "3"], "has no ratings to compare with"),
