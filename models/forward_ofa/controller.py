@@ -8,6 +8,12 @@ from torch.nn import functional
 
 from models.layers import GRU, states_at
 
+INITIAL_STD = 2.0
+"""Of the head's first weights: logits of different users begin about one apart, as wide as the noise of a draw.
+
+Drawn as torch draws a linear map they begin 0.03 apart and move together: on Beauty all users ran the same blocks then.
+"""
+
 
 class Controller(nn.Module):
     """A GRU and a linear map: one logit per block, which runs where its logit is 0 or more (eqs. 2-5)."""
@@ -16,6 +22,7 @@ class Controller(nn.Module):
         super().__init__()
         self.encoder = GRU(dimension, dimension)
         self.head = nn.Linear(dimension, blocks, bias=False)
+        nn.init.normal_(self.head.weight, std=INITIAL_STD)
 
     def forward(self, x: Tensor, last: Tensor) -> Tensor:
         """Map embeddings [B, N, D] and the mask [B, N] of last valid positions to logits s [B, L]."""

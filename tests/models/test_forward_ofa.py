@@ -170,6 +170,16 @@ def test_the_gumbel_sample_is_a_softmax_over_run_and_skip():
     torch.testing.assert_close(hot_cost, cost)
 
 
+def test_users_begin_with_logits_as_far_apart_as_the_noise_of_a_draw():
+    torch.manual_seed(0)
+    x = 0.1 * torch.randn(500, N, 64)  # of the size that trained embeddings have
+    last = functional.one_hot(torch.full((500,), N - 1), N).to(x.dtype)
+    with torch.no_grad():
+        logits = control.Controller(64, 6)(x, last)
+    assert 0.3 < float(logits.std(0).mean()) < 3
+    assert len((logits >= 0).unique(dim=0)) >= 6
+
+
 def test_the_latent_interest_starts_from_the_structure():
     model = random_supernet()
     x, last = model.embed_and_mark(ids(golden())[0])
