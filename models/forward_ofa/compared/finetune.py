@@ -23,9 +23,7 @@ What it makes of a click must not depend on those after it: one pass then predic
 """
 
 
-def tune(
-    states_of: States, start: Tensor, item_ids: Tensor, structure: Tensor, table: Tensor, steps: int
-) -> Tensor:
+def tune(states_of: States, start: Tensor, item_ids: Tensor, structure: Tensor, table: Tensor, steps: int) -> Tensor:
     """Return the weights [B, L, P] after steps from `start` [L, P], each user's on the user's own history [B, N].
 
     `table` [V, D] is the item table. A user without a second click keeps `start`, and but for rounding
@@ -37,9 +35,7 @@ def tune(
         return torch.cat([_tune(states_of, start, *part, table.detach(), steps) for part in parts])
 
 
-def _tune(
-    states_of: States, start: Tensor, item_ids: Tensor, structure: Tensor, table: Tensor, steps: int
-) -> Tensor:
+def _tune(states_of: States, start: Tensor, item_ids: Tensor, structure: Tensor, table: Tensor, steps: int) -> Tensor:
     weights = start.detach().expand(len(item_ids), -1, -1).clone().requires_grad_()
     # Adam goes number by number: one optimiser of all users' numbers is one for each user.
     optimiser = torch.optim.Adam([weights], lr=LEARNING_RATE, fused=True)
