@@ -4,7 +4,7 @@
 
 Forward-OFA: the controller's graph on the device, the mapper's and the package in the cloud; the network is not in it
 (see ofa_network.py). Fine-tuning: steps of the method Finetune on the user's history, the whole backbone, on the
-device. All by torch on one thread.
+device. All by torch on one thread; times are the processor's, in which others on the machine have no part.
 
 Multiply-accumulates are half of what torch.utils.flop_counter counts in one run: of all products of matrices, forward
 and backward, and of nothing else, so that Adam's dozen operations for each weight and step are not in them. Joules are
@@ -107,10 +107,10 @@ def measure(calls: Sequence[Call], energy: Energy) -> Cost:
 
 
 def timed(call: Call) -> float:
-    """Return the wall time of one call in milliseconds."""
-    start = time.perf_counter()
+    """Return the processor time of one call in milliseconds."""
+    start = time.process_time()
     call()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * (time.process_time() - start)
 
 
 def table(costs: Mapping[str, Cost]) -> list[str]:
