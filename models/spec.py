@@ -197,6 +197,19 @@ class Cloud(Protocol):
         ...
 
 
+class Package(Protocol):
+    """Make the weights package of one user."""
+
+    def __call__(
+        self, model: "nn.Module", item_ids: "np.ndarray", structure: tuple[int, ...] | None, stored: Stored, /
+    ) -> tuple[tuple[int, ...], bytes]:
+        """Return the structure [L], the user's own if none is given, and the file for a history [1, N].
+
+        Raises ValueError for a model that gives all users the same weights, and for weights that it cannot store.
+        """
+        ...
+
+
 def table_weights(architecture: Mapping[str, Any]) -> int:
     """Return the number of weights of the item embedding alone."""
     return int(architecture["vocabulary"]) * int(architecture.get("dimension", 1))
@@ -212,7 +225,8 @@ class ModelSpec:
     before memory is taken; `select` is None for a model that has only one network. `encode` computes all that the model
     computes for each click of histories [B, N] and nothing else: what module hooks see of it is the per-token cost that
     Table 4 of the CoCorrRec paper states. `cloud` is what generates each user's weights, where something does; it
-    raises ValueError for a model that has no such part.
+    raises ValueError for a model that has no such part. `package` makes one user's weights alone, generated or
+    fine-tuned.
     """
 
     name: str
@@ -225,6 +239,7 @@ class ModelSpec:
     select: Select | None = None
     encode: Callable[["nn.Module", "Tensor"], Any] | None = None
     cloud: Callable[["nn.Module"], Cloud] | None = None
+    package: Package | None = None
     optional: Mapping[str, Any] = field(default_factory=dict)
 
     def sized(self, vocabulary: int, history_length: int) -> dict[str, Any]:

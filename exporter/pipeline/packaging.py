@@ -65,7 +65,6 @@ def make_package(request: PackageRequest, report: Report) -> Packed:
     import numpy as np
 
     from exporter.core.extras import LOWER, require
-    from exporter.pipeline.fleet_ofa import cloud_of
     from exporter.pipeline.request import ProgramChoice
     from exporter.pipeline.source import folder_of, items_of
 
@@ -82,22 +81,21 @@ def make_package(request: PackageRequest, report: Report) -> Packed:
         if items.note is not None:
             report(items.note)
         rows = items.rows("--history", request.history)
-        cloud = cloud_of(request.model, checkpoint)
+        if spec.package is None:
+            raise BadInputError(f"{request.model} has one network for all users, and no weights packages")
+        model = checkpoints.build(checkpoint, spec)
         chosen = None
         if request.structure is not None and spec.select is not None:
-            model = checkpoints.build(checkpoint, spec)
             chosen = spec.select(model, checkpoint.golden, rows, request.structure).structure
+        item_ids = np.zeros((1, checkpoint.history_length), np.int32)
+        own = rows[-checkpoint.history_length :]
+        item_ids[0, : len(own)] = own
+        structure, package = spec.package(model, item_ids, chosen, request.stored)
     except checkpoints.CheckpointError as error:
         raise CheckpointError(str(error)) from error
     except ValueError as error:
         raise BadInputError(str(error)) from error
-    item_ids = np.zeros((1, checkpoint.history_length), np.int32)
-    own = rows[-checkpoint.history_length :]
-    item_ids[0, : len(own)] = own
-    structures, latents = cloud.requests(item_ids, chosen)
-    structure = tuple(structures[0].tolist())
-    made = next(cloud.packages(structure, latents, request.stored))
-    return _written(request.output, made.files[0].tobytes(), "".join(map(str, structure)))
+    return _written(request.output, package, "".join(map(str, structure)))
 
 
 def _check_file(output: Path, force: bool) -> None:

@@ -15,6 +15,7 @@ from models.forward_ofa.assembler import CachedSubNetwork, assemble, block_weigh
 from models.forward_ofa.compared.sttd import FactoredSubNetwork
 from models.forward_ofa.controller import choose
 from models.forward_ofa.generating import Generator
+from models.forward_ofa.packing import package_of
 from models.forward_ofa.supernet import Supernet, weight_count
 from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, SCORES, cached_embeddings, histories_only
 from models.layers import last_position
@@ -237,6 +238,7 @@ SPEC = ModelSpec(
     select=select,
     encode=lambda model, item_ids: model.encode(item_ids),
     cloud=lambda model: Generator(_supernet(model)),
+    package=lambda model, *user: package_of(_supernet(model), *user),
     programs={
         "controller": ProgramSpec(
             name="controller",

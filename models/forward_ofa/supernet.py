@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.forward_ofa import controller as control
 from models.forward_ofa.backbones import nextitnet, sasrec
 from models.forward_ofa.backbones.backbone import Backbone, Shapes, count, initial_weights
-from models.forward_ofa.compared import sttd
+from models.forward_ofa.compared import finetune, sttd
 from models.forward_ofa.compared.gater import Gater, gates_of, learned_gates
 from models.forward_ofa.compared.rare_gem import Masks
 from models.forward_ofa.compared.switches import METHODS
@@ -29,7 +29,8 @@ SHAPES: Mapping[str, Callable[[int], Shapes]] = {"sasrec": sasrec.shapes, "nexti
 class Supernet(nn.Module):
     """Score candidates for histories up to `history_length`; `kept_blocks` is for random, first and last alone.
 
-    `masks` are those of a Rare Gem while it is trained.
+    `masks` are those of a Rare Gem while it is trained. `steps` of finetune make each user's weights of the history;
+    with 0 of them, as while the blocks are trained, it is DeviceRec.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class Supernet(nn.Module):
         backbone: str,
         method: str = "forward_ofa",
         kept_blocks: int | None = None,
+        steps: int | None = None,
     ) -> None:
         super().__init__()
         check_sizes(dimension, blocks, history_length, backbone)
-        _check_method(dimension, blocks, method, kept_blocks)
+        _check_method(dimension, blocks, method, kept_blocks, steps)
         self.method, self.kept_blocks, self.history_length = METHODS[method], kept_blocks or blocks, history_length
         self.items = ItemEmbedding(vocabulary, dimension)
         self.dropout = nn.Dropout(0.0)  # of what enters the first block; training sets it
@@ -58,6 +60,7 @@ class Supernet(nn.Module):
             sttd.Factors(self.backbone.shapes, blocks, sttd.RANKS[backbone]) if self.method.factored else None
         )
         self.masks: Masks | None = None
+        self.steps = steps or 0
         if self.mapper is None and self.factors is None:
             own = torch.stack([initial_weights(self.backbone.shapes) for _ in range(blocks)])
             self.own_weights = nn.Parameter(own)  # [L, P]
@@ -65,10 +68,13 @@ class Supernet(nn.Module):
     def start_from(self, plain: "Supernet") -> None:
         """Take the embeddings and the backbone of a model without mapper, whose blocks every user then starts from.
 
-        Raises ValueError where the two differ in size or backbone, and for factors, which no blocks become.
+        Raises ValueError where the two differ in size or backbone, for factors, which no blocks become, and where what
+        users are to fine-tune is no DeviceRec.
         """
         if self.factors is not None:
             raise ValueError("the method sttd learns factors, and cannot start from the weights of whole blocks")
+        if self.method.tuned and plain.method != METHODS["devicerec"]:
+            raise ValueError("the method finetune can start only from a devicerec")
         lends = plain.mapper is None and plain.factors is None and plain.gater is None
         theirs = tuple(plain.own_weights.shape) if lends else None
         mine = len(self.backbone.blocks), count(self.backbone.shapes)
@@ -116,20 +122,21 @@ class Supernet(nn.Module):
         """Return u [B, D] for histories [B, N]; a structure [B, L] between 0 and 1 lets gradients through."""
         x, last = self.embed_and_mark(item_ids)
         gates = None if self.gater is None else gates_of(self.gater(x, last))
-        return self._read_out(x, last, structure, gates)
+        weights = self._tuned(item_ids, structure) if self.steps else self.weights(x, last, structure)
+        return self._read_out(x, last, weights, structure, gates)
 
-    def _read_out(self, x: Tensor, last: Tensor, structure: Tensor, gates: Tensor | None) -> Tensor:
+    def _read_out(self, x: Tensor, last: Tensor, weights: Tensor, structure: Tensor, gates: Tensor | None) -> Tensor:
         """Return u [B, D] of embeddings [B, N, D], with the last valid positions [B, N]."""
-        return self.backbone.exit(states_at(self.mix(x, last, structure, gates), last))
+        return self.backbone.exit(states_at(self.mix(x, weights, structure, gates), last))
 
-    def mix(self, x: Tensor, last: Tensor, structure: Tensor, gates: Tensor | None) -> Tensor:
+    def mix(self, x: Tensor, weights: Tensor, structure: Tensor, gates: Tensor | None = None) -> Tensor:
         """Return what the blocks make of embeddings [B, N, D], at all positions, for a structure [B, L].
 
-        `gates` are [B, L, G], or None where nothing is gated.
+        `weights` are [B, L, P], or [L, P] for all alike; `gates` [B, L, G], or None where nothing is gated.
         """
-        weights = self.backbone.split(self.weights(x, last, structure).flatten(-2))
         x = self.dropout(self.backbone.entry(x))
-        for index, (block, own) in enumerate(zip(self.backbone.blocks, weights, strict=True)):
+        by_block = self.backbone.split(weights.flatten(-2))
+        for index, (block, own) in enumerate(zip(self.backbone.blocks, by_block, strict=True)):
             open_units = None if gates is None else gates[:, index]
             x = x + structure[:, index, None, None] * (block(x, own, open_units) - x)
         return x
@@ -139,7 +146,7 @@ class Supernet(nn.Module):
         structure = torch.ones_like(self.structure(item_ids))
         x, last = self.embed_and_mark(item_ids)
         gates = None if self.gater is None else gates_of(self.gater(x, last))
-        return self.mix(x, last, structure, gates)
+        return self.mix(x, self.weights(x, last, structure), structure, gates)
 
     def sample_user_state(self, item_ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Return u [B, D] for structures drawn by Gumbel-softmax, and sum_l -log alpha_l1 averaged over the batch.
@@ -150,7 +157,8 @@ class Supernet(nn.Module):
         if self.gater is not None:
             x, last = self.embed_and_mark(item_ids)
             gates, open_share = learned_gates(self.gater(x, last))
-            return self._read_out(x, last, self.structure(item_ids), gates), open_share
+            structure = self.structure(item_ids)
+            return self._read_out(x, last, self.weights(x, last, structure), structure, gates), open_share
         if self.controller is None:
             return self.user_state(item_ids, self.structure(item_ids)), torch.zeros(())
         structure, cost = control.sample(self.controller(*self.embed_and_mark(item_ids)), temperature)
@@ -158,7 +166,17 @@ class Supernet(nn.Module):
 
     def generate(self, item_ids: Tensor, structure: Tensor) -> Tensor:
         """Return the packed weights [B, L, P] of the blocks of given structures [B, L] for histories [B, N]."""
+        if self.steps:
+            return self._tuned(item_ids, structure)
         return self.weights(*self.embed_and_mark(item_ids), structure).expand(len(item_ids), -1, -1)
+
+    def _tuned(self, item_ids: Tensor, structure: Tensor) -> Tensor:
+        """Return the weights [B, L, P] that users have after their steps on histories [B, N], each from the model's."""
+        return finetune.tune(self.states, self.own_weights, item_ids, structure, self.items.weight, self.steps)
+
+    def states(self, item_ids: Tensor, structure: Tensor, weights: Tensor) -> Tensor:
+        """Return [B, N, D], the user state u after each click of histories [B, N], with packed weights [B, L, P]."""
+        return self.backbone.exit(self.mix(self.items(item_ids), weights, structure))
 
 
 def check_sizes(dimension: int, blocks: int, history_length: int, backbone: str) -> None:
@@ -171,12 +189,14 @@ def check_sizes(dimension: int, blocks: int, history_length: int, backbone: str)
         raise ValueError(f"history_length {history_length} is more than {MAX_HISTORY}")
 
 
-def _check_method(dimension: int, blocks: int, method: str, kept_blocks: int | None) -> None:
+def _check_method(dimension: int, blocks: int, method: str, kept_blocks: int | None, steps: int | None) -> None:
     """Raise ValueError for a method that cannot be."""
     if method not in METHODS:
         raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
     if METHODS[method].takes_kept_blocks != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
         raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
+    if METHODS[method].tuned != (steps is not None):
+        raise ValueError("steps are for the method finetune, which needs some, and for no other")
     if METHODS[method].factored and dimension % sttd.STEP:
         raise ValueError(f"the method sttd wants a dimension that is a multiple of {sttd.STEP}, not {dimension}")
 

@@ -25,6 +25,7 @@ DEFAULTS = {"sasrec": (1e-3, 5.0, 0.005), "nextitnet": (2e-3, 12.0, 0.001)}
 GATE_PENALTY = 0.01
 """In place of the compactness, for what gates: a weight of the share of gates that are open."""
 SPARSITY = 0.5
+STEPS = 10
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -114,6 +115,9 @@ def train(
     sparsity: Annotated[
         float | None, typer.Option(help="ofa, rare_gem: share of each weight matrix that is given up; 0.5.")
     ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="ofa, finetune: that each user's device takes on the user's clicks; 10.")
+    ] = None,
     dropout: Annotated[float | None, typer.Option(help="ofa: of the embedded clicks; 0.")] = None,
     start_from: Annotated[
         Path | None,
@@ -132,7 +136,7 @@ def train(
         known = ", ".join((*MODELS, *installed()))
         meant = nearest(model, (*MODELS, *installed()))
         raise SettingsError(f"unknown model {model!r}{meant}; known: {known}, or a model of your own: FILE.py:SPEC")
-    only_ofa = (backbone, method, kept_blocks, temperature, compactness, sparsity, dropout, targets_per_user)
+    only_ofa = (backbone, method, kept_blocks, temperature, compactness, sparsity, steps, dropout, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         raise SettingsError("--backbone and the options below it are for ofa")
     if gcn and model != "scn":
@@ -157,8 +161,11 @@ def train(
         )
         if sparsity is not None and not METHODS[method].sparse:
             raise SettingsError("--sparsity is for the method rare_gem")
+        if steps is not None and not METHODS[method].tuned:
+            raise SettingsError("--steps is for the method finetune")
         architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}
         architecture |= {} if kept_blocks is None else {"kept_blocks": kept_blocks}
+        architecture |= {"steps": STEPS if steps is None else steps} if METHODS[method].tuned else {}
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)

@@ -35,10 +35,12 @@ def train(
     report: Report,
     resume: Resume | None = None,
     device: torch.device = CPU,
+    is_trained: bool = False,
 ) -> Trained:
     """Train, keep the epoch of best validation NDCG@10 and test it with its weights rounded to fp16, as they ship.
 
     Validation is on VALIDATION_USERS drawn users, the test on all; ranks are among all items, clicked ones too.
+    What users fine-tune is trained as DeviceRec, or not at all where it `is_trained`, and tested before and after that.
     Raises DataError where the data is too small, and DivergedError.
     """
     split, negatives = split_to_train_on(interactions, sampled=False)
@@ -48,6 +50,7 @@ def train(
     validation = np.sort(draw.permutation(split.validation)[:VALIDATION_USERS])
     rng = np.random.default_rng([settings.seed, 3])
     model.dropout.p = options.dropout
+    steps, model.steps = model.steps, 0
     model.masks = _masks(model, options, settings.epochs)
     model.to(device)
     owners = interactions.owners[split.train]
@@ -64,16 +67,20 @@ def train(
 
     samples = len(_some(rng, owners, options.targets_per_user))
     validate = partial(_validate, model, interactions, validation)
-    fitted = fit(model, settings, rng, samples, start_epoch, validate, report, resume)
-    _settle(model)
+    fitted = None if is_trained else fit(model, settings, rng, samples, start_epoch, validate, report, resume)
+    _settle(model.eval())
     model.load_state_dict(_rounded(model))
+    before = {"test_before": by_rank(full_ranks(model, interactions, split.test))} if steps else {}
+    model.steps = steps
     metrics = {
         "test": by_rank(full_ranks(model, interactions, split.test, watching(report, 1, 1, "measuring test"))),
+        **before,
         "validation": by_rank(full_ranks(model, interactions, validation)),
         "test_by_popularity": by_rank(_popularity_ranks(interactions, split, settings.seed)),
         "sub_networks": sub_networks(model, histories(interactions, split.test, settings.history)),
     }
-    return Trained(model, fitted.best_epoch, metrics, test, fitted.log, negatives)
+    best_epoch, log = (fitted.best_epoch, fitted.log) if fitted else (0, [])
+    return Trained(model, best_epoch, metrics, test, log, negatives)
 
 
 def _masks(model: Supernet, options: NextItem, epochs: int) -> Masks | None:

@@ -13,6 +13,7 @@ import torch
 from models import checkpoint, replacing
 from models.checkpoint import Checkpoint, CheckpointError
 from models.checkpoint_files import MAX_BYTES, WEIGHTS
+from models.forward_ofa.compared import finetune
 from models.forward_ofa.supernet import Supernet
 from models.spec import ModelSpec, require_module
 from models.training import loop, next_item
@@ -202,7 +203,9 @@ def _train(
     if options is None:
         corrected = bool(request.architecture.get("gcn"))
         return loop.train(model, interactions, settings, report, resume, corrected, device)
-    return next_item.train(cast(Supernet, model), interactions, settings, options, report, resume, device)
+    supernet, is_given = cast(Supernet, model), request.start_from is not None
+    is_trained = is_given and supernet.method.tuned
+    return next_item.train(supernet, interactions, settings, options, report, resume, device, is_trained)
 
 
 def _config(
@@ -229,12 +232,14 @@ def _training(request: Request, interactions: Interactions, trained: Trained) ->
     negatives = trained.negatives
     kind: dict[str, object] = {"train_negatives": negatives.train, "test_negatives": negatives.test}
     if options is not None:
+        supernet = cast(Supernet, trained.model)
         kind = {
             **asdict(options),
+            **_fine_tuning(supernet),
             "validation_users": next_item.VALIDATION_USERS,
             "ranked_among": "all items",
             "autocast": "bfloat16",
-            "structure_collapse": is_collapsed(cast(Supernet, trained.model), trained.metrics["sub_networks"]),
+            "structure_collapse": is_collapsed(supernet, trained.metrics["sub_networks"]),
         }
     cases = min(CASES, len(trained.test.item_ids))
     return {
@@ -261,6 +266,14 @@ def _training(request: Request, interactions: Interactions, trained: Trained) ->
         "golden_cases": cases,
         "golden_cases_shortened": min(SHORTENED, cases),
     }
+
+
+def _fine_tuning(supernet: Supernet) -> dict[str, object]:
+    """Return what config.json says of the steps that each user's device takes, where it takes some."""
+    if not supernet.steps:
+        return {}
+    steps = {"steps": supernet.steps, "learning_rate": finetune.LEARNING_RATE, "optimiser": "Adam"}
+    return {"fine_tuning": {**steps, "on": "the history before the target: no click that is ranked for"}}
 
 
 def _is_below_popularity(metrics: Mapping[str, Mapping[str, float]]) -> bool:

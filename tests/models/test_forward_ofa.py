@@ -195,7 +195,9 @@ def test_the_latent_interest_starts_from_the_structure():
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_leaves_out_its_part_and_trains_all_that_is_left(method):
     kept = {"kept_blocks": 2} if method in ("random", "first", "last") else {}
+    kept |= {"steps": 1} if method == "finetune" else {}
     model = random_supernet(method=method, **kept)
+    model.steps = 0  # as while it is trained
     item_ids, _ = ids(golden())
     structure = model.structure(item_ids)
     runs = {"first": [1, 1, 0, 0], "last": [0, 0, 1, 1], "devicerec": [1] * 4, "duet": [1] * 4}.get(method)
@@ -207,7 +209,7 @@ def test_each_method_leaves_out_its_part_and_trains_all_that_is_left(method):
     idle = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     never = {index for index, used in enumerate(structure.any(0).tolist()) if not used}
     assert not {name for name in idle if not name.startswith(tuple(f"backbone.blocks.{index}." for index in never))}
-    assert (model.mapper is None) == (method in ("devicerec", "controller", "sttd", "rare_gem", "gater"))
+    assert (model.mapper is None) == (method in ("devicerec", "controller", "sttd", "rare_gem", "gater", "finetune"))
     assert (model.controller is not None) == (method in ("forward_ofa", "controller", "no_structure_vector"))
 
 

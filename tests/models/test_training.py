@@ -205,6 +205,8 @@ def test_targets_per_user_bounds_what_an_epoch_draws():
         (["ofa", "--backbone", "bert"], "unknown backbone 'bert'; known: sasrec, nextitnet"),
         (["ofa", "--method", "best"], "unknown method 'best'; known: forward_ofa"),
         (["ofa", "--sparsity", "0.5"], "--sparsity is for the method rare_gem"),
+        (["ofa", "--steps", "3"], "--steps is for the method finetune"),
+        (["ofa", "--method", "finetune", "--steps", "0"], "steps must be a whole number from 1 to 4096, not 0"),
         (["ofa", "--method", "rare_gem", "--epochs", "1"], "give --epochs 2 or more"),
         (["ofa", "--method", "first"], "kept_blocks, up to 6, is for the methods random, first and last"),
         (["ofa", "--initial-std", "0.1"], "--initial-std is for runs that start from nothing, and not for ofa"),

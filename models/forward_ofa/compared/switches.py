@@ -2,8 +2,8 @@
 
 Name here -> name in the paper: devicerec DeviceRec, controller the controller without a mapper, duet DUET,
 no_structure_vector w.o. structural vector; random, first and last run a fixed number of blocks in place of the
-controller's choice. sttd, rare_gem and gater are STTD, Rare Gem and Gater, which run the whole backbone: sttd.py,
-rare_gem.py and gater.py beside this file say what they do to it.
+controller's choice. sttd, rare_gem, gater and finetune are STTD, Rare Gem, Gater and Finetune, which run the whole
+backbone: the files of these names beside this one say what they do to it.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from typing import Literal
 class Method:
     """What decides the structure, whether a mapper generates the weights, and whether it knows the structure.
 
-    Without a mapper, `factored` weights are products of smaller matrices, `sparse` ones are learned under a mask, and a
-    `gated` network closes units of its blocks for each user.
+    Without a mapper, `factored` weights are products of smaller matrices, `sparse` ones are learned under a mask, a
+    `gated` network closes units of its blocks for each user, and `tuned` weights go on learning on each user's clicks.
     """
 
     structure: Literal["controller", "all", "random", "first", "last"]
@@ -25,6 +25,7 @@ class Method:
     factored: bool = False
     sparse: bool = False
     gated: bool = False
+    tuned: bool = False
 
     @property
     def takes_kept_blocks(self) -> bool:
@@ -44,5 +45,6 @@ METHODS: Mapping[str, Method] = {
     "sttd": Method("all", mapper=False, structure_vector=False, factored=True),
     "rare_gem": Method("all", mapper=False, structure_vector=False, sparse=True),
     "gater": Method("all", mapper=False, structure_vector=False, gated=True),
+    "finetune": Method("all", mapper=False, structure_vector=False, tuned=True),
 }
 """Forward-OFA itself, and the methods that it is compared with."""
