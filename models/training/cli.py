@@ -104,6 +104,7 @@ def train(
     backbone: Annotated[str | None, typer.Option(help=f"ofa: {' or '.join(BLOCKS)}.")] = None,
     method: Annotated[str | None, typer.Option(help=f"ofa: {', '.join(METHODS)}.")] = None,
     kept_blocks: Annotated[int | None, typer.Option(help="ofa: blocks of random, first and last.")] = None,
+    structure: Annotated[str | None, typer.Option(help="ofa, litepred: the blocks that run, a digit each.")] = None,
     temperature: Annotated[float | None, typer.Option(help="ofa: of the Gumbel-softmax.")] = None,
     compactness: Annotated[
         float | None, typer.Option(help="ofa: weight of the compact constraint; gater: of the gates' L1 norm.")
@@ -129,7 +130,7 @@ def train(
         known = ", ".join((*MODELS, *installed()))
         meant = nearest(model, (*MODELS, *installed()))
         raise SettingsError(f"unknown model {model!r}{meant}; known: {known}, or a model of your own: FILE.py:SPEC")
-    only_ofa = (backbone, method, kept_blocks, temperature, compactness, sparsity, dropout, targets_per_user)
+    only_ofa = (backbone, method, kept_blocks, structure, temperature, compactness, sparsity, dropout, targets_per_user)
     if model != "ofa" and any(option is not None for option in only_ofa):
         raise SettingsError("--backbone and the options below it are for ofa")
     if gcn and model != "scn":
@@ -152,7 +153,8 @@ def train(
         if sparsity is not None and not METHODS[method].sparse:
             raise SettingsError("--sparsity is for the method rare_gem")
         architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}
-        architecture |= {} if kept_blocks is None else {"kept_blocks": kept_blocks}
+        given = {"kept_blocks": kept_blocks, "structure": structure}
+        architecture |= {name: value for name, value in given.items() if value is not None}
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)
     filters = Filters(min_rating, min_user_clicks, min_item_clicks)

@@ -137,7 +137,7 @@ class Request:
             "output": Path(os.path.realpath(self.output)).name,  # it may be given as `..`
             **asdict(self.settings),
             **{name: value for name, value in asdict(self.filters).items() if value != usual[name]},
-            **{name: self.architecture.get(name) for name in ("backbone", "method", "kept_blocks")},
+            **{name: self.architecture.get(name) for name in ("backbone", "method", "kept_blocks", "structure")},
             **(asdict(self.next_item) if self.next_item else {}),
             "start_from": self.start_from and self.start_from.name,
             "columns": shlex.quote(str(self.columns)) if self.columns.given else None,

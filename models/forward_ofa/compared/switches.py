@@ -2,7 +2,8 @@
 
 Name here -> name in the paper: devicerec DeviceRec, controller the controller without a mapper, duet DUET,
 no_structure_vector w.o. structural vector; random, first and last run a fixed number of blocks in place of the
-controller's choice. sttd, rare_gem and gater are STTD, Rare Gem and Gater, which run the whole backbone: sttd.py,
+controller's choice. litepred is the last step of LitePred: one structure for all users of a device, found under a limit
+of latency by a search that is not this model's, is given with the architecture and trained. sttd, rare_gem and gater are STTD, Rare Gem and Gater, which run the whole backbone: sttd.py,
 rare_gem.py and gater.py beside this file say what they do to it.
 """
 
@@ -19,7 +20,7 @@ class Method:
     `gated` network closes units of its blocks for each user.
     """
 
-    structure: Literal["controller", "all", "random", "first", "last"]
+    structure: Literal["controller", "all", "random", "first", "last", "given"]
     mapper: bool
     structure_vector: bool
     factored: bool = False
@@ -42,6 +43,7 @@ METHODS: Mapping[str, Method] = {
     "first": Method("first", mapper=True, structure_vector=True),
     "last": Method("last", mapper=True, structure_vector=True),
     "sttd": Method("all", mapper=False, structure_vector=False, factored=True),
+    "litepred": Method("given", mapper=False, structure_vector=False),
     "rare_gem": Method("all", mapper=False, structure_vector=False, sparse=True),
     "gater": Method("all", mapper=False, structure_vector=False, gated=True),
 }
