@@ -217,7 +217,7 @@ class ModelSpec:
     Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of a checkpoint's golden.npz.
     `architecture` has the default sizes, all but the vocabulary's; a history_length in it stands for that of the data.
     `optional` adds the parts that a checkpoint may lack. `weights` is a lower bound on the number of its weights, known
-    before memory is taken; `select` and `scores` are None for a model that has one network. `encode` computes all that the model
+    before memory is taken; `select` and `scores` are None for a model of one network. `encode` computes all that it
     computes for each click of histories [B, N] and nothing else: what module hooks see of it is the per-token cost that
     Table 4 of the CoCorrRec paper states. `cloud` is what generates each user's weights, where something does; it
     raises ValueError for a model that has no such part.

@@ -36,18 +36,33 @@ def timed_by_hand(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return by
 
 
-def predictor_file(folder: Path, small_ofa: Path, **changes: Any) -> Path:
+def predictor_file(folder: Path, **changes: Any) -> Path:
     """Write what a fit to `by_hand` gives for ONNX, with some of it changed."""
     conditions = {
-        **{"model": "ofa", "program": "subnet", "target": "onnx", "options": {"opset": 20}, "precision": "fp32"},
-        **{"architecture": {**tiny_ofa.ARCHITECTURE}, "history_length": 6, "candidates": 20, "fold": "same_size"},
-        **{"without_passes": [], "profile": "small", "connection": "host", "threads": 1},
+        "model": "ofa",
+        "program": "subnet",
+        "architecture": tiny_ofa.ARCHITECTURE,
+        "history_length": tiny_ofa.LENGTH,
+        "candidates": tiny_ofa.CANDIDATES,
+        "target": "onnx",
+        "options": {"opset": 20},
+        "precision": "fp32",
+        "fold": "same_size",
+        "without_passes": [],
+        "profile": "small",
+        "connection": "host",
+        "threads": 1,
     }
     document = {
-        **{"schema_version": 1, "conditions": conditions | changes.pop("conditions", {}), "executed_on": "by hand"},
-        **{"versions": {}, "costs": {"call_us": SECOND, "block_us": [SECOND, 2 * SECOND, 4 * SECOND]}},
-        **{"error": {"median": 0.1, "p90": 0.2, "method": "none"}, "samples": [{"structure": "111", "p50_us": 8e6}]},
-        **{"method": "by hand", "transferred_from": None},
+        "schema_version": 1,
+        "conditions": conditions | changes.pop("conditions", {}),
+        "executed_on": "a clock by hand",
+        "versions": {},
+        "costs": {"call_us": SECOND, "block_us": [SECOND, 2 * SECOND, 4 * SECOND]},
+        "error": {"median": 0.1, "p90": 0.2, "method": "none"},
+        "samples": [{"structure": "111", "p50_us": 8 * SECOND}],
+        "method": "by hand",
+        "transferred_from": None,
     }
     file = folder / "predictor.json"
     file.write_text(json.dumps(document | changes))
@@ -89,9 +104,8 @@ def test_a_predictor_is_made_and_moved_to_another_target(
     moved = run_here(capfd, *command, *moving)
     assert moved.code == 0, moved.err
     np.testing.assert_allclose(moved.document["costs"]["block_us"], [3 * SECOND, 6 * SECOND, 12 * SECOND], rtol=1e-6)
-    assert moved.document["transferred_from"] == {
-        **{"profile": "generic", "target": "onnx", "connection": "host", "samples": 7},
-    }
+    origin = {"profile": "generic", "target": "onnx", "connection": "host", "samples": 7}
+    assert moved.document["transferred_from"] == origin
     again = run_here(capfd, *command, *moving)
     assert (again.code, "is there already" in again.error_line()) == (2, True)
     few = run_here(capfd, *command, "--target", "onnx", "--samples", "5", "--output", tmp_path / "few.json")
@@ -101,7 +115,7 @@ def test_a_predictor_is_made_and_moved_to_another_target(
 def test_the_best_structure_within_the_limit_is_chosen_and_measured(
     small_ofa: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ended = auto(capfd, small_ofa, tmp_path, predictor_file(tmp_path, small_ofa), 4.5 * SECOND)
+    ended = auto(capfd, small_ofa, tmp_path, predictor_file(tmp_path), 4.5 * SECOND)
     assert ended.code == 0, ended.err
     selection, searched = ended.document["selection"], ended.document["selection"]["searched"]
     # Within are 100, 010 and 110; the others take five seconds or more.
@@ -134,7 +148,7 @@ def test_what_is_too_slow_when_measured_gives_way_to_a_faster_one(
     small_ofa: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     costs = {"call_us": 0.0, "block_us": [1e-4] * 3}
-    predictor = predictor_file(tmp_path, small_ofa, costs=costs, error={"median": 0.4, "p90": 0.4, "method": "none"})
+    predictor = predictor_file(tmp_path, costs=costs, error={"median": 0.4, "p90": 0.4, "method": "none"})
     ended = auto(capfd, small_ofa, tmp_path, predictor, 2.5e-4)
     selection = ended.document["selection"]
     assert ended.code == 1, ended.err  # no call takes a nanosecond
@@ -163,7 +177,7 @@ def test_what_is_too_slow_when_measured_gives_way_to_a_faster_one(
 def test_forged_predictors(
     changes: dict[str, Any], part: str, small_ofa: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ended = auto(capfd, small_ofa, tmp_path, predictor_file(tmp_path, small_ofa, **changes), 4.5 * SECOND)
+    ended = auto(capfd, small_ofa, tmp_path, predictor_file(tmp_path, **changes), 4.5 * SECOND)
     assert (ended.code, part in ended.error_line()) == (2, True), ended.err
     assert not (tmp_path / "out").exists()
 
@@ -195,12 +209,13 @@ def test_what_auto_wants(
 def test_the_benchmark_times_structures_in_turn(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    benchmark = load_benchmark("litepred")
+    benchmark, words = load_benchmark("litepred"), "--backbones sasrec --targets onnx --samples 2 --unseen 1"
     monkeypatch.setattr(benchmark, "BLOCKS", {"sasrec": 3})
-    monkeypatch.setattr(benchmark.structures, "LEAST_SAMPLES", 3)
+    monkeypatch.setattr(benchmark.structures, "LEAST_SAMPLES", 2)
     monkeypatch.setattr(structure_times, "ROUNDS", 1)
-    monkeypatch.setattr("sys.argv", [*("litepred.py --backbones sasrec --targets onnx --samples 3 --unseen 1".split())])
+    monkeypatch.setattr("sys.argv", ["litepred.py", *words.split(" ")])
     benchmark.main()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("| sasrec, 3 | ONNX Runtime") and "fitted to 3" in lines[2]
+    assert lines[2].startswith("| sasrec, 3 | ONNX Runtime")
+    assert "fitted to 2" in lines[2]
     assert [line.split(":")[-1].strip() in ("kept", "over") for line in lines[3:]] == [True] * 3

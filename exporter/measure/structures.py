@@ -109,7 +109,7 @@ def _best(columns: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return the coefficients for the penalty that predicts left-out times best."""
 
     def off(penalty: float) -> float:
-        left_out = _left_out(columns, times, lambda *rest: _ridge(*rest, penalty))
+        left_out = _left_out(columns, times, lambda some, of_some: _ridge(some, of_some, penalty))
         return float(np.mean((left_out / times - 1) ** 2))
 
     return _ridge(columns, times, min(_PENALTIES, key=off))

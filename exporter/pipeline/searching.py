@@ -56,7 +56,7 @@ class Search:
     def following(self) -> "Search | None":
         """Return the search without what was tried and was too slow; None where nothing is left.
 
-        Nor are those left that the predictor cannot tell from it: only what it says to be faster by more than its error.
+        What the predictor cannot tell from it is left out too: what stays is faster by more than it is off.
         """
         fast_enough = self.first.predicted_us * (1 - self.off_by)
         left = tuple(one for one in self.candidates[1:] if one.predicted_us < fast_enough)

@@ -52,7 +52,7 @@ def test_three_times_move_costs_to_a_device_that_is_three_times_as_slow() -> Non
 @pytest.mark.parametrize(("count", "time"), [(5, 10.0), (8, float("nan")), (8, 0.0)])
 def test_no_fit_to_too_few_times_or_to_none(count: int, time: float) -> None:
     drawn = sampled(6, count, seed=0)
-    with pytest.raises(ValueError, match="structures or more|finite and above 0"):
+    with pytest.raises(ValueError, match=r"structures or more|finite and above 0"):
         fit(drawn, np.array([time, *[10.0] * (count - 1)]))
 
 

@@ -177,7 +177,7 @@ def test_litepred_trains_the_structure_that_it_is_given_from_a_devicerec(clicks,
     saved, plain = checkpoint.read(tmp_path / "it"), checkpoint.read(tmp_path / "plain")
     assert "--method litepred --structure 110100" in saved.config["training"]["command"]
     parts = saved.config["metrics"]["sub_networks"]
-    assert (parts["blocks"], parts["different"], saved.config["training"].get("structure_collapse")) == (3, 1, None)
+    assert (parts["blocks"], parts["different"], saved.config["training"]["structure_collapse"]) == (3, 1, False)
     moved = (saved.state["own_weights"] != plain.state["own_weights"]).any(-1)
     assert moved[[0, 1, 3]].all()
     model = checkpoint.build(saved, SPEC)

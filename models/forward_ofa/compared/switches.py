@@ -2,9 +2,9 @@
 
 Name here -> name in the paper: devicerec DeviceRec, controller the controller without a mapper, duet DUET,
 no_structure_vector w.o. structural vector; random, first and last run a fixed number of blocks in place of the
-controller's choice. litepred is the last step of LitePred: one structure for all users of a device, found under a limit
-of latency by a search that is not this model's, is given with the architecture and trained. sttd, rare_gem and gater are STTD, Rare Gem and Gater, which run the whole backbone: sttd.py,
-rare_gem.py and gater.py beside this file say what they do to it.
+controller's choice. litepred is the last step of LitePred: one structure for all users of a device, which a search
+under a limit of latency has found and the architecture names, is trained. sttd, rare_gem and gater are STTD, Rare Gem
+and Gater, which run the whole backbone: sttd.py, rare_gem.py and gater.py beside this file say what they do to it.
 """
 
 from collections.abc import Mapping
