@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 import tiny_ofa
 from commands import load_benchmark, run_here
 
+from exporter.connections import running
+from exporter.connections.running import Ran
+from exporter.core.types import PairedTimes, RunResult
 from exporter.pipeline import structure_times
 from exporter.pipeline.source import Source
 from exporter.pipeline.structure_times import Timed
@@ -29,7 +33,7 @@ def timed_by_hand(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def by(factor: float) -> None:
         def time(sources: Sequence[Source], *_: object) -> Timed:
             times = np.array([factor * by_hand(source.structure) for source in sources])
-            return Timed(times, "host", "a clock by hand")
+            return Timed(times, "a clock by hand")
 
         monkeypatch.setattr(structure_times, "time_in_rounds", time)
 
@@ -219,3 +223,25 @@ def test_the_benchmark_times_structures_in_turn(
     assert lines[2].startswith("| sasrec, 3 | ONNX Runtime")
     assert "fitted to 2" in lines[2]
     assert [line.split(":")[-1].strip() in ("kept", "over") for line in lines[3:]] == [True] * 3
+
+
+def test_a_machine_that_is_slow_for_a_while_costs_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = iter([1.0, 3.0, 1.0, 2.0, 1.0, 5.0, 1.0, 4.0, 1.0, 2.0, 3.0, 1.0])
+    own = {"first": 20.0, "second": 50.0, "last": 80.0}
+
+    def run(subject: Any, *_: object) -> Ran:
+        times = (own[subject.label] * next(speed),) * 20
+        return Ran(RunResult({}, "by hand", None, None, times, None, None, 1), "pass")
+
+    def compare_times(first: Any, second: Any, *_: object) -> PairedTimes:
+        now = next(speed)
+        one, other = ((own[subject.label] * now,) * 20 for subject, _ in (first, second))
+        return PairedTimes(("by hand", "by hand"), one, other, (1, 1))
+
+    monkeypatch.setattr(running, "run", run)
+    monkeypatch.setattr(running, "compare_times", compare_times)
+    cases = [structure_times.Case(SimpleNamespace(label=name), {}) for name in own]  # type: ignore[arg-type]
+    timed = structure_times.times_of(cases, lambda _: None)
+    level = timed.times_us[0] / 20
+    np.testing.assert_allclose(timed.times_us, level * np.array(list(own.values())))
+    assert level in (1.0, 2.0, 3.0, 4.0, 5.0)  # that of one of the three rounds

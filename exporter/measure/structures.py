@@ -48,16 +48,6 @@ def sampled(blocks: int, count: int, seed: int, without: Collection[tuple[int, .
     raise AssertionError("a cycle has no end")
 
 
-def middle(rounds: np.ndarray) -> np.ndarray:
-    """Return the times [S] of structures that were each timed once in every round, [rounds, S].
-
-    A round's times are taken over its own median, so that a machine that slows down between rounds costs no block.
-    """
-    level = np.median(rounds, axis=1, keepdims=True)
-    times: np.ndarray = np.median(rounds / level, axis=0) * np.median(level)
-    return times
-
-
 def fit(structures: Structures, times_us: np.ndarray) -> tuple[Costs, PredictionError]:
     """Fit the costs of blocks to the times [S] of structures; raises ValueError for fewer than 6."""
     _check(structures, times_us, LEAST_SAMPLES)

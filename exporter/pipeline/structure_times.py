@@ -1,7 +1,7 @@
 """Sub-networks of one program, lowered and timed in turn where a profile says."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,15 +24,16 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Timed:
-    """Median times [S] of structures in microseconds, over which connection they were taken, and what ran them."""
+    """Median times [S] of structures in microseconds, and what ran them."""
 
     times_us: "np.ndarray"
-    connection: str
     executed_on: str
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
+    """A program that was lowered, and the inputs of one call."""
+
     subject: "Subject"
     inputs: "Arrays"
 
@@ -42,29 +43,37 @@ def time_in_rounds(
 ) -> Timed:
     """Lower the program of each structure, and time all of them in every round, each round in another order.
 
-    Raises RuntimeMissingError where their runtime takes no times, and RuntimeFailureError where one does not run.
+    Each is called in turn with the first of them, so that what slows the machine slows both; a time is the median of
+    the ratios, times what the first one takes when it is called alone. Raises RuntimeMissingError where their runtime
+    takes no times, and RuntimeFailureError where one does not run.
     """
-    import numpy as np
-
-    from exporter.measure.structures import middle
     from safeio.staging import scratch
 
-    rng, rounds = np.random.default_rng(_SEED), np.empty((ROUNDS, len(sources)))
     with scratch("structures") as folder:
-        cases: list[_Case] = []
+        cases: list[Case] = []
         for number, source in enumerate(sources, 1):
             report(f"{lowering.target}: lowering {source.structure}, {number} of {len(sources)}")
             cases.append(_lowered(source, lowering, profile, folder / source.structure))
             if number == 1:  # where nothing can be timed, nothing else is lowered
-                first = _timed(cases[0])
-        for at in range(ROUNDS):
-            report(f"{lowering.target}: timing {len(cases)} structures, round {at + 1} of {ROUNDS}")
-            for column in rng.permutation(len(cases)):
-                rounds[at, column] = _timed(cases[column]).times_us[0]
-    return replace(first, times_us=middle(rounds))
+                _alone(cases[0])
+        return times_of(cases, report)
 
 
-def _lowered(source: "Source", lowering: lengths.Lowering, profile: "DeviceProfile", folder: Path) -> _Case:
+def times_of(cases: "Sequence[Case]", report: lengths.Report) -> Timed:
+    """Time programs that were lowered, as `time_in_rounds` does."""
+    import numpy as np
+
+    rng, shape = np.random.default_rng(_SEED), (ROUNDS, len(cases))
+    alone, ratios = np.empty(ROUNDS), np.ones(shape)
+    for at in range(ROUNDS):
+        report(f"timing {len(cases)} structures, round {at + 1} of {ROUNDS}")
+        alone[at], executed_on = _alone(cases[0])
+        for column in rng.permutation(len(cases) - 1) + 1:
+            ratios[at, column] = _ratio(cases[column], cases[0], is_first=at % 2 == 0)
+    return Timed(np.median(ratios, axis=0) * np.median(alone), executed_on)
+
+
+def _lowered(source: "Source", lowering: lengths.Lowering, profile: "DeviceProfile", folder: Path) -> Case:
     """Lower a program into a new folder."""
     from exporter.connections import connect
     from exporter.connections.running import Subject
@@ -87,18 +96,30 @@ def _lowered(source: "Source", lowering: lengths.Lowering, profile: "DeviceProfi
         data=data,
         label=f"{source.name}/{source.program.name} {folder.name}",
     )
-    return _Case(subject, {name: array[:1] for name, array in source.inputs.items()})
+    return Case(subject, {name: array[:1] for name, array in source.inputs.items()})
 
 
-def _timed(case: _Case) -> Timed:
-    """Run a program in a process of its own; return the median of its calls."""
-    import numpy as np
-
+def _alone(case: Case) -> tuple[float, str]:
+    """Run a program in a process of its own; return the median of its calls in microseconds, and what ran it."""
     from exporter.connections import running
     from exporter.measure import figures
 
     ran = running.run(case.subject, case.inputs, WARMUP, CALLS)
     result, latency = ran.required(Path(case.subject.label)), figures.latency(ran.result, ran.reason, WARMUP)
-    if latency.p50_us is None or latency.connection is None:
+    if latency.p50_us is None:
         raise RuntimeMissingError(f"{case.subject.label}: no time was taken: {latency.reason}")
-    return Timed(np.array([latency.p50_us]), latency.connection, result.executed_on)
+    return latency.p50_us, result.executed_on
+
+
+def _ratio(case: Case, other: Case, is_first: bool) -> float:
+    """Call two programs in turn in one process; return the median of the first's times over the other's."""
+    import numpy as np
+
+    from exporter.connections import running
+
+    pair = [(one.subject, one.inputs) for one in (case, other)]
+    if is_first:
+        times = running.compare_times(*pair, WARMUP, CALLS)
+        return float(np.median(np.divide(times.first_us, times.second_us)))
+    times = running.compare_times(*reversed(pair), WARMUP, CALLS)
+    return float(np.median(np.divide(times.second_us, times.first_us)))

@@ -7,7 +7,7 @@ import pytest
 
 from exporter.core.predictor import Costs
 from exporter.measure.searching import MOST_SCORED, best_first
-from exporter.measure.structures import fit, middle, sampled, transfer
+from exporter.measure.structures import fit, sampled, transfer
 
 BLOCK_US = (7.0, 11.0, 5.0, 9.0, 20.0, 3.0)
 
@@ -54,11 +54,6 @@ def test_no_fit_to_too_few_times_or_to_none(count: int, time: float) -> None:
     drawn = sampled(6, count, seed=0)
     with pytest.raises(ValueError, match=r"structures or more|finite and above 0"):
         fit(drawn, np.array([time, *[10.0] * (count - 1)]))
-
-
-def test_a_slow_round_costs_no_block() -> None:
-    times = np.array([by_hand(one) for one in sampled(6, 9, seed=0)])
-    np.testing.assert_allclose(middle(np.stack([times, 4 * times, times])), times)
 
 
 @pytest.mark.parametrize("blocks", [6, 12])
