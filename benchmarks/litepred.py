@@ -7,8 +7,9 @@ Weights are drawn, since times do not depend on them: 6 SASRec and 12 NextItNet 
 candidates. For each backbone and target, sampled structures and unseen ones are lowered and timed in the same rounds.
 A predictor is fitted to the sampled and predicts the unseen ones. For each target but the first, the predictor of the
 first is also moved there by a few of the samples, and predicts the same. Three limits lie evenly between the
-shortest and the longest time of the unseen structures; under each, the slowest that is predicted to keep it is chosen,
-and its measured time is held to the limit. `--each` prints every unseen structure.
+shortest and the longest time of the unseen structures; under each, the slowest that is predicted to keep it is tried,
+and where its measured time does not, the slowest that is predicted to be faster by more than the predictor is off.
+`--each` prints every unseen structure.
 """
 
 import argparse
@@ -69,14 +70,17 @@ def predicted(costs: Costs, measured: Measured) -> np.ndarray:
     return np.array([costs.predicted_us(structure) for structure in measured.unseen])
 
 
-def chosen_under(costs: Costs, measured: Measured) -> Iterator[str]:
-    """Yield for each limit the structure that is chosen, its times, and whether the measured one keeps the limit."""
+def chosen_under(costs: Costs, off_by: float, measured: Measured) -> Iterator[str]:
+    """Yield for each limit what is tried under it until a measured time keeps it, as `--structure auto` does."""
     guess, times = predicted(costs, measured), measured.of_unseen
     for share in LIMITS:
         limit = float(times.min() + share * (times.max() - times.min()))
-        at = max(np.flatnonzero(guess <= limit), key=lambda one: guess[one], default=int(guess.argmin()))
-        kept = "kept" if times[at] <= limit else "over"
-        yield f"{limit:.0f} us: {beside(measured.unseen[at], guess[at], times[at])}: {kept}"
+        left, tried = guess <= limit, []
+        while left.any() and (not tried or times[tried[-1]] > limit):
+            tried.append(max(np.flatnonzero(left), key=lambda one: guess[one]))
+            left &= guess < guess[tried[-1]] * (1 - off_by)
+        words = "; then ".join(beside(measured.unseen[at], guess[at], times[at]) for at in tried)
+        yield f"{limit:.1f} us: {words}: {'kept' if tried and times[tried[-1]] <= limit else 'over'}"
 
 
 def told(error: PredictionError) -> str:
@@ -100,11 +104,11 @@ def rows(backbone: str, blocks: int, arguments: argparse.Namespace) -> Iterator[
         yield f"| {row} | fitted to {len(sampled)} | {told(held_out)} | {told(error)} |"
         if first is not None:
             few = measured.sampled[: arguments.few], measured.of_sampled[: arguments.few]
-            moved, held_out = structures.transfer(first, *few)
+            moved, of_few = structures.transfer(first, *few)
             of_moved = structures.relative_error(predicted(moved, measured), measured.of_unseen, _METHOD)
-            yield f"| {row} | moved by {arguments.few} | {told(held_out)} | {told(of_moved)} |"
+            yield f"| {row} | moved by {arguments.few} | {told(of_few)} | {told(of_moved)} |"
         first = first or costs
-        yield from (f"    {target} under {line}" for line in chosen_under(costs, measured))
+        yield from (f"    {target} under {line}" for line in chosen_under(costs, held_out.median, measured))
         if arguments.each:
             guesses = zip(measured.unseen, predicted(costs, measured), measured.of_unseen, strict=True)
             yield from (f"    {target} {beside(*one)}, off by {abs(one[1] / one[2] - 1):.1%}" for one in guesses)
