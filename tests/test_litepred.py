@@ -213,15 +213,15 @@ def test_what_auto_wants(
 def test_the_benchmark_times_structures_in_turn(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    benchmark, words = load_benchmark("litepred"), "--backbones sasrec --targets onnx --samples 2 --unseen 1"
+    benchmark, words = load_benchmark("litepred"), "--backbones sasrec --targets onnx --samples 3 --unseen 1"
     monkeypatch.setattr(benchmark, "BLOCKS", {"sasrec": 3})
-    monkeypatch.setattr(benchmark.structures, "LEAST_SAMPLES", 2)
+    monkeypatch.setattr(benchmark.structures, "LEAST_SAMPLES", 3)
     monkeypatch.setattr(structure_times, "ROUNDS", 1)
     monkeypatch.setattr("sys.argv", ["litepred.py", *words.split(" ")])
     benchmark.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| sasrec, 3 | ONNX Runtime")
-    assert "fitted to 2" in lines[2]
+    assert "fitted to 3" in lines[2]
     assert [line.split(":")[-1].strip() in ("kept", "over") for line in lines[3:]] == [True] * 3
 
 

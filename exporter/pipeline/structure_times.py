@@ -117,9 +117,9 @@ def _ratio(case: Case, other: Case, is_first: bool) -> float:
 
     from exporter.connections import running
 
-    pair = [(one.subject, one.inputs) for one in (case, other)]
+    own, others = (case.subject, case.inputs), (other.subject, other.inputs)
     if is_first:
-        times = running.compare_times(*pair, WARMUP, CALLS)
+        times = running.compare_times(own, others, WARMUP, CALLS)
         return float(np.median(np.divide(times.first_us, times.second_us)))
-    times = running.compare_times(*reversed(pair), WARMUP, CALLS)
+    times = running.compare_times(others, own, WARMUP, CALLS)
     return float(np.median(np.divide(times.second_us, times.first_us)))
