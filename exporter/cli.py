@@ -7,7 +7,7 @@ import typer
 
 from exporter import pipeline
 from exporter.__main__ import main
-from exporter.commands import checking, exporting, fleet, judging, listing, machines, packages, serve
+from exporter.commands import checking, exporting, fleet, judging, listing, machines, packages, predicting, serve
 from exporter.commands.groups import Group
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fleet": fleet.fleet,
     "package": packages.package,
     "ofa package": packages.make_package,
+    "ofa predict-latency": predicting.predict_latency,
     "serve": serve.serve,
     "import": exporting.import_weights,
     "run": judging.run,

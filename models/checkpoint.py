@@ -34,7 +34,7 @@ _MAX_AXES = 8
 _PIECE = 1 << 20  # of a tensor, of which what is made on the way to an answer takes little memory
 MAX_VOCABULARY = catalogue.MAX_ROWS
 MAX_SIZE = 4096
-NAMES = ("backbone", "method")
+NAMES = ("backbone", "method", "structure")
 """The parts of an architecture that are words; all others are whole numbers."""
 MAX_NAME = 32
 GOLDEN_DTYPES = {"item_ids": np.int32, "candidate_ids": np.int32, "scores": np.float32}

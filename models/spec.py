@@ -59,6 +59,14 @@ class Select(Protocol):
         ...
 
 
+class Scores(Protocol):
+    """Score golden cases with one structure for all users."""
+
+    def __call__(self, model: "nn.Module", golden: Arrays, structure: tuple[int, ...] | None) -> "np.ndarray":
+        """Return scores [cases, C] of a structure [L], or of that which the model chooses for each user."""
+        ...
+
+
 class BuildProgram(Protocol):
     """Wrap a model in a module whose forward takes a program's inputs in order."""
 
@@ -222,7 +230,7 @@ class ModelSpec:
     Its forward maps histories [B, N] and candidate ids [B, C] to scores [B, C], those of a checkpoint's golden.npz.
     `architecture` has the default sizes, all but the vocabulary's; a history_length in it stands for that of the data.
     `optional` adds the parts that a checkpoint may lack. `weights` is a lower bound on the number of its weights, known
-    before memory is taken; `select` is None for a model that has only one network. `encode` computes all that the model
+    before memory is taken; `select` and `scores` are None for a model of one network. `encode` computes all that it
     computes for each click of histories [B, N] and nothing else: what module hooks see of it is the per-token cost that
     Table 4 of the CoCorrRec paper states. `cloud` is what generates each user's weights, where something does; it
     raises ValueError for a model that has no such part. `package` makes one user's weights alone, generated or
@@ -237,6 +245,7 @@ class ModelSpec:
     default_program: str
     weights: Callable[[Mapping[str, Any]], int] = table_weights
     select: Select | None = None
+    scores: Scores | None = None
     encode: Callable[["nn.Module", "Tensor"], Any] | None = None
     cloud: Callable[["nn.Module"], Cloud] | None = None
     package: Package | None = None

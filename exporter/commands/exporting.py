@@ -33,7 +33,12 @@ def export_model(
         typer.Option(help="Whose sub-network: a user's item ids, oldest first, as CSV, or a text file of them."),
     ] = None,
     structure: Annotated[
-        str | None, typer.Option(help="Which blocks run, one digit for each (101101); the default is the user's.")
+        str | None,
+        typer.Option(help="Which blocks run, a digit each (101101), or auto; the default is the user's."),
+    ] = None,
+    predictor: Annotated[
+        Path | None,
+        path_option("With --structure auto, to keep budgets.latency_us: what `ofa predict-latency` wrote."),
     ] = None,
     embeddings: Annotated[
         pipeline.Embeddings,
@@ -58,6 +63,7 @@ def export_model(
         checkpoint=checkpoint,
         history=history,
         structure=structure,
+        predictor=predictor,
         embeddings=embeddings,
         untrained=untrained,
         batch=batch,

@@ -12,9 +12,9 @@ from exporter.targets import TARGETS
 from safeio.places import parse_path
 
 
-def path_option(text: str) -> Any:
-    """Return an option that is a path."""
-    return typer.Option(help=text, parser=parse_path, metavar="PATH")
+def path_option(text: str, *names: str) -> Any:
+    """Return an option that is a path; `names` are its own where the parameter cannot be called so."""
+    return typer.Option(*names, help=text, parser=parse_path, metavar="PATH")
 
 
 def path_argument(name: str, text: str) -> Any:

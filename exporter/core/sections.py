@@ -393,11 +393,33 @@ class Drawn:
     method: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """How a latency predictor chose the blocks: of those that it has within `limit_us`, the ones of the best `score`.
+
+    `predictor_off_by` is its median relative error, `measured_us` what a call took when the artifact was made, and
+    `considered` how many structures had a score. Those of `too_slow` were tried before and took longer than the limit.
+    NDCG@10 is that of the golden users with these blocks, and with those that the model chooses for each.
+    """
+
+    limit_us: Number
+    predicted_us: Number
+    predictor_off_by: Number
+    measured_us: Number | None
+    score: Number
+    score_method: str
+    considered: Count
+    too_slow: tuple[Annotated[str, Field(max_length=64)], ...]
+    ndcg10: Number | None
+    ndcg10_of_model: Number | None
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which blocks run, a digit each, what the controller chose and said, and which were left out to fit.
 
     `history` has the rows of the items for whose clicks it was chosen; None where that is not known, as after a swap.
+    Where a latency predictor chose, `chosen` is its first choice, and `searched` says how.
     """
 
     structure: Annotated[str, Field(max_length=64)]
@@ -406,6 +428,7 @@ class Selection:
     left_out: tuple[Count, ...]
     agreement_with_chosen: Agreement | None
     history: tuple[Count, ...] | None = None
+    searched: Searched | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from exporter.pipeline.opening import read_manifest
 from exporter.pipeline.packaging import PackageRequest, Packed, make_package, take_package
 from exporter.pipeline.parity import parity, parity_of_all
 from exporter.pipeline.passes import passes
+from exporter.pipeline.predicting import Predicting, PredictRequest, predict_latency
 from exporter.pipeline.profile import MOST_ITERATIONS, ProfileRequest, profile, profile_by
 from exporter.pipeline.rank import RankRequest, rank
 from exporter.pipeline.reach import NAMED as NAMED_CONNECTIONS
@@ -42,6 +43,8 @@ __all__ = [
     "Listing",
     "PackageRequest",
     "Packed",
+    "PredictRequest",
+    "Predicting",
     "ProfileRequest",
     "ProgramChoice",
     "RankRequest",
@@ -67,6 +70,7 @@ __all__ = [
     "parity",
     "parity_of_all",
     "passes",
+    "predict_latency",
     "profile",
     "profile_by",
     "profile_names",

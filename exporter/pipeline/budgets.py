@@ -96,3 +96,10 @@ def leave_out(selection: "Selection | None") -> "tuple[int, Selection] | None":
     block = min(running, key=lambda block: selection.logits[block])
     structure = tuple(0 if at == block else runs for at, runs in enumerate(selection.structure))
     return block, replace(selection, structure=structure)
+
+
+def left_out(chosen: "Selection", running: "Selection") -> tuple[int, ...]:
+    """Return the blocks that run of `chosen` alone, in the order in which `leave_out` takes them."""
+    pairs = enumerate(zip(chosen.structure, running.structure, strict=True))
+    blocks = [block for block, (ran, runs) in pairs if ran and not runs]
+    return tuple(sorted(blocks, key=lambda block: chosen.logits[block])) if chosen.logits else tuple(blocks)

@@ -1,21 +1,23 @@
 """From a checkpoint to verified artifacts: what is asked for is checked, and each target's artifact is made."""
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from exporter.core.errors import BadInputError, LoweringError, UnknownNameError
 from exporter.core.precision import MILDEST_FIRST, weights_of
-from exporter.pipeline import lengths, places, promises
+from exporter.pipeline import lengths, places, promises, searching
 from exporter.pipeline.job import Job, place_of
 from exporter.pipeline.lengths import Report
 from exporter.pipeline.listing import require_model
 from exporter.pipeline.reach import way_of
-from exporter.pipeline.request import ExportRequest, ProgramChoice
+from exporter.pipeline.request import AUTO, ExportRequest, ProgramChoice
 from exporter.targets import TARGETS
 from models import zoo
 
 if TYPE_CHECKING:
     from exporter.artifact.results import Refusal, Result
     from exporter.pipeline.exportable import Exportable
+    from exporter.pipeline.source import Source
     from exporter.profiles import DeviceProfile
 
 
@@ -54,8 +56,12 @@ def export(request: ExportRequest, report: Report) -> "list[Result | Refusal]":
     connect(*profile.connection.chosen()).check()
     store.check_output(request.output)
     _check_places(request, profile, lowerings)
+    choice = request.choice
+    predictor = searching.predictor_of(choice, chosen, profile) if isinstance(choice, ProgramChoice) else None
 
     source = source_of(request, profile, report)
+    if predictor is not None and isinstance(choice, ProgramChoice):
+        source = searching.chosen(cast("Source", source), choice, predictor, lowerings[0], profile, report)
     jobs = [Job(request.output, source, profile, lowering, report, request.force) for lowering in lowerings]
     for job in jobs:
         job.check_place()
@@ -103,7 +109,7 @@ def _check_places(request: ExportRequest, profile: "DeviceProfile", lowerings: "
         facts = {
             **lowering.facts,
             "weights": "untrained" if choice.untrained else "trained",
-            "structure": choice.structure,
+            "structure": None if choice.structure == AUTO else choice.structure,
             "history length": profile.history_length,
             "candidates": profile.candidates,
             "top": profile.top,
@@ -123,6 +129,8 @@ def source_of(request: ExportRequest, profile: "DeviceProfile", report: Report) 
         return programs.load(choice, profile.name, (profile.history_length, profile.candidates))
     report("loading the checkpoint")
     stored = weights_of(request.precision or profile.precision)
+    if choice.structure == AUTO:  # it is chosen once the model is there
+        choice = replace(choice, structure=None)
     source = sources.load(choice, profile.history_length, profile.candidates, profile.top, stored)
     if choice.history is not None and (note := sources.items_of(source.checkpoint).note) is not None:
         report(note)

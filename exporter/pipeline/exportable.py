@@ -1,7 +1,6 @@
 """What can be exported: a program with its golden cases, whether it comes from a checkpoint or from somewhere else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
@@ -136,12 +135,12 @@ class Exportable(ABC):
         """Return the program with a package of its external weights stored so; itself where nothing changes."""
         return self if weights == self.weights or self.package is None else replace(self, weights=weights)
 
-    def smaller(self) -> "tuple[int, Self] | None":
-        """Return a block that can be left out and the program without it; None where there is none."""
+    def smaller(self) -> "tuple[str, Self] | None":
+        """Say what is tried next where the program costs too much, and return that; None where there is nothing."""
         return None
 
-    def selected(self, chosen: "Exportable", left_out: Sequence[int]) -> "SelectionSection | None":
-        """Say which blocks run of those of `chosen`, where a program has blocks."""
+    def selected(self, chosen: "Exportable", measured_us: float | None) -> "SelectionSection | None":
+        """Say which blocks run of those of `chosen`, where a program has blocks, and what a call then takes."""
         return None
 
     @cached_property

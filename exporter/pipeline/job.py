@@ -63,15 +63,14 @@ class Job:
         source = self.source
         with store.staging(self.place) as folder:
             manifest = self._fitted(source, folder)
-            left_out: list[int] = []
             while budgets.over(manifest.budgets or ()) and (smaller := source.smaller()) is not None:
-                block, source = smaller
+                step, source = smaller
                 why = budgets.explain(manifest.budgets or ())
-                self.report(f"{self.lowering.target}: {why}; leaving out block {block}")
-                left_out.append(block)
+                self.report(f"{self.lowering.target}: {why}; {step}")
                 empty(folder)
                 manifest = self._fitted(source, folder)
-            manifest = explain(folder, replace(manifest, selection=source.selected(self.source, left_out)))
+            took = None if manifest.latency is None else manifest.latency.p50_us
+            manifest = explain(folder, replace(manifest, selection=source.selected(self.source, took)))
             store.write_manifest(folder, manifest)
             self.check_place()  # another command may have been quicker, with another artifact
         return Result(manifest, str(self.place))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from exporter.core.types import Arrays
 
 Embeddings = Literal["shipped", "cached"]
+AUTO = "auto"
+"""In place of a structure: the best that is predicted to keep the budget of latency."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class ProgramChoice:
     """Which program of which trained model; None stands for the model's own choice.
 
     `history` is a list of ids or a file of them (`pipeline.ids`), `structure` one digit per block; both choose a
-    sub-network. With `untrained`, weights and golden histories are drawn, for the costs of an architecture and its
-    parity. `batch` is how many users a call takes, of a program that runs in the cloud.
+    sub-network. With the structure AUTO, `predictor` is the file of a latency predictor. With `untrained`, weights and
+    golden histories are drawn, for the costs of an architecture and its parity. `batch` is how many users a call takes,
+    of a program that runs in the cloud.
     """
 
     model: str
@@ -28,6 +31,7 @@ class ProgramChoice:
     checkpoint: Path | None = None
     history: str | None = None
     structure: str | None = None
+    predictor: Path | None = None
     embeddings: Embeddings = "shipped"
     untrained: bool = False
     batch: int = 1

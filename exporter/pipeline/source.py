@@ -1,7 +1,7 @@
 """A model with its weights and one program of it for one selection: captures, golden cases and costs come from here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from exporter.core.precision import Weights
     from exporter.core.sections import Selection as SelectionSection
     from exporter.core.sections import Source as Origin
+    from exporter.pipeline.searching import Search
     from models.checkpoint import Checkpoint
     from models.spec import ModelSpec, ProgramSpec, Selection
 
@@ -38,6 +39,8 @@ class Source(Exportable):
     spec: "ModelSpec"
     checkpoint: "Checkpoint"
     selection: "Selection | None"
+    search: "Search | None" = field(default=None, kw_only=True)
+    """The structures that were to choose from, where a predictor of latency chose."""
 
     @property
     def name(self) -> str:
@@ -84,12 +87,10 @@ class Source(Exportable):
     @property
     def facts(self) -> "dict[str, object]":
         """Return what tells an artifact from others at its place, as `places.facts_of` does."""
-        chosen = self.selection
-        structure = None if chosen is None else "".join(map(str, chosen.structure))
-        history = None if chosen is None else list(chosen.history)
+        history = None if self.selection is None else list(self.selection.history)
         ranked = self.program.ranked
         top = None if ranked is None else self.outputs[ranked].shape[-1]
-        return {**super().facts, "structure": structure, "history": history, "top": top}
+        return {**super().facts, "structure": self.structure or None, "history": history, "top": top}
 
     @property
     def items_file(self) -> bytes | None:
@@ -128,7 +129,7 @@ class Source(Exportable):
         metadata = {
             "format": FORMAT,
             "backbone": str(self.checkpoint.architecture["backbone"]),
-            "structure": "".join(map(str, self.selection.structure)),
+            "structure": self.structure,
         }
         return pack(ExternalWeights(self._own_weights, metadata), self.weights)
 
@@ -202,29 +203,52 @@ class Source(Exportable):
                     examples[spec.name] = examples[spec.name].take(places, axis)
         return examples
 
-    def smaller(self) -> "tuple[int, Source] | None":
-        """Return the running block with the smallest logit, and the same program without it."""
+    def smaller(self) -> "tuple[str, Source] | None":
+        """Return the program without the running block of the smallest logit, or what a search has next."""
+        if self.search is not None:
+            following = self.search.following()
+            if following is None:
+                return None
+            best = following.first
+            step = f"trying {best.digits}, which is predicted to take {best.predicted_us:.1f} us"
+            return step, replace(self.of_structure(best.structure, following.history), search=following)
         smaller = budgets.leave_out(self.selection)
-        return None if smaller is None else (smaller[0], replace(self, selection=smaller[1]))
+        return None if smaller is None else (f"leaving out block {smaller[0]}", replace(self, selection=smaller[1]))
 
-    def selected(self, chosen: Exportable, left_out: Sequence[int]) -> "SelectionSection | None":
+    @property
+    def structure(self) -> str:
+        """Return which blocks run, a digit each; "" for a program without a selection."""
+        return "" if self.selection is None else "".join(map(str, self.selection.structure))
+
+    def of_structure(self, structure: Sequence[int], history: Sequence[int] | None = None) -> "Source":
+        """Return the program with the blocks of a structure, for these clicks or for the first user whose own it is."""
+        digits, select = "".join(map(str, structure)), self.spec.select
+        if select is None:
+            raise ValueError(f"{self.name} has only one network")
+        return replace(self, selection=select(self.model, self.checkpoint.golden, history, digits))
+
+    def selected(self, chosen: Exportable, measured_us: float | None) -> "SelectionSection | None":
         """Say which blocks run, and how the rankings without those that were left out agree with the chosen one's."""
         from exporter.core.sections import Selection
         from exporter.parity import section
+        from exporter.pipeline.searching import ndcg10_of
 
         if not isinstance(chosen, Source) or self.selection is None or chosen.selection is None:
             return None
-        agreement, ranking = None, self.program.ranking
+        agreement, ranking, left_out = None, self.program.ranking, budgets.left_out(chosen.selection, self.selection)
+        if self.search is not None:
+            left_out = ()  # another structure is no smaller one
         if left_out and ranking is not None:
             scores = [source.scores_with_own_weights(chosen.inputs) for source in (chosen, self)]
             agreement = section.agreement(ranking, *scores)
         return Selection(
-            structure="".join(map(str, self.selection.structure)),
-            chosen="".join(map(str, chosen.selection.structure)),
+            structure=self.structure,
+            chosen=chosen.structure,
             logits=tuple(self.selection.logits),
-            left_out=tuple(left_out),
+            left_out=left_out,
             agreement_with_chosen=agreement,
             history=tuple(chosen.selection.history),
+            searched=None if self.search is None else self.search.section(measured_us, ndcg10_of(self)),
         )
 
 

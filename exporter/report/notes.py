@@ -1,7 +1,7 @@
 """What stands below an artifact's figures in every report: where it ran, and why something is not known."""
 
 from exporter.artifact.manifest import Manifest
-from exporter.core.sections import Comparison
+from exporter.core.sections import Comparison, Searched
 from exporter.report.units import microseconds, needed
 
 
@@ -72,8 +72,10 @@ def _budget_notes(manifest: Manifest) -> list[str]:
 
 
 def _selection_notes(manifest: Manifest) -> list[str]:
-    """Say which blocks were left out to fit the budgets, and what that cost."""
+    """Say how a predictor chose the blocks, or which were left out to fit the budgets, and what that cost."""
     selection = manifest.selection
+    if selection is not None and selection.searched is not None:
+        return _search_notes(selection.searched)
     if selection is None or not selection.left_out:
         return []
     blocks = ", ".join(map(str, selection.left_out))
@@ -82,3 +84,19 @@ def _selection_notes(manifest: Manifest) -> list[str]:
     figures = [f"{label} {value:.4f}" for label, value in pairs if value is not None]
     with_it = f"; with it {', '.join(figures)}" if figures else ""
     return [f"left out of {selection.chosen} to fit: block {blocks}{with_it}"]
+
+
+def _search_notes(searched: Searched) -> list[str]:
+    """Say what a latency predictor had to choose from, and how it did."""
+    predicted = f"predicted {searched.predicted_us:.1f} us"
+    if searched.measured_us is not None:
+        predicted += f", measured {searched.measured_us:.1f} us"
+    notes = [
+        f"best of {searched.considered} structures, {predicted}; score {searched.score:.4f}: {searched.score_method}"
+    ]
+    if searched.too_slow:
+        notes.append(f"tried before, and too slow: {', '.join(searched.too_slow)}")
+    if searched.ndcg10 is not None and searched.ndcg10_of_model is not None:
+        told = f"{searched.ndcg10:.4f}, with the model's own choice for each {searched.ndcg10_of_model:.4f}"
+        notes.append(f"NDCG@10 of the golden users: {told}")
+    return notes

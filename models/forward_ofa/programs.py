@@ -16,6 +16,7 @@ from models.forward_ofa.compared.sttd import FactoredSubNetwork
 from models.forward_ofa.controller import choose
 from models.forward_ofa.generating import Generator
 from models.forward_ofa.packing import package_of
+from models.forward_ofa.structures import scores_of
 from models.forward_ofa.supernet import Supernet, weight_count
 from models.inputs import CACHED_EMBEDDINGS, CANDIDATE_IDS, ITEM_IDS, SCORES, cached_embeddings, histories_only
 from models.layers import last_position
@@ -236,6 +237,7 @@ SPEC = ModelSpec(
     architecture={"dimension": 64, "blocks": 6, "history_length": 10, "backbone": "sasrec"},
     weights=weight_count,
     select=select,
+    scores=scores_of,
     encode=lambda model, item_ids: model.encode(item_ids),
     cloud=lambda model: Generator(_supernet(model)),
     package=lambda model, *user: package_of(_supernet(model), *user),

@@ -29,8 +29,9 @@ SHAPES: Mapping[str, Callable[[int], Shapes]] = {"sasrec": sasrec.shapes, "nexti
 class Supernet(nn.Module):
     """Score candidates for histories up to `history_length`; `kept_blocks` is for random, first and last alone.
 
-    `masks` are those of a Rare Gem while it is trained. `steps` of finetune make each user's weights of the history;
-    with 0 of them, as while the blocks are trained, it is DeviceRec.
+    `structure`, a digit for each block, is for litepred alone. `masks` are those of a Rare Gem while it is trained.
+    `steps` of finetune make each user's weights of the history; with 0 of them, as while the blocks are trained, it is
+    DeviceRec.
     """
 
     def __init__(
@@ -43,10 +44,14 @@ class Supernet(nn.Module):
         method: str = "forward_ofa",
         kept_blocks: int | None = None,
         steps: int | None = None,
+        structure: str | None = None,
     ) -> None:
         super().__init__()
         check_sizes(dimension, blocks, history_length, backbone)
-        _check_method(dimension, blocks, method, kept_blocks, steps)
+        _check_method(blocks, method, kept_blocks, steps, structure)
+        if METHODS[method].factored and dimension % sttd.STEP:
+            raise ValueError(f"the method sttd wants a dimension that is a multiple of {sttd.STEP}, not {dimension}")
+        self.given = None if structure is None else tuple(map(int, structure))
         self.method, self.kept_blocks, self.history_length = METHODS[method], kept_blocks or blocks, history_length
         self.items = ItemEmbedding(vocabulary, dimension)
         self.dropout = nn.Dropout(0.0)  # of what enters the first block; training sets it
@@ -99,6 +104,8 @@ class Supernet(nn.Module):
     def structure(self, item_ids: Tensor) -> Tensor:
         """Return which blocks run, [B, L] of 0 and 1, for histories [B, N]."""
         users, blocks = len(item_ids), len(self.backbone.blocks)
+        if self.given is not None:
+            return torch.tensor([self.given]).to(self.items.weight).expand(users, -1)
         if self.controller is not None:
             return control.choose(self.controller(*self.embed_and_mark(item_ids)))
         order = torch.arange(blocks).expand(users, -1)
@@ -189,7 +196,7 @@ def check_sizes(dimension: int, blocks: int, history_length: int, backbone: str)
         raise ValueError(f"history_length {history_length} is more than {MAX_HISTORY}")
 
 
-def _check_method(dimension: int, blocks: int, method: str, kept_blocks: int | None, steps: int | None) -> None:
+def _check_method(blocks: int, method: str, kept_blocks: int | None, steps: int | None, structure: str | None) -> None:
     """Raise ValueError for a method that cannot be."""
     if method not in METHODS:
         raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
@@ -197,8 +204,10 @@ def _check_method(dimension: int, blocks: int, method: str, kept_blocks: int | N
         raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
     if METHODS[method].tuned != (steps is not None):
         raise ValueError("steps are for the method finetune, which needs some, and for no other")
-    if METHODS[method].factored and dimension % sttd.STEP:
-        raise ValueError(f"the method sttd wants a dimension that is a multiple of {sttd.STEP}, not {dimension}")
+    if (METHODS[method].structure == "given") != (structure is not None):
+        raise ValueError("a structure is for the method litepred, which wants one, and for no other")
+    if structure is not None and (len(structure) != blocks or set(structure) - set("01") or "1" not in structure):
+        raise ValueError(f"structure {structure[:80]!r} must be {blocks} digits of 0 and 1, and one at least 1")
 
 
 def _shuffled(item_ids: Tensor, blocks: int) -> Tensor:

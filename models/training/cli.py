@@ -108,6 +108,7 @@ def train(
     backbone: Annotated[str | None, typer.Option(help=f"ofa: {' or '.join(BLOCKS)}.")] = None,
     method: Annotated[str | None, typer.Option(help=f"ofa: {', '.join(METHODS)}.")] = None,
     kept_blocks: Annotated[int | None, typer.Option(help="ofa: blocks of random, first and last.")] = None,
+    structure: Annotated[str | None, typer.Option(help="ofa, litepred: the blocks that run, a digit each.")] = None,
     temperature: Annotated[float | None, typer.Option(help="ofa: of the Gumbel-softmax.")] = None,
     compactness: Annotated[
         float | None, typer.Option(help="ofa: weight of the compact constraint; gater: of the gates' L1 norm.")
@@ -136,7 +137,10 @@ def train(
         known = ", ".join((*MODELS, *installed()))
         meant = nearest(model, (*MODELS, *installed()))
         raise SettingsError(f"unknown model {model!r}{meant}; known: {known}, or a model of your own: FILE.py:SPEC")
-    only_ofa = (backbone, method, kept_blocks, temperature, compactness, sparsity, steps, dropout, targets_per_user)
+    only_ofa = (
+        *(backbone, method, kept_blocks, structure, temperature, compactness, sparsity, steps, dropout),
+        targets_per_user,
+    )
     if model != "ofa" and any(option is not None for option in only_ofa):
         raise SettingsError("--backbone and the options below it are for ofa")
     if gcn and model != "scn":
@@ -164,7 +168,8 @@ def train(
         if steps is not None and not METHODS[method].tuned:
             raise SettingsError("--steps is for the method finetune")
         architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}
-        architecture |= {} if kept_blocks is None else {"kept_blocks": kept_blocks}
+        given = {"kept_blocks": kept_blocks, "structure": structure}
+        architecture |= {name: value for name, value in given.items() if value is not None}
         architecture |= {"steps": STEPS if steps is None else steps} if METHODS[method].tuned else {}
     rate = rate if learning_rate is None else learning_rate
     settings = Settings(seed, epochs, rate, weight_decay, batch_size, history, patience, initial_std)

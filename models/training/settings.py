@@ -139,7 +139,7 @@ class Request:
             **{name: value for name, value in asdict(self.filters).items() if value != usual[name]},
             **{
                 name: self.architecture.get(name)
-                for name in ("mini_batch", "backbone", "method", "kept_blocks", "steps")
+                for name in ("mini_batch", "backbone", "method", "kept_blocks", "steps", "structure")
             },
             **(asdict(self.next_item) if self.next_item else {}),
             "start_from": self.start_from and self.start_from.name,

@@ -166,3 +166,27 @@ def test_training_tells_that_all_users_get_the_same_blocks(clicks, tmp_path, coc
     assert "gives one structure to more than 90 % of the test's users" in ended.err
     assert saved["training"]["structure_collapse"] is True
     assert saved["metrics"]["sub_networks"]["share_of_most_frequent"] > 0.9
+
+
+def test_litepred_trains_the_structure_that_it_is_given_from_a_devicerec(clicks, tmp_path, cocorr_train):
+    common = ("ofa", "--data", clicks, "--history", 6, "--epochs", 1, "--batch-size", 64)
+    assert cocorr_train(*common, "--output", tmp_path / "plain", "--method", "devicerec").code == 0
+    given = (*common, "--output", tmp_path / "it", "--method", "litepred", "--start-from", tmp_path / "plain")
+    ended = cocorr_train(*given, "--structure", "110100")
+    assert ended.code == 0, ended.err
+    saved, plain = checkpoint.read(tmp_path / "it"), checkpoint.read(tmp_path / "plain")
+    assert "--method litepred --structure 110100" in saved.config["training"]["command"]
+    parts = saved.config["metrics"]["sub_networks"]
+    assert (parts["blocks"], parts["different"], saved.config["training"]["structure_collapse"]) == (3, 1, False)
+    moved = (saved.state["own_weights"] != plain.state["own_weights"]).any(-1)
+    assert moved[[0, 1, 3]].all()
+    model = checkpoint.build(saved, SPEC)
+    selection = SPEC.select(model, saved.golden, None, None)
+    assert selection.structure == (1, 1, 0, 1, 0, 0)
+    for wrong, part in (
+        ((), "wants one"),
+        (("--structure", "11"), "6 digits"),
+        (("--structure", "000000"), "at least 1"),
+    ):
+        ended = cocorr_train(*given[:-2], "--force", *wrong)
+        assert (ended.code, part in ended.err) == (2, True), ended.err

@@ -2,8 +2,10 @@
 
 Name here -> name in the paper: devicerec DeviceRec, controller the controller without a mapper, duet DUET,
 no_structure_vector w.o. structural vector; random, first and last run a fixed number of blocks in place of the
-controller's choice. sttd, rare_gem, gater and finetune are STTD, Rare Gem, Gater and Finetune, which run the whole
-backbone: the files of these names beside this one say what they do to it.
+controller's choice. litepred is the last step of LitePred: one structure for all users of a device, which a search
+under a limit of latency has found and the architecture names, is trained. sttd, rare_gem, gater and finetune are STTD,
+Rare Gem, Gater and Finetune, which run the whole backbone: the files of these names beside this one say what they do to
+it.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,7 @@ class Method:
     `gated` network closes units of its blocks for each user, and `tuned` weights go on learning on each user's clicks.
     """
 
-    structure: Literal["controller", "all", "random", "first", "last"]
+    structure: Literal["controller", "all", "random", "first", "last", "given"]
     mapper: bool
     structure_vector: bool
     factored: bool = False
@@ -43,6 +45,7 @@ METHODS: Mapping[str, Method] = {
     "first": Method("first", mapper=True, structure_vector=True),
     "last": Method("last", mapper=True, structure_vector=True),
     "sttd": Method("all", mapper=False, structure_vector=False, factored=True),
+    "litepred": Method("given", mapper=False, structure_vector=False),
     "rare_gem": Method("all", mapper=False, structure_vector=False, sparse=True),
     "gater": Method("all", mapper=False, structure_vector=False, gated=True),
     "finetune": Method("all", mapper=False, structure_vector=False, tuned=True),
