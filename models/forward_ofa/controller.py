@@ -8,10 +8,11 @@ from torch.nn import functional
 
 from models.layers import GRU, states_at
 
-INITIAL_STD = 2.0
-"""Of the head's first weights: logits of different users begin about one apart, as wide as the noise of a draw.
+WIDER = 28
+"""How much larger the head's first weights are than torch draws them: users' logits begin about one apart.
 
-Drawn as torch draws a linear map they begin 0.03 apart and move together: on Beauty all users ran the same blocks then.
+That is as wide as the noise of a draw. As torch draws them they begin 0.03 apart and move together: on Beauty all users
+ran the same blocks then.
 """
 
 
@@ -22,7 +23,8 @@ class Controller(nn.Module):
         super().__init__()
         self.encoder = GRU(dimension, dimension)
         self.head = nn.Linear(dimension, blocks, bias=False)
-        nn.init.normal_(self.head.weight, std=INITIAL_STD)
+        with torch.no_grad():
+            self.head.weight.mul_(WIDER)
 
     def forward(self, x: Tensor, last: Tensor) -> Tensor:
         """Map embeddings [B, N, D] and the mask [B, N] of last valid positions to logits s [B, L]."""
