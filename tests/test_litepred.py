@@ -17,6 +17,7 @@ from exporter.core.types import PairedTimes, RunResult
 from exporter.pipeline import structure_times
 from exporter.pipeline.source import Source
 from exporter.pipeline.structure_times import Timed
+from models.forward_ofa.programs import select
 
 SECOND = 1e6
 """Microseconds: no call takes a second, so that no limit here hangs on how fast the machine is."""
@@ -112,6 +113,9 @@ def test_a_predictor_is_made_and_moved_to_another_target(
     assert moved.document["transferred_from"] == origin
     again = run_here(capfd, *command, *moving)
     assert (again.code, "is there already" in again.error_line()) == (2, True)
+    (tmp_path / "link.json").symlink_to("nowhere")
+    linked = run_here(capfd, *command, *moving[:-1], tmp_path / "link.json")
+    assert (linked.code, (tmp_path / "link.json").is_symlink()) == (2, True), linked.err
     few = run_here(capfd, *command, "--target", "onnx", "--samples", "5", "--output", tmp_path / "few.json")
     assert (few.code, "6 structures or more" in few.error_line(), (tmp_path / "few.json").exists()) == (2, True, False)
 
@@ -161,6 +165,9 @@ def test_what_is_too_slow_when_measured_gives_way_to_a_faster_one(
     assert selection["chosen"] == selection["searched"]["too_slow"][0] != selection["structure"]
     assert sum(map(int, selection["structure"])) == 1
     assert (selection["left_out"], [row["within"] for row in ended.document["budgets"]]) == ([], [False])
+    model, golden = tiny_ofa.read(small_ofa)  # the user whose weights are inside is the one who is named
+    user = select(model, golden, None, selection["structure"])
+    assert (selection["history"], selection["logits"]) == (user.history, pytest.approx(user.logits))
 
 
 @pytest.mark.parametrize(
@@ -176,6 +183,8 @@ def test_what_is_too_slow_when_measured_gives_way_to_a_faster_one(
         ({"conditions": {"target": "tflite"}}, "is for target 'tflite'"),
         ({"conditions": {"profile": "host"}}, "is for profile 'host'"),
         ({"conditions": {"threads": 0}}, "conditions.threads is wrong"),
+        ({"costs": {"call_us": 1.0, "block_us": [-1.0] * 3}}, "less than no time"),
+        ({"error": {"median": 1.5, "p90": 2.0, "method": "none"}}, "is off by 150 % in the median"),
     ],
 )
 def test_forged_predictors(

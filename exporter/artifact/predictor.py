@@ -33,7 +33,18 @@ def read(path: Path) -> Predictor:
     stated = predictor.conditions.architecture.get("blocks")
     if stated != blocks or any(len(sample.structure) != blocks for sample in predictor.samples):
         raise BadInputError(f"{path}: its {blocks} costs, its architecture and its samples differ in blocks; {again}")
+    _require_useful(path, predictor)
     return predictor
+
+
+def _require_useful(path: Path, predictor: Predictor) -> None:
+    """Raise BadInputError for one by which nothing can be chosen: it predicts times below zero, or is far off."""
+    costs, again = predictor.costs, "make it again on a quiet machine, with more --samples"
+    least = sum(cost for cost in costs.block_us if cost < 0) or min(costs.block_us)  # one block runs, or more
+    if costs.call_us + least <= 0:
+        raise BadInputError(f"{path} predicts that a call takes less than no time; {again}")
+    if predictor.error.median >= 1:
+        raise BadInputError(f"{path} is off by {100 * predictor.error.median:.0f} % in the median; {again}")
 
 
 def to_json(predictor: Predictor) -> dict[str, object]:

@@ -154,7 +154,9 @@ def read(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Package:
 def from_bytes(data: bytes, shapes: Shapes, metadata: Mapping[str, str], source: str) -> Package:
     """Return a package, its names in the order of `shapes`; raises PackageError, in the name of `source`."""
     if len(data) > _largest(shapes):
-        raise PackageError(f"{source} is larger than the weights that are expected; ask the mapper for this one")
+        raise PackageError(
+            f"{source} is larger than the weights that are expected; ask for the package of this artifact"
+        )
     try:
         found = _header(data).get("__metadata__") or {}
         entries = safetensors.numpy.load(data)
@@ -163,7 +165,7 @@ def from_bytes(data: bytes, shapes: Shapes, metadata: Mapping[str, str], source:
     for key, value in metadata.items():
         if found.get(key) != value:
             raise PackageError(
-                f"{source} is for {key} {str(found.get(key))[:80]!r}, not {value!r}; ask the mapper for this one"
+                f"{source} is for {key} {str(found.get(key))[:80]!r}, not {value!r}; ask for a package of this {key}"
             )
     stored = _stored(found, metadata, source)
     package = Package(tuple(shapes), entries, metadata, stored)

@@ -43,6 +43,17 @@ def require(module: str, extra: str, without: Sequence[str] = ()) -> ModuleType:
         raise MissingExtraError(package, extra) from error
 
 
+def _is_of_an_interrupt(error: BaseException | None) -> bool:
+    """Say whether an error came up while an interrupt was on its way: torch fails in its own clean-up."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
 @contextlib.contextmanager
 def converting(refusal: str, *noise: str, captured: Captured | None = None) -> Iterator[None]:
     """Run a vendor's converter in the body: hold back its noise, and translate what it raises.
@@ -66,6 +77,8 @@ def converting(refusal: str, *noise: str, captured: Captured | None = None) -> I
     except CocorrError:
         raise
     except (Exception, SystemExit) as error:  # converters raise whatever their passes raise, and a user's forward
+        if _is_of_an_interrupt(error):
+            raise KeyboardInterrupt from error
         full = _no_room() or (write_failure(error) if isinstance(error, OSError) else None)
         if full is not None:
             raise OutputError(

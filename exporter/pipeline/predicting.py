@@ -1,5 +1,6 @@
 """`cocorr-export ofa predict-latency`: a latency predictor of sub-networks, fitted to the times of some of them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,7 +122,7 @@ def _check_output(request: PredictRequest) -> None:
     from safeio import places
 
     places.check_file(request.output, _ADVICE)
-    if request.output.exists() and not request.force:
+    if os.path.lexists(request.output) and not request.force:
         raise OutputError(f"{request.output} is there already; {_ADVICE}, or replace it with --force")
 
 

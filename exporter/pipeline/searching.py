@@ -120,12 +120,12 @@ def chosen(
     _require_same(choice.predictor, predictor.conditions, conditions_of(source, lowering, profile))
     limit, costs = float(profile.budgets.latency_us or 0), predictor.costs
     blocks, score = len(costs.block_us), _Scores(source)
-    report(f"scoring structures that are predicted to take {limit:.0f} us or less")
+    report(f"scoring structures that are predicted to take {limit:g} us or less")
     found = best_first(blocks, lambda one: costs.predicted_us(one) <= limit, score.of)
     if not found:
         single = [tuple(int(block == at) for block in range(blocks)) for at in range(blocks)]
         fastest = min(single, key=costs.predicted_us)
-        report(f"no structure is predicted to take so little; the fastest is {''.join(map(str, fastest))}")
+        report(f"none is; the fastest, {''.join(map(str, fastest))}, is tried all the same")
         found = [(fastest, score.of(fastest))]
     candidates = tuple(Candidate(one, costs.predicted_us(one), value) for one, value in found)
     clicks = source.selection.history if choice.history is not None and source.selection is not None else None

@@ -247,7 +247,7 @@ class Source(Exportable):
             logits=tuple(self.selection.logits),
             left_out=left_out,
             agreement_with_chosen=agreement,
-            history=tuple(chosen.selection.history),
+            history=tuple(self.selection.history),
             searched=None if self.search is None else self.search.section(measured_us, ndcg10_of(self)),
         )
 

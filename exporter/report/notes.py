@@ -78,12 +78,12 @@ def _selection_notes(manifest: Manifest) -> list[str]:
         return _search_notes(selection.searched)
     if selection is None or not selection.left_out:
         return []
-    blocks = ", ".join(map(str, selection.left_out))
+    blocks, kind = ", ".join(map(str, selection.left_out)), "block" if len(selection.left_out) == 1 else "blocks"
     agreement = selection.agreement_with_chosen
     pairs = [("top-10 overlap", agreement.top10_overlap), ("Kendall tau", agreement.kendall_tau)] if agreement else []
     figures = [f"{label} {value:.4f}" for label, value in pairs if value is not None]
-    with_it = f"; with it {', '.join(figures)}" if figures else ""
-    return [f"left out of {selection.chosen} to fit: block {blocks}{with_it}"]
+    left = f"; with what is left {', '.join(figures)}" if figures else ""
+    return [f"left out of {selection.chosen} to fit: {kind} {blocks}{left}"]
 
 
 def _search_notes(searched: Searched) -> list[str]:

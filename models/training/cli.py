@@ -137,12 +137,21 @@ def train(
         known = ", ".join((*MODELS, *installed()))
         meant = nearest(model, (*MODELS, *installed()))
         raise SettingsError(f"unknown model {model!r}{meant}; known: {known}, or a model of your own: FILE.py:SPEC")
-    only_ofa = (
-        *(backbone, method, kept_blocks, structure, temperature, compactness, sparsity, steps, dropout),
-        targets_per_user,
-    )
-    if model != "ofa" and any(option is not None for option in only_ofa):
-        raise SettingsError("--backbone and the options below it are for ofa")
+    only_ofa = {
+        "backbone": backbone,
+        "method": method,
+        "kept-blocks": kept_blocks,
+        "structure": structure,
+        "steps": steps,
+        "temperature": temperature,
+        "compactness": compactness,
+        "sparsity": sparsity,
+        "dropout": dropout,
+        "targets-per-user": targets_per_user,
+    }
+    given_to_others = [f"--{name}" for name, value in only_ofa.items() if value is not None]
+    if model != "ofa" and given_to_others:
+        raise SettingsError(f"{given_to_others[0]} is for ofa")
     if gcn and model != "scn":
         raise SettingsError("--gcn is for scn")
     if mini_batch is not None and model != "scn":
@@ -165,6 +174,8 @@ def train(
         )
         if sparsity is not None and not METHODS[method].sparse:
             raise SettingsError("--sparsity is for the method rare_gem")
+        if (structure is None) == (METHODS[method].structure == "given"):
+            raise SettingsError("--structure, a digit for each block as in 110100, is what --method litepred trains")
         if steps is not None and not METHODS[method].tuned:
             raise SettingsError("--steps is for the method finetune")
         architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}

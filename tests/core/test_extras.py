@@ -62,3 +62,14 @@ def test_a_line_that_was_cut_off_is_not_shown(capfd: pytest.CaptureFixture[str])
     with extras.without_noise("^known"):
         os.write(2, b"known: nothing new\nsomething else\nkno")
     assert capfd.readouterr().err == "something else\n"
+
+
+def test_an_interrupt_stays_one_where_a_library_fails_in_its_clean_up():
+    def interrupted() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise AssertionError("Trying to pop empty mode stack")
+
+    with pytest.raises(KeyboardInterrupt), extras.converting("refused"):
+        interrupted()

@@ -201,7 +201,7 @@ def test_targets_per_user_bounds_what_an_epoch_draws():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["scn", "--backbone", "sasrec"], "are for ofa"),
+        (["scn", "--targets-per-user", "2"], "--targets-per-user is for ofa"),
         (["ofa", "--backbone", "bert"], "unknown backbone 'bert'; known: sasrec, nextitnet"),
         (["ofa", "--method", "best"], "unknown method 'best'; known: forward_ofa"),
         (["ofa", "--sparsity", "0.5"], "--sparsity is for the method rare_gem"),
