@@ -167,7 +167,7 @@ def test_what_is_too_slow_when_measured_gives_way_to_a_faster_one(
     assert (selection["left_out"], [row["within"] for row in ended.document["budgets"]]) == ([], [False])
     model, golden = tiny_ofa.read(small_ofa)  # the user whose weights are inside is the one who is named
     user = select(model, golden, None, selection["structure"])
-    assert (selection["history"], selection["logits"]) == (user.history, pytest.approx(user.logits))
+    assert (tuple(selection["history"]), selection["logits"]) == (user.history, pytest.approx(user.logits))
 
 
 @pytest.mark.parametrize(

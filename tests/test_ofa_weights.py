@@ -16,8 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from exporter.artifact import store, weights
 from exporter.core.precision import Weights
-from exporter.pipeline import session
+from exporter.pipeline import ProgramChoice, session
+from exporter.pipeline import source as sources
 from exporter.targets import TARGETS
+from models import checkpoint
 from models.forward_ofa import assembler, weights_package
 from models.forward_ofa.programs import select, selected_weights
 from models.forward_ofa.supernet import Supernet
@@ -532,3 +534,18 @@ def test_bad_packages_in_int8(
         output = tmp_path / target
         ended = run_here(capfd, "swap", in_int8[target]["artifact"], file, "--output", output)
         assert (ended.code, part in ended.error_line(), output.exists()) == (2, True, False), ended.err
+
+
+def test_positives_are_of_programs_that_have_the_checkpoints_own_cases(small_ofa: Path, tmp_path: Path) -> None:
+    """Cases that carry weights are 16 of the checkpoint's 24: shapes of the rest would be taken for theirs."""
+    saved = checkpoint.read(small_ofa)
+    positive = np.arange(tiny_ofa.CASES, dtype=np.int32)[:, None] % tiny_ofa.CANDIDATES
+    folder = checkpoint.write(
+        tmp_path / "known", saved.config, saved.state, {**saved.golden, checkpoint.POSITIVE: positive}
+    )
+    found = {
+        program: sources.load(ProgramChoice("ofa", program, folder.folder)).positive
+        for program in ("subnet", "subnet_external")
+    }
+    np.testing.assert_array_equal(found["subnet"], positive[:, 0])
+    assert found["subnet_external"] is None

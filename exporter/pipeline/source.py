@@ -110,8 +110,9 @@ class Source(Exportable):
         columns, ranking = self.checkpoint.golden.get(POSITIVE), self.program.ranking
         if columns is None or ranking is None or self.program.ranked is not None or self.drawn is not None:
             return None
-        one_ranking = self.checkpoint.golden["scores"].shape
-        return columns[:, 0] if self.outputs[ranking].reshape(len(columns), -1).shape == one_ranking else None
+        ranked, stated = self.outputs[ranking], self.checkpoint.golden["scores"]
+        # A program whose cases carry weights has some of the checkpoint's cases alone, in another order.
+        return columns[:, 0] if (len(ranked), ranked.size) == (len(stated), stated.size) else None
 
     @property
     def candidates(self) -> int:
