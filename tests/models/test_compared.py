@@ -184,7 +184,7 @@ def test_litepred_trains_the_structure_that_it_is_given_from_a_devicerec(clicks,
     selection = SPEC.select(model, saved.golden, None, None)
     assert selection.structure == (1, 1, 0, 1, 0, 0)
     for wrong, part in (
-        ((), "wants one"),
+        ((), "--structure, a digit for each block"),
         (("--structure", "11"), "6 digits"),
         (("--structure", "000000"), "at least 1"),
     ):
