@@ -10,6 +10,7 @@ from exporter.core.errors import BadInputError
 from exporter.core.predictor import Predictor
 from safeio import files, strict_json
 
+ADVICE = "choose another file"
 _MAX_BYTES = 1 << 20
 _SCHEMA = TypeAdapter(Predictor)
 
@@ -55,4 +56,4 @@ def to_json(predictor: Predictor) -> dict[str, object]:
 def write(path: Path, predictor: Predictor) -> None:
     """Write a predictor; raises OutputError."""
     text = json.dumps(to_json(predictor), indent=2, allow_nan=False) + "\n"
-    files.replace_file(path, text.encode(), "choose another file")
+    files.replace_file(path, text.encode(), ADVICE)

@@ -64,7 +64,7 @@ class Shards:
         return chosen
 
     def are_able(self, users: "np.ndarray") -> "np.ndarray":
-        """Tell of each of some users whether he can be ranked for, [n] bool."""
+        """Tell of each of some users whether they can be ranked for, [n] bool."""
         from models.training.users import RANKED, STATUSES
 
         able: np.ndarray = self.users.status[users] == STATUSES.index(RANKED)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from exporter.pipeline.source import Source
     from exporter.profiles import DeviceProfile
 
-_ADVICE = "choose another file"
 _SEED = 0
 
 
@@ -119,11 +118,12 @@ def conditions_of(source: "Source", lowering: lengths.Lowering, profile: "Device
 
 
 def _check_output(request: PredictRequest) -> None:
+    from exporter.artifact.predictor import ADVICE
     from safeio import places
 
-    places.check_file(request.output, _ADVICE)
+    places.check_file(request.output, ADVICE)
     if os.path.lexists(request.output) and not request.force:
-        raise OutputError(f"{request.output} is there already; {_ADVICE}, or replace it with --force")
+        raise OutputError(f"{request.output} is there already; {ADVICE}, or replace it with --force")
 
 
 def _fitted(

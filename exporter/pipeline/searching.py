@@ -171,5 +171,8 @@ def ndcg10_of(source: "Source") -> "tuple[float, float] | None":
     if positive is None or scores is None or selection is None:
         return None
     golden = source.checkpoint.golden
-    first, second = (scores(source.model, golden, one) for one in (selection.structure, None))
-    return tuple(float(gain_of_rank(rank_of(one, positive)).mean()) for one in (first, second))  # type: ignore[return-value]
+    of_one, of_model = (
+        float(gain_of_rank(rank_of(scores(source.model, golden, structure), positive)).mean())
+        for structure in (selection.structure, None)
+    )
+    return of_one, of_model
