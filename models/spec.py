@@ -167,8 +167,13 @@ class ProgramSpec:
 class Made(Protocol):
     """Weights packages of up to as many users as a Cloud makes at once, all of one structure; rows are users.
 
-    `files` is uint8 [n, bytes].
+    `users` [n] is whose of those asked for they are, `files` uint8 [n, bytes].
     """
+
+    @property
+    def users(self) -> "np.ndarray":
+        """Return the place of each row's user among those asked for."""
+        ...
 
     @property
     def files(self) -> "np.ndarray":
@@ -200,8 +205,8 @@ class Cloud(Protocol):
         """Return the length of the package of every user of a structure."""
         ...
 
-    def packages(self, structure: tuple[int, ...], latents: "np.ndarray", stored: Stored) -> Iterator[Made]:
-        """Yield the packages of users of one structure in their order, some at once; raises BadInputError."""
+    def packages(self, structures: "np.ndarray", latents: "np.ndarray", stored: Stored) -> Iterator[Made]:
+        """Yield the packages of users with structures [U, L] and latents [U, D], some at once; raises BadInputError."""
         ...
 
 

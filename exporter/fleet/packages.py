@@ -2,7 +2,7 @@
 
     packages.json         what the packages are of, and how many shards there are
     part-00000.tar        a file for each user of a shard who has one, by the place in the shard
-    part-00000.parquet    the index: for each user of the shard the file's first byte, its length and SHA-256, or why
+    part-00000.parquet    the index: for each user of the shard the file's first byte, its length and XXH3, or why
                           there is none
 
 An index is written behind its archive: where both are, and the archive is as long as the index says, the shard is
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-PLAN, FORMAT = "packages.json", "cocorr-packages-1"
+PLAN, FORMAT = "packages.json", "cocorr-packages-2"
 _MOST_BYTES = 16 << 20
 _FIRST = b"cocorr.first"
 """The key of an index's first user in its metadata."""

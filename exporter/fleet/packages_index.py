@@ -14,7 +14,7 @@ COLUMNS = {
     "structure": "string",
     "offset": "int64",
     "bytes": "int64",
-    "sha256": "string",
+    "xxh3_128": "string",
 }
 """The columns of an index, with their types as pyarrow calls them."""
 RANKED = "ranked"
@@ -30,7 +30,7 @@ class Row:
     structure: str = ""
     offset: int = 0
     bytes: int = 0
-    sha256: str = ""
+    xxh3_128: str = ""
 
 
 def check(table: "pyarrow.Table") -> None:

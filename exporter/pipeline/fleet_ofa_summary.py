@@ -52,11 +52,11 @@ def index(shards: "Shards", shard: int, figures: Arrays) -> "pyarrow.Table":
     import pyarrow as pa
 
     found = {name: figures.get(name, np.zeros(0, np.int64)) for name in ("offset", "bytes")}  # none, of no users
-    digests = [row.tobytes().hex() for row in figures.get("sha256", np.zeros((0, 32), np.uint8))]
+    digests = [row.tobytes().hex() for row in figures.get("xxh3_128", np.zeros((0, 16), np.uint8))]
     columns = {
         "structure": pa.array(_texts(figures["structure"]), pa.string()),
         **{name: pa.array(values, pa.int64()) for name, values in found.items()},
-        "sha256": pa.array(digests, pa.string()),
+        "xxh3_128": pa.array(digests, pa.string()),
     }
     return pa.table({**fleet_parts.named(shards, shard), **fleet_parts.spread(shards, shard, columns)})
 

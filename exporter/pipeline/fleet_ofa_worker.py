@@ -80,16 +80,12 @@ class Judge:
         self, shard: Arrays, structures: np.ndarray, latents: np.ndarray, figures: dict[str, np.ndarray]
     ) -> Iterator[tuple[list[int], np.ndarray]]:
         """Yield the packages of a shard, structure by structure, and fill in the figures of their users."""
-        for structure in np.unique(structures, axis=0):
-            own = np.flatnonzero((structures == structure).all(axis=1))
-            subnet = self.subnets.get("".join(map(str, structure)))
-            at = 0
-            for made in self.cloud.packages(tuple(structure.tolist()), latents[own], self.stored):
-                part = own[at : at + len(made.files)]
-                at += len(part)
-                figures["bytes_down"][part] = made.files.shape[1]
-                self._fill(figures, part, made, subnet, {name: array[part] for name, array in shard.items()})
-                yield part.tolist(), made.files
+        for made in self.cloud.packages(structures, latents, self.stored):
+            own = made.users
+            subnet = self.subnets.get("".join(map(str, structures[own[0]])))
+            figures["bytes_down"][own] = made.files.shape[1]
+            self._fill(figures, own, made, subnet, {name: array[own] for name, array in shard.items()})
+            yield own.tolist(), made.files
 
     def _fill(
         self, figures: dict[str, np.ndarray], part: np.ndarray, made: "Made", subnet: Subnet | None, shard: Arrays

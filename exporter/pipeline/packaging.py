@@ -55,6 +55,7 @@ def take_package(folder: Path, user: str, output: Path, force: bool = False) -> 
     from exporter.fleet import packages
 
     require("pyarrow", "train")
+    require("xxhash", "train")
     _check_file(output, force)
     package = packages.read(folder).take(user)
     return _written(output, package.data, package.structure)

@@ -30,6 +30,11 @@ class Layout:
     places: Mapping[str, tuple[int, tuple[int, ...], torch.dtype]]
 
     @property
+    def head(self) -> int:
+        """Return the bytes in front of the first weight."""
+        return min((first for first, _, _ in self.places.values()), default=self.size)
+
+    @property
     def size(self) -> int:
         """Return the bytes of the file."""
         return len(self.template)

@@ -22,7 +22,7 @@ def package_of(
         generator = Generator(model)
         structures, latents = generator.requests(item_ids, structure)
         chosen = tuple(structures[0].tolist())
-        return chosen, next(generator.packages(chosen, latents, stored)).files[0].tobytes()
+        return chosen, next(generator.packages(structures, latents, stored)).files[0].tobytes()
     with torch.no_grad():
         ids = torch.from_numpy(item_ids)
         runs = model.structure(ids) if structure is None else torch.tensor([structure]).to(model.items.weight)

@@ -103,10 +103,14 @@ def in_half(tensor: Tensor) -> Tensor:
 
 
 def _in_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return numbers [..., D] as int8 [..., D] and scales [..., 1]."""
+    """Return numbers [..., D] as int8 [..., D] and scales [..., 1].
+
+    A scale is max |W| / 127 but for its last bit, so that no quotient rounds to more than 127. That of a row with a NaN
+    or an infinity is none itself.
+    """
     largest = tensor.abs().amax(-1, keepdim=True)
-    scales = torch.where(largest > 0, (largest / _MOST).clamp_min(torch.finfo(torch.float32).tiny), 1.0)
-    return (tensor / scales).round_().clamp_(-_MOST, _MOST).to(torch.int8), scales
+    scales = torch.where(largest == 0, 1.0, (largest / _MOST).clamp_min(torch.finfo(torch.float32).tiny))
+    return (tensor / scales).round_().to(torch.int8), scales
 
 
 def _check(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:

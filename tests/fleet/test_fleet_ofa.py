@@ -1,6 +1,5 @@
 """All users of a small Forward-OFA: structures, packages in shards, artifacts by structure, and what a kill leaves."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import pytest
 import safetensors.numpy
 import tiny_ofa
 import torch
+import xxhash
 from commands import run_here
 from servers import processes, wait_for
 
@@ -164,11 +164,11 @@ def test_each_package_is_where_the_index_says_and_is_the_one_made_alone(run, sma
     assert [row["user"] for row in indexed] == list(rows)
     held = packages.read(folder / "packages")
     for place, row in enumerate(indexed):
-        assert (row["sha256"] is None) == (row["status"] != "ranked")
-        if row["sha256"] is None or (place % 150 and row["user"] not in ODD):
+        assert (row["xxh3_128"] is None) == (row["status"] != "ranked")
+        if row["xxh3_128"] is None or (place % 150 and row["user"] not in ODD):
             continue
         data = held.take(row["user"]).data
-        assert (len(data), hashlib.sha256(data).hexdigest()) == (rows[row["user"]]["bytes_down"], row["sha256"])
+        assert (len(data), xxhash.xxh3_128_hexdigest(data)) == (rows[row["user"]]["bytes_down"], row["xxh3_128"])
         history = ",".join(map(str, history_of(clicks, row["user"])))
         alone = pipeline.PackageRequest("ofa", history, tmp_path / row["user"], None, small_ofa, "fp16")
         told = []
@@ -357,7 +357,7 @@ def test_one_is_found_in_the_order_in_which_users_are_read(names, tmp_path):
                 "user": [name],
                 "status": ["ranked"],
                 "structure": ["10"],
-                "sha256": [found["sha256"][0].tobytes().hex()],
+                "xxh3_128": [found["xxh3_128"][0].tobytes().hex()],
             }
             table |= {key: found[key].tolist() for key in ("offset", "bytes")}
             folder.write_index(shard, pa.table(table))

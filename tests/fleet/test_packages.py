@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> packages.Folder:
     with packages.opened(made, force=False):
         rows = np.arange(1400, dtype=np.int64).astype(np.uint8).reshape(2, 700)
         found = packages_archive.write(packages.archive(made.place, 0), [([0, 2], rows)], 3)
-        digests = [row.tobytes().hex() for row in found["sha256"]]
+        digests = [row.tobytes().hex() for row in found["xxh3_128"]]
         made.write_index(0, _index(USERS, STATUS, found["offset"].tolist(), found["bytes"].tolist(), digests))
         made.write_index(1, _index(["d", "e", "f"], ["one_click"] * 3, [0] * 3, [0] * 3, [""] * 3))
     return made
@@ -48,7 +48,7 @@ def test_an_archive_is_what_the_standard_library_writes(tmp_path: Path) -> None:
 def _index(users: list[str], status: list[str], offset: list[int], size: list[int], digests: list[str]) -> pa.Table:
     has = pa.array([None if word != "ranked" else place for place, word in enumerate(status)], pa.int64())
     columns = {"structure": pa.array(["110"] * 3), "offset": pa.array(offset, pa.int64())}
-    columns |= {"bytes": pa.array(size, pa.int64()), "sha256": pa.array(digests)}
+    columns |= {"bytes": pa.array(size, pa.int64()), "xxh3_128": pa.array(digests)}
     return pa.table({"user": users, "status": status, **{name: one.take(has) for name, one in columns.items()}})
 
 
@@ -64,14 +64,14 @@ def _with(name: str, values: list[object], kind: pa.DataType) -> Changed:
 HOSTILE = {
     "no offset": lambda table: table.drop_columns("offset"),
     "no user": lambda table: table.drop_columns("user"),
-    "no sha256": lambda table: table.drop_columns("sha256"),
+    "no hash": lambda table: table.drop_columns("xxh3_128"),
     "no structure": lambda table: table.drop_columns("structure"),
     "no columns": lambda table: table.select([]),
     "one more": lambda table: table.append_column("more", table["user"]),
     "user in numbers": _with("user", [1, 2, 3], pa.int64()),
     "offset in text": _with("offset", ["1", "2", "3"], pa.string()),
     "status null": _with("status", [None] * 3, pa.string()),
-    "sha256 null": _with("sha256", [None] * 3, pa.string()),
+    "hash null": _with("xxh3_128", [None] * 3, pa.string()),
     "offset below 0": _with("offset", [-1, None, 0], pa.int64()),
     "no bytes": _with("bytes", [0, None, 0], pa.int64()),
     "structure in words": _with("structure", ["x\n", None, "1"], pa.string()),

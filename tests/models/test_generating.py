@@ -32,8 +32,14 @@ def cloud(request):
     return generator(request.param)
 
 
-def files(cloud, structure, latents, stored):
-    return [row.tobytes() for made in cloud.packages(structure, latents, stored) for row in made.files]
+def files(cloud, structures, latents, stored):
+    """Return the packages [U] of users with structures [U, L], or all with one [L]."""
+    found = {}
+    for made in cloud.packages(np.broadcast_to(structures, (len(latents), BLOCKS)), latents, stored):
+        assert len(made.users) == len(made.files) <= BATCH
+        found |= zip(made.users.tolist(), (row.tobytes() for row in made.files), strict=True)
+    assert len(found) == len(latents)
+    return [found[user] for user in range(len(latents))]
 
 
 @pytest.mark.parametrize("stored", STORED)
@@ -41,36 +47,39 @@ def test_a_user_gets_the_same_bytes_at_every_place_of_a_batch(cloud, stored):
     rng = np.random.default_rng(0)
     own = rng.integers(1, VOCABULARY, (1, LENGTH), dtype=np.int32)
     structure, latent = cloud.requests(own)
-    chosen = tuple(structure[0].tolist())
-    (alone,) = files(cloud, chosen, latent, stored)
+    (alone,) = files(cloud, structure, latent, stored)
     others = rng.integers(1, VOCABULARY, (BATCH, LENGTH), dtype=np.int32)
     for place in range(BATCH):
         beside = np.roll(others, place, axis=0)
         beside[place] = own
         structures, latents = cloud.requests(beside)
         assert structures[place].tobytes() == structure.tobytes() and latents[place].tobytes() == latent.tobytes()
-        made = next(cloud.packages(chosen, latents, stored))
-        assert made.files[place].tobytes() == alone
+        assert files(cloud, structures, latents, stored)[place] == alone
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     users=st.integers(1, 2 * BATCH + 3),
     seed=st.integers(0, 2**31),
-    chosen=st.integers(0, 2**BLOCKS - 1),
+    kinds=st.integers(1, 2**BLOCKS),
     stored=st.sampled_from(STORED),
 )
-def test_whoever_is_beside_and_whichever_blocks_run(cloud, users, seed, chosen, stored):
+def test_whoever_is_beside_and_whichever_blocks_run(cloud, users, seed, kinds, stored):
     rng = np.random.default_rng(seed)
-    structure = tuple(chosen >> block & 1 for block in range(BLOCKS))
-    item_ids = rng.integers(0, VOCABULARY, (users, LENGTH), dtype=np.int32)
-    structures, latents = cloud.requests(item_ids, structure)
-    assert (structures == structure).all()
-    together = files(cloud, structure, latents, stored)
-    assert len(together) == users and all(len(one) == cloud.package_bytes(structure, stored) for one in together)
+    some = rng.permutation(2**BLOCKS)[:kinds, None] >> np.arange(BLOCKS) & 1
+    structures = some[rng.integers(kinds, size=users)].astype(np.int8)
+    latents = rng.normal(size=(users, 32)).astype(np.float32)
+    together = files(cloud, structures, latents, stored)
+    sizes = [cloud.package_bytes(tuple(row), stored) for row in structures.tolist()]
+    assert [len(one) for one in together] == sizes
     user = int(rng.integers(users))
-    alone = cloud.requests(item_ids[user : user + 1], structure)[1]
-    assert files(cloud, structure, alone, stored) == [together[user]]
+    assert files(cloud, structures[user], latents[user : user + 1], stored) == [together[user]]
+
+
+def test_all_users_can_be_given_one_structure(cloud):
+    item_ids = np.ones((BATCH + 1, LENGTH), np.int32)
+    structures, latents = cloud.requests(item_ids, (0, 1, 1, 0))
+    assert (structures == (0, 1, 1, 0)).all() and latents.shape == (BATCH + 1, 32)
 
 
 @pytest.mark.parametrize("stored", STORED)
@@ -98,10 +107,8 @@ def test_scores_are_those_of_the_assembled_sub_network(cloud, stored):
     rng = np.random.default_rng(2)
     item_ids = rng.integers(1, VOCABULARY, (5, LENGTH), dtype=np.int32)
     candidates = rng.integers(1, VOCABULARY, (5, 12), dtype=np.int32)
-    structures, latents = cloud.requests(item_ids)
-    structure = structures[0]
-    own = np.flatnonzero((structures == structure).all(axis=1))
-    made = next(cloud.packages(tuple(structure.tolist()), latents[own], stored))
+    made = next(cloud.packages(*cloud.requests(item_ids), stored))
+    own = made.users
     with torch.no_grad():
         whole = cloud.model(*map(torch.from_numpy, (item_ids[own], candidates[own]))).numpy()
     np.testing.assert_allclose(made.scores(item_ids[own], candidates[own], as_stored=False), whole, atol=1e-5)
@@ -129,3 +136,13 @@ def test_a_method_without_a_mapper_has_no_packages():
     model = Supernet(VOCABULARY, 16, BLOCKS, LENGTH, "sasrec", "devicerec")
     with pytest.raises(ValueError, match="has no mapper"):
         Generator(model)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=256, max_size=256))
+def test_a_weight_in_int8_is_off_by_at_most_half_a_step(numbers):
+    rows = torch.tensor(numbers).reshape(32, 8)
+    entries = dict(weights_package.entries("w", rows, "int8"))
+    steps, scale = entries["w"].double(), entries["w.scale"].double()
+    assert entries["w"].dtype == torch.int8 and bool((scale > 0).all()) and steps.abs().max() <= 127
+    assert bool(((rows.double() - steps * scale).abs() <= 0.5 * scale * (1 + 1e-4)).all())
