@@ -57,14 +57,16 @@ def describe(folder: Path) -> dict[str, Any]:
         "golden_users": len(rows),
         "structures": {"".join(map(str, row)): users for row, users in structures.most_common()},
         "bytes_up": len(Upload(tuple(rows[0]), np.zeros(int(saved.architecture["dimension"]))).to_bytes()),
-        "bytes_down": {stored: _mean_size(model, structures, stored) for stored in _STORED},
+        "bytes_down": {stored: _mean_size(model, saved.sha256, structures, stored) for stored in _STORED},
         "bytes_of_backbone": 4 * len(model.backbone.blocks) * count(model.backbone.shapes),
     }
 
 
-def _mean_size(model: Supernet, structures: Mapping[tuple[int, ...], int], stored: str) -> float:
+def _mean_size(
+    model: Supernet, checkpoint: str | None, structures: Mapping[tuple[int, ...], int], stored: str
+) -> float:
     """Return the bytes of a weights package, on average over users."""
-    sizes = {row: layout_of(model.backbone, row, stored).size for row in structures}
+    sizes = {row: layout_of(model.backbone, checkpoint, row, stored).size for row in structures}
     return sum(users * sizes[row] for row, users in structures.items()) / sum(structures.values())
 
 

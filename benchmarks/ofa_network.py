@@ -34,13 +34,13 @@ LINKS = {"4G 5 MB/s": 5e6, "4G 15 MB/s": 15e6, "5G 50 MB/s": 50e6, "5G 100 MB/s"
 _PARTS = ("upload", "package")
 
 
-def packer(model: Supernet) -> session.Pack:
-    """Return the cloud's code between the mapper's output and the network."""
+def packer(model: Supernet, checkpoint: str | None) -> session.Pack:
+    """Return the cloud's code between the mapper's output and the network; packages name the checkpoint."""
 
     def pack(structure: np.ndarray, weights: np.ndarray, stored: Weights) -> bytes:
         chosen = structure[0].astype(int).tolist()
         tensors = assembler.block_weights(model.backbone, torch.from_numpy(weights), chosen)
-        return weights_package.to_bytes(model.backbone, chosen, tensors, stored)
+        return weights_package.to_bytes(model.backbone, chosen, tensors, stored, checkpoint)
 
     return pack
 
@@ -83,6 +83,7 @@ def main() -> None:
 
     saved = checkpoints.read(arguments.checkpoint)
     model = checkpoints.build(saved, SPEC)
+    pack = packer(model, saved.sha256)
     # The last golden cases: the first quarter has histories that were shortened on purpose.
     item_ids, candidate_ids = (saved.golden[name][-arguments.users :] for name in ("item_ids", "candidate_ids"))
     expected = torch_scores(model, item_ids, candidate_ids)
@@ -106,7 +107,7 @@ def main() -> None:
                 }
                 places = {structure: Path(subnet.place) for structure, subnet in subnets.items()}
                 last[precision] = session.play(
-                    Path(controller.place), Path(mapper.place), places, packer(model), item_ids, candidate_ids
+                    Path(controller.place), Path(mapper.place), places, pack, item_ids, candidate_ids
                 )
                 commonest = subnets[structures.most_common(1)[0][0]]
                 print(_row(target, precision, expected, last[precision], controller, commonest), flush=True)

@@ -97,7 +97,7 @@ def uploads(checkpoint: Path, users: int) -> tuple[Generator, np.ndarray, np.nda
     """Return the cloud and what the golden users upload, repeated to so many."""
     torch.set_num_threads(1)
     held = checkpoints.read(checkpoint)
-    cloud = Generator(checkpoints.build(held, SPEC))
+    cloud = Generator(checkpoints.build(held, SPEC), held.sha256)
     item_ids = np.resize(held.golden["item_ids"], (users, held.history_length))
     return cloud, *cloud.requests(item_ids)
 

@@ -120,12 +120,13 @@ class Answer(Protocol):
 class Served:
     """How a program of the cloud is served over a network: at /v1/`path`.
 
-    `answers` gives for an architecture what writes an answer. Requests have the inputs `in_digits` as a text of 0 and
-    1; where `stored` names what an answer may be stored in, they may choose, and the first is the default.
+    `answers` gives for an architecture, and the SHA-256 of the checkpoint, what writes an answer. Requests have the
+    inputs `in_digits` as a text of 0 and 1; where `stored` names what an answer may be stored in, they may choose, and
+    the first is the default.
     """
 
     path: str
-    answers: Callable[[Mapping[str, Any]], Answer]
+    answers: Callable[[Mapping[str, Any], str | None], Answer]
     in_digits: tuple[str, ...] = ()
     stored: tuple[str, ...] = ()
 
@@ -211,10 +212,16 @@ class Cloud(Protocol):
 
 
 class Package(Protocol):
-    """Make the weights package of one user."""
+    """Make the weights package of one user; it names the checkpoint by its SHA-256."""
 
     def __call__(
-        self, model: "nn.Module", item_ids: "np.ndarray", structure: tuple[int, ...] | None, stored: Stored, /
+        self,
+        model: "nn.Module",
+        item_ids: "np.ndarray",
+        structure: tuple[int, ...] | None,
+        stored: Stored,
+        checkpoint: str | None,
+        /,
     ) -> tuple[tuple[int, ...], bytes]:
         """Return the structure [L], the user's own if none is given, and the file for a history [1, N].
 
@@ -252,7 +259,7 @@ class ModelSpec:
     select: Select | None = None
     scores: Scores | None = None
     encode: Callable[["nn.Module", "Tensor"], Any] | None = None
-    cloud: Callable[["nn.Module"], Cloud] | None = None
+    cloud: Callable[["nn.Module", str | None], Cloud] | None = None
     package: Package | None = None
     optional: Mapping[str, Any] = field(default_factory=dict)
 

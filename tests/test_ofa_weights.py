@@ -78,6 +78,7 @@ def test_the_code_of_a_card_reads_the_weights_that_lie_beside(
         small_ofa_model.backbone,
         selection.structure,
         selected_weights(small_ofa_model, selection),
+        checkpoint=externals[target]["source"]["checkpoint_sha256"],
     )
     ended = run_here(capfd, "swap", artifact, tmp_path / "package", "--output", tmp_path / "swapped", "--json")
     assert (ended.code, {"run.py", "run.mjs"} <= set(ended.document["added_files"])) == (0, True), ended.err
@@ -121,7 +122,8 @@ def test_the_data_file_of_onnx_is_the_package_of_the_cloud(
     structure = [int(digit) for digit in document["selection"]["structure"]]
     file = Path(document["artifact"]) / "weights.safetensors"
     assert load_file(file).keys() == {entry["name"] for entry in document["external"]["tensors"]}
-    again = weights_package.to_bytes(small_ofa_model.backbone, structure, safetensors.torch.load_file(file))
+    own, made_by = safetensors.torch.load_file(file), document["source"]["checkpoint_sha256"]
+    again = weights_package.to_bytes(small_ofa_model.backbone, structure, own, checkpoint=made_by)
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in document["external"]["tensors"]}
     assert weights.from_bytes(again, shapes, document["external"]["metadata"], "it").tensors.keys() == shapes.keys()
 
@@ -159,8 +161,8 @@ def test_each_package_gives_its_own_users_scores(
         row = users["item_ids"][user]
         selection = select(small_ofa_model, users, row[row != 0].tolist(), None)
         file = tmp_path / f"{user}.safetensors"
-        own = selected_weights(small_ofa_model, selection)
-        weights_package.write(file, small_ofa_model.backbone, selection.structure, own)
+        own, made_by = selected_weights(small_ofa_model, selection), externals[target]["source"]["checkpoint_sha256"]
+        weights_package.write(file, small_ofa_model.backbone, selection.structure, own, checkpoint=made_by)
         ended = run_here(capfd, "swap", artifact, file, "--output", tmp_path / f"{user}", "--json")
         assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
         assert ended.document["selection"]["history"] is None  # a package does not say whose it is
@@ -200,7 +202,7 @@ def test_a_session_on_every_target(
             Path(controllers[target]["artifact"]),
             mapper,
             subnets,
-            _pack(small_ofa_model),
+            _pack(small_ofa_model, externals[target]),
             users["item_ids"],
             users["candidate_ids"],
         )
@@ -208,7 +210,9 @@ def test_a_session_on_every_target(
         assert all((one.swap_ms is not None) == (target in {"onnx", "executorch"}) for one in played)
 
 
-def _pack(small_ofa_model: Supernet) -> session.Pack:
+def _pack(small_ofa_model: Supernet, document: dict) -> session.Pack:
+    made_by = document["source"]["checkpoint_sha256"]
+
     def pack(structure: np.ndarray, weights: np.ndarray, stored: Weights) -> bytes:
         chosen = structure[0].astype(int).tolist()
         return weights_package.to_bytes(
@@ -216,6 +220,7 @@ def _pack(small_ofa_model: Supernet) -> session.Pack:
             chosen,
             assembler.block_weights(small_ofa_model.backbone, torch.from_numpy(weights), chosen),
             stored,
+            made_by,
         )
 
     return pack
@@ -239,13 +244,23 @@ def test_a_session_refuses_a_package_for_another_structure(
 ) -> None:
     structure = np.array([[1.0, 1.0, 1.0]], np.float32)
     assert externals["onnx"]["selection"]["structure"] != "111"
-    data = _pack(small_ofa_model)(structure, np.zeros((1, 3, 5 * (16 * 16 + 16)), np.float32), "fp32")
+    data = _pack(small_ofa_model, externals["onnx"])(
+        structure, np.zeros((1, 3, 5 * (16 * 16 + 16)), np.float32), "fp32"
+    )
     with pytest.raises(weights.PackageError, match="structure '111'"):
         session.open_package(Path(externals["onnx"]["artifact"]), data)
 
 
 def _other_structure(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     save_file(tensors, file, {**metadata, "structure": "111"})
+
+
+def _other_checkpoint(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file(tensors, file, {**metadata, "checkpoint": "0" * 64})
+
+
+def _no_checkpoint(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    save_file(tensors, file, {name: value for name, value in metadata.items() if name != "checkpoint"})
 
 
 def _missing(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
@@ -294,6 +309,8 @@ def _huge(file: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) 
         (_extra, "block9_query_bias is not part of it"),
         (_misshapen, "is expected"),
         (_not_finite, "NaN"),
+        (_other_checkpoint, f"for checkpoint '{'0' * 64}', not"),
+        (_no_checkpoint, "for checkpoint 'None', not"),
         (_no_metadata, "for format 'None'"),
         (_null_metadata, "for format 'None'"),
         (_truncated, "truncated or damaged"),
@@ -407,7 +424,8 @@ def test_a_package_of_either_kind_is_stored_as_the_artifact_says(
     selection = select(small_ofa_model, users, row[row != 0].tolist(), None)
     own = selected_weights(small_ofa_model, selection)
     file = tmp_path / "package"
-    weights_package.write(file, small_ofa_model.backbone, selection.structure, own, sent)
+    made_by = document["source"]["checkpoint_sha256"]
+    weights_package.write(file, small_ofa_model.backbone, selection.structure, own, sent, made_by)
     ended = run_here(capfd, "swap", document["artifact"], file, "--output", tmp_path / "out", "--json")
     assert (ended.code, ended.document["parity"]["verdict"]) == (0, "pass"), ended.err
     exact = {name: tensor.numpy() for name, tensor in own.items()}
@@ -446,7 +464,11 @@ def test_a_session_in_int8(
         target = "tflite" if name == "int8 elsewhere" else "onnx"
         subnets = {documents[target]["selection"]["structure"]: Path(documents[target]["artifact"])}
         played[name] = session.play(
-            Path(controllers[target]["artifact"]), mapper, subnets, _pack(small_ofa_model), *users.values()
+            Path(controllers[target]["artifact"]),
+            mapper,
+            subnets,
+            _pack(small_ofa_model, documents[target]),
+            *users.values(),
         )
     packages = {name: [one.package for one in sessions] for name, sessions in played.items()}
     assert all(len(small) < 0.55 * len(large) for small, large in zip(packages["int8"], packages["fp32"], strict=True))

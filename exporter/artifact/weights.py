@@ -24,7 +24,7 @@ from exporter.core.precision import Stored, Weights
 from exporter.core.types import Arrays, DataFile, ExternalWeights, StoredTable
 from safeio import files, strict_json
 
-FORMAT = "cocorr-ofa-package-1"
+FORMAT = "cocorr-ofa-package-2"
 FILE = "weights.safetensors"
 STORED = "stored"
 """The key of the metadata that says what tensors are stored in; without it that is fp32."""

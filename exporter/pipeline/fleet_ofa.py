@@ -282,6 +282,6 @@ def cloud_of(model: str, checkpoint: "Checkpoint") -> "Cloud":
     if spec.cloud is None:
         raise BadInputError(f"{model} has one network for all users, and no weights packages")
     try:
-        return spec.cloud(checkpoints.build(checkpoint, spec))
+        return spec.cloud(checkpoints.build(checkpoint, spec), checkpoint.sha256)
     except ValueError as error:
         raise BadInputError(f"{checkpoint.folder}: {error}") from error

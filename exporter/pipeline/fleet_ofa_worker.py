@@ -137,7 +137,7 @@ def make_judge(settings: dict[str, object]) -> Judge:
     checkpoint = unchanged(settings, settings["checkpoint_sha256"])
     spec = load_spec(str(settings["model"]))
     assert spec.cloud is not None  # noqa: S101 - the command has looked
-    cloud = spec.cloud(checkpoints.build(checkpoint, spec))
+    cloud = spec.cloud(checkpoints.build(checkpoint, spec), checkpoint.sha256)
     subnets, top = cast("dict[str, dict[str, object]]", settings["subnets"]), Path(str(settings["artifacts"]))
     return Judge(
         cloud,

@@ -91,7 +91,7 @@ def make_package(request: PackageRequest, report: Report) -> Packed:
         item_ids = np.zeros((1, checkpoint.history_length), np.int32)
         own = rows[-checkpoint.history_length :]
         item_ids[0, : len(own)] = own
-        structure, package = spec.package(model, item_ids, chosen, request.stored)
+        structure, package = spec.package(model, item_ids, chosen, request.stored, checkpoint.sha256)
     except checkpoints.CheckpointError as error:
         raise CheckpointError(str(error)) from error
     except ValueError as error:

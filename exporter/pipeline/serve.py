@@ -224,7 +224,7 @@ def _load(folder: Path, manifest: "Manifest", served: "Served") -> Loaded:
         return {name: results[at] for name, at in zip(names, order, strict=True)}
 
     try:
-        write = served.answers(manifest.source.architecture)
+        write = served.answers(manifest.source.architecture, manifest.source.checkpoint_sha256)
     except (ValueError, LookupError) as error:
         raise ArtifactError(f"{folder}: its architecture is none of {manifest.model}: {error}") from error
     return Loaded(manifest, call, write, place_of(runtime))

@@ -132,6 +132,8 @@ class Source(Exportable):
             "backbone": str(self.checkpoint.architecture["backbone"]),
             "structure": self.structure,
         }
+        if self.checkpoint.sha256 is not None:
+            metadata["checkpoint"] = self.checkpoint.sha256
         return pack(ExternalWeights(self._own_weights, metadata), self.weights)
 
     @cached_property

@@ -18,13 +18,13 @@ _MOST_LAYOUTS = 64
 _FORMS: Mapping[str | None, Stored] = {None: "fp32", **{form: form for form in STORED}}
 
 
-def answers(architecture: Mapping[str, Any]) -> Answer:
+def answers(architecture: Mapping[str, Any], checkpoint: str | None) -> Answer:
     """Return what writes the package of one user; raises ValueError for an architecture that is none."""
     dimension, blocks, length = (int(architecture[name]) for name in ("dimension", "blocks", "history_length"))
     name = str(architecture["backbone"])
     check_sizes(dimension, blocks, length, name)
     backbone = BACKBONES[name](dimension, blocks, length)
-    layout = lru_cache(_MOST_LAYOUTS)(partial(layout_of, backbone))
+    layout = lru_cache(_MOST_LAYOUTS)(partial(layout_of, backbone, checkpoint))
 
     def answer(inputs: Arrays, outputs: Arrays, stored: str | None) -> bytes:
         """Write the package for a structure [L] and packed weights [L, P]; raises ValueError for NaN."""

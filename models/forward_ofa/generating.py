@@ -28,13 +28,16 @@ BATCH = 64
 
 
 class Generator:
-    """The cloud of one model: from histories to requests, and from requests to packages."""
+    """The cloud of one model: from histories to requests, and from requests to packages.
 
-    def __init__(self, model: Supernet) -> None:
+    These name its checkpoint by its SHA-256.
+    """
+
+    def __init__(self, model: Supernet, checkpoint: str | None) -> None:
         if model.mapper is None or model.interest is None:
             raise ValueError("this checkpoint's method has no mapper; train the method forward_ofa")
         self.model, self.mapper, self.interest = model, model.mapper, model.interest
-        self.layout = lru_cache(maxsize=None)(partial(layout_of, model.backbone))
+        self.layout = lru_cache(maxsize=None)(partial(layout_of, model.backbone, checkpoint))
         self.network = lru_cache(maxsize=None)(partial(SubNetwork, model.items, model.backbone, weights=None))
 
     def requests(self, item_ids: np.ndarray, structure: tuple[int, ...] | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -56,10 +56,10 @@ class Layout:
         return bytes(file)
 
 
-def layout_of(backbone: Backbone, structure: Sequence[int], stored: Stored) -> Layout:
-    """Return what the packages of a structure have in common."""
+def layout_of(backbone: Backbone, checkpoint: str | None, structure: Sequence[int], stored: Stored) -> Layout:
+    """Return what the packages of a structure have in common, of a checkpoint with this SHA-256."""
     zeros = {name: torch.zeros(shape) for name, shape in block_weight_shapes(backbone, structure).items()}
-    template = weights_package.to_bytes(backbone, structure, zeros, stored)
+    template = weights_package.to_bytes(backbone, structure, zeros, stored, checkpoint)
     start = 8 + int.from_bytes(template[:8], "little")
     header = strict_json.loads(template[8:start])
     header.pop("__metadata__")

@@ -11,7 +11,11 @@ from models.spec import Stored
 
 
 def package_of(
-    model: Supernet, item_ids: np.ndarray, structure: tuple[int, ...] | None, stored: Stored
+    model: Supernet,
+    item_ids: np.ndarray,
+    structure: tuple[int, ...] | None,
+    stored: Stored,
+    checkpoint: str | None,
 ) -> tuple[tuple[int, ...], bytes]:
     """Return the structure [L] and the package for a history [1, N]; without a structure it is the user's own.
 
@@ -19,7 +23,7 @@ def package_of(
     same weights, and WeightsPackageError for weights that are no finite numbers or that `stored` cannot hold.
     """
     if not model.steps:
-        generator = Generator(model)
+        generator = Generator(model, checkpoint)
         structures, latents = generator.requests(item_ids, structure)
         chosen = tuple(structures[0].tolist())
         return chosen, next(generator.packages(structures, latents, stored)).files[0].tobytes()
@@ -29,4 +33,4 @@ def package_of(
         weights = model.generate(ids, runs)[0]
     chosen = tuple(runs[0].int().tolist())
     tensors = block_weights(model.backbone, weights, chosen)
-    return chosen, weights_package.to_bytes(model.backbone, chosen, tensors, stored)
+    return chosen, weights_package.to_bytes(model.backbone, chosen, tensors, stored, checkpoint)

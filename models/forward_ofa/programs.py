@@ -239,7 +239,7 @@ SPEC = ModelSpec(
     select=select,
     scores=scores_of,
     encode=lambda model, item_ids: model.encode(item_ids),
-    cloud=lambda model: Generator(_supernet(model)),
+    cloud=lambda model, checkpoint: Generator(_supernet(model), checkpoint),
     package=lambda model, *user: package_of(_supernet(model), *user),
     programs={
         "controller": ProgramSpec(

@@ -23,7 +23,7 @@ from models.spec import Stored
 from safeio import files
 from safeio.errors import BadInputError
 
-FORMAT = "cocorr-ofa-package-1"
+FORMAT = "cocorr-ofa-package-2"
 SCALE = ".scale"
 _MOST = 127
 _LEAST_NUMBERS, _LEAST_WIDTH = 256, 8
@@ -39,11 +39,20 @@ def write_structure(structure: Sequence[int]) -> str:
 
 
 def to_bytes(
-    backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor], stored: Stored = "fp32"
+    backbone: Backbone,
+    structure: Sequence[int],
+    tensors: Mapping[str, Tensor],
+    stored: Stored = "fp32",
+    checkpoint: str | None = None,
 ) -> bytes:
-    """Return the bytes that go over the network; raises WeightsPackageError where tensors do not fit the structure."""
+    """Return the bytes that go over the network; raises WeightsPackageError where tensors do not fit the structure.
+
+    They name the `checkpoint` that generated the weights by its SHA-256: with the items of another they rank nonsense.
+    """
     _check(backbone, structure, tensors)
     metadata = {"format": FORMAT, "backbone": backbone.name, "structure": write_structure(structure)}
+    if checkpoint is not None:
+        metadata["checkpoint"] = checkpoint
     if stored != "fp32":
         metadata["stored"] = stored
     plain = {
@@ -60,9 +69,10 @@ def write(
     structure: Sequence[int],
     tensors: Mapping[str, Tensor],
     stored: Stored = "fp32",
+    checkpoint: str | None = None,
 ) -> None:
     """Write a whole weights package or nothing; raises WeightsPackageError as `to_bytes` does, and OutputError."""
-    files.replace_file(path, to_bytes(backbone, structure, tensors, stored), "choose another file")
+    files.replace_file(path, to_bytes(backbone, structure, tensors, stored, checkpoint), "choose another file")
 
 
 def _in_one_order(data: bytes) -> bytes:

@@ -11,7 +11,7 @@ from models.spec import Answer, Arrays
 FORMAT = "cocorr-scn-corrections-1"
 
 
-def answers(_architecture: Mapping[str, Any]) -> Answer:
+def answers(_architecture: Mapping[str, Any], _checkpoint: str | None) -> Answer:
     """Return what writes the corrections of one user."""
 
     def answer(_inputs: Arrays, outputs: Arrays, _stored: str | None) -> bytes:

@@ -300,9 +300,10 @@ def test_a_weights_package_holds_the_chosen_blocks_and_says_for_whom_it_is(tmp_p
     model, arrays = random_supernet(), golden()
     selection = select(model, arrays, None, "1010")
     tensors, backbone, path = selected_weights(model, selection), model.backbone, tmp_path / "user.safetensors"
-    weights_package.write(path, backbone, selection.structure, tensors)
+    weights_package.write(path, backbone, selection.structure, tensors, checkpoint="aa")
     with safetensors.safe_open(path, "pt") as file:
-        assert file.metadata() == {"format": "cocorr-ofa-package-1", "backbone": "sasrec", "structure": "1010"}
+        said = {"format": "cocorr-ofa-package-2", "backbone": "sasrec", "structure": "1010", "checkpoint": "aa"}
+        assert file.metadata() == said
     saved = safetensors.torch.load_file(path)
     assert saved.keys() == tensors.keys() == block_weight_shapes(backbone, (1, 0, 1, 0)).keys()
     assert all(torch.equal(saved[name], tensors[name]) for name in tensors)

@@ -15,6 +15,8 @@ from models.forward_ofa.supernet import Supernet
 
 STORED = ("fp32", "fp16", "int8")
 BLOCKS, LENGTH, VOCABULARY = 4, 6, 50
+MADE_BY = "5a" * 32
+"""The SHA-256 of a checkpoint."""
 
 
 def generator(backbone, dimension=32):
@@ -23,7 +25,7 @@ def generator(backbone, dimension=32):
     with torch.no_grad():
         model.items.weight[1:].normal_(0, 0.5)
         model.mapper.linear.weight.normal_(0, 0.1)
-    return Generator(model)
+    return Generator(model, MADE_BY)
 
 
 @pytest.fixture(scope="module", params=["sasrec", "nextitnet"])
@@ -91,10 +93,12 @@ def test_they_are_the_bytes_that_the_writer_of_one_package_writes(cloud, stored)
     exact = [safetensors.torch.load(one) for one in files(cloud, structure, latents, "fp32")]
     backbone = cloud.model.backbone
     made = files(cloud, structure, latents, stored)
-    assert made == [weights_package.to_bytes(backbone, structure, one, stored) for one in exact]
-    assert made == [layout_of(backbone, structure, stored).filled(one) for one in exact]
+    assert made == [weights_package.to_bytes(backbone, structure, one, stored, MADE_BY) for one in exact]
+    assert made == [layout_of(backbone, MADE_BY, structure, stored).filled(one) for one in exact]
     none = (0,) * BLOCKS
-    assert layout_of(backbone, none, stored).filled({}) == weights_package.to_bytes(backbone, none, {}, stored)
+    assert layout_of(backbone, MADE_BY, none, stored).filled({}) == weights_package.to_bytes(
+        backbone, none, {}, stored, MADE_BY
+    )
     with torch.no_grad():
         packed = cloud.mapper(torch.from_numpy(latents))
     for one, own in zip(exact, packed, strict=True):
@@ -129,13 +133,13 @@ def test_numbers_that_no_package_can_hold_are_refused(number, stored, wrong):
     packed = cloud.mapper(torch.zeros(1, 32))[0].detach()
     weights = block_weights(cloud.model.backbone, packed, (1, 0, 0, 0))
     with pytest.raises(weights_package.WeightsPackageError, match=wrong if stored == "fp16" else "NaN or infinite"):
-        layout_of(cloud.model.backbone, (1, 0, 0, 0), stored).filled(weights)
+        layout_of(cloud.model.backbone, MADE_BY, (1, 0, 0, 0), stored).filled(weights)
 
 
 def test_a_method_without_a_mapper_has_no_packages():
     model = Supernet(VOCABULARY, 16, BLOCKS, LENGTH, "sasrec", "devicerec")
     with pytest.raises(ValueError, match="has no mapper"):
-        Generator(model)
+        Generator(model, MADE_BY)
 
 
 @settings(max_examples=300, deadline=None)

@@ -22,6 +22,7 @@ from commands import run_here
 
 from exporter import pipeline
 from exporter.artifact import store, weights
+from models import checkpoint as checkpoints
 from models.forward_ofa.assembler import assemble, block_weight_shapes
 from models.forward_ofa.programs import ControllerProgram
 from safeio.progress import tell
@@ -67,6 +68,7 @@ def test_packages_that_devices_ask_for_rank_as_torch_does(tmp_path: Path) -> Non
             structure = [*map(int, body["structure"])]
             shapes = block_weight_shapes(model.backbone, structure)
             metadata = {"format": weights.FORMAT, "backbone": "sasrec", "structure": body["structure"]}
+            metadata["checkpoint"] = checkpoints.read(checkpoint).sha256
             one, other = (weights.from_bytes(data, shapes, metadata, "it") for data in (alone[user], together[user]))
             for name in shapes:
                 np.testing.assert_allclose(other.tensors[name], one.tensors[name], rtol=0, atol=1e-5)
