@@ -124,11 +124,13 @@ def clicked_next(clicked: ClickedNext, plan: store.Document) -> dict[str, object
 
 def of_run(run: store.Run, shards: int, pace: Pace) -> dict[str, object]:
     """Return what a summary says of the run: the last pace at which users were judged, and the size of all parts."""
+    seconds = round(pace.seconds, 3)
     return {
         "users": pace.users,
-        "seconds": round(pace.seconds, 3),
+        "seconds": seconds,
         "workers": pace.workers,
-        "users_per_second": round(pace.users / pace.seconds, 1) if pace.users else None,
+        # Of the seconds told, which are all that a later command knows: it says the same.
+        "users_per_second": round(pace.users / seconds, 1) if pace.users else None,
         "pace_of": "an earlier command" if pace.earlier else "this command",
         "parts": shards,
         "bytes": sum(run.part(shard).stat().st_size for shard in range(shards)),

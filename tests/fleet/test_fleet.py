@@ -21,7 +21,7 @@ from exporter import pipeline
 from exporter.artifact import store as artifacts
 from exporter.fleet import store
 from exporter.parity.users import compare_users
-from exporter.pipeline import fleet_torch, fleet_worker
+from exporter.pipeline import fleet_summary, fleet_torch, fleet_worker
 from models import checkpoint
 from models.zoo import load_spec
 
@@ -290,6 +290,12 @@ def test_a_killed_run_goes_on_and_no_user_is_lost_or_doubled(how, run, model, cl
     assert (unknown["users"], unknown["users_per_second"]) == (0, None)
     same = ("users", "verdicts", "clicked_next", "top10", "max_abs_error")
     assert all(again.document[name] == result.document[name] for name in same)
+
+
+def test_a_pace_is_of_the_seconds_told_so_that_the_next_command_tells_the_same():
+    told = fleet_summary.of_run(None, 0, fleet_summary.Pace(1308, 2.94648, 2))
+    again = fleet_summary.of_run(None, 0, fleet_summary.Pace(told["users"], told["seconds"], told["workers"]))
+    assert again == told and told["users_per_second"] == 444.0  # 1308 / 2.946, not / 2.94648
 
 
 def test_another_plan_is_refused_unless_it_is_forced(run, model, clicks, tmp_path, capfd, monkeypatch):

@@ -190,7 +190,7 @@ def test_networks_and_packages_of_each_user_are_the_same_on_ray(cluster, small_o
     ],
 )
 def test_a_machine_that_would_write_other_packages_refuses(change, words, tmp_path):
-    facts = {"format": "cocorr-packages-1", "shards": 1, "order": "text", **fleet_ofa_worker.computed_by(), **change}
+    facts = {"format": fleet_packages.FORMAT, "shards": 1, "order": "text", **fleet_ofa_worker.computed_by(), **change}
     plan = {name: value for name, value in facts.items() if name not in ("plan", "place")}
     with fleet_packages.opened(fleet_packages.Folder(tmp_path / "packages", plan), force=False):
         place = Path(change.get("place", tmp_path / "packages"))
