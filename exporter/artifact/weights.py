@@ -10,7 +10,8 @@ The scale of a row written here is max |x| / 127, and 1 for a row of zeros.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ FILE = "weights.safetensors"
 STORED = "stored"
 """The key of the metadata that says what tensors are stored in; without it that is fp32."""
 SCALE = ".scale"
+_DTYPES = frozenset(("F32", "F16", "I8"))
 MAX_HEADER_BYTES = 1 << 20
 MAX_DATA_BYTES = 1 << 30
 
@@ -157,11 +159,9 @@ def from_bytes(data: bytes, shapes: Shapes, metadata: Mapping[str, str], source:
         raise PackageError(
             f"{source} is larger than the weights that are expected; ask for the package of this artifact"
         )
-    try:
-        found = _header(data).get("__metadata__") or {}
+    found = _said(data, source)
+    with _whole(source):
         entries = safetensors.numpy.load(data)
-    except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise PackageError(f"{source} is truncated or damaged ({error}); send it again") from error
     for key, value in metadata.items():
         if found.get(key) != value:
             raise PackageError(
@@ -178,6 +178,42 @@ def from_bytes(data: bytes, shapes: Shapes, metadata: Mapping[str, str], source:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise PackageError(f"{source} does not fit: {'; '.join(problems[:3])}{more}; ask the mapper again")
     return package
+
+
+def metadata_of(data: bytes, source: str) -> dict[str, str]:
+    """Return what a package says that it is for; raises PackageError, in the name of `source`, for what is none.
+
+    What its tensors should be only a program tells.
+    """
+    found = _said(data, source)
+    with _whole(source):
+        safetensors.numpy.load(data)
+    if found.get("format") != FORMAT:
+        raise PackageError(f"{source} is for format {str(found.get('format'))[:80]!r}, not {FORMAT!r}; ask for it anew")
+    return {STORED: "fp32", **found}
+
+
+def _said(data: bytes, source: str) -> dict[str, str]:
+    """Return a file's metadata; raises PackageError where it has tensors of a type that no package has."""
+    with _whole(source):
+        header = _header(data)
+        found = dict(header.pop("__metadata__", None) or {})
+        others = {str(entry["dtype"]) for entry in header.values()} - _DTYPES
+    if others:
+        raise PackageError(
+            f"{source} has tensors in {min(others)[:80]!r}, where a package has F32, F16 or I8; "
+            "ask for one in fp32, fp16 or int8"
+        )
+    return found
+
+
+@contextmanager
+def _whole(source: str) -> Iterator[None]:
+    """Raise PackageError where a file turns out not to be whole."""
+    try:
+        yield
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PackageError(f"{source} is truncated or damaged ({error}); send it again") from error
 
 
 def offsets(data: bytes) -> dict[str, int]:
@@ -272,5 +308,5 @@ def _largest(shapes: Shapes) -> int:
 
 
 def _header(data: bytes) -> dict:
-    header: dict = strict_json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header: dict = strict_json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], unique=True)
     return header

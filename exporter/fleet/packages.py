@@ -65,7 +65,14 @@ class Folder:
 
     def done(self) -> frozenset[int]:
         """Return the shards that are whole; raises BadInputError for an index of other packages."""
-        return frozenset(shard for shard in _indices(self.place) if self._is_whole(shard))
+        return frozenset(shard for shard in self._made() if self._is_whole(shard))
+
+    def _made(self) -> list[int]:
+        """Return the shards that have an index, in order; raises BadInputError where there is one of no shard."""
+        shards = sorted(_indices(self.place))
+        if shards and shards[-1] >= cast("int", self.plan["shards"]):
+            raise BadInputError(f"{self.index(shards[-1])} is of no shard of these packages; remove it")
+        return shards
 
     def _is_whole(self, shard: int) -> bool:
         """Say whether a shard's index has its columns, and its archive the length that they ask for."""
@@ -95,7 +102,9 @@ class Folder:
         try:
             with files.open_file(path) as file:
                 metadata = pyarrow.parquet.read_schema(file).metadata or {}
-        except (files.UnreadableError, pyarrow.ArrowException, OSError) as error:
+        except files.UnreadableError as error:
+            raise BadInputError(f"{path} {error}; remove it, and {AGAIN}") from error
+        except (pyarrow.ArrowException, OSError) as error:
             raise BadInputError(f"{path} cannot be read; remove it, and {AGAIN}") from error
         if metadata.get(store.MARK) != self.mark or _FIRST not in metadata:
             raise BadInputError(f"{path} is of other packages; remove it, and {AGAIN}")
@@ -113,7 +122,7 @@ class Folder:
         from exporter.fleet import packages_index
 
         kind = cast("str", self.plan["order"])
-        shards = sorted(_indices(self.place))
+        shards = self._made()
         low, high = 0, len(shards)  # the last index whose first user is not behind the one that is sought
         while low < high:
             middle = (low + high) // 2
@@ -122,7 +131,7 @@ class Folder:
             else:
                 low = middle + 1
         if not low:
-            raise self._nobody(user)
+            raise self._nobody(user, len(shards))
         path = self.index(shards[low - 1])
         table = store.read_table(path, self.mark, f"remove it, and {AGAIN}")
         try:
@@ -131,13 +140,13 @@ class Folder:
             raise BadInputError(f"{path} is damaged: {error}; remove it, and {AGAIN}") from error
         row = packages_index.find(table, user)
         if row is None:
-            raise self._nobody(user)
+            raise self._nobody(user, len(shards))
         if row.status != packages_index.RANKED:
-            raise BadInputError(f"{self.place}: user {user!r} has no package: {row.status.replace('_', ' ')}")
+            raise BadInputError(f"{self.place}: user {user!r} has no package: {row.status[:80].replace('_', ' ')}")
         return Package(packages_archive.cut(archive(self.place, shards[low - 1]), row), row.structure)
 
-    def _nobody(self, user: str) -> BadInputError:
-        left = cast("int", self.plan["shards"]) - len(_indices(self.place))
+    def _nobody(self, user: str, made: int) -> BadInputError:
+        left = cast("int", self.plan["shards"]) - made
         missing = f"; {left:,} shards are not made yet, the same fleet command goes on with them" if left > 0 else ""
         sample, users = self.plan.get("sample"), self.plan.get("users")
         among = ""
@@ -225,6 +234,7 @@ def _begin(real: Path, whole: Document, force: bool) -> None:
             return
         if not force:
             check_plan(real, whole)
+        places.check_folder(real, _foreign, ADVICE)  # what came since it was asked before is nobody's to remove
         for path in real.iterdir():  # the plan last: without it nobody knows what the others are
             if path.name != PLAN:
                 path.unlink()
@@ -234,9 +244,13 @@ def _begin(real: Path, whole: Document, force: bool) -> None:
 
 def _foreign(folder: Path) -> str | None:
     """Return what of a folder is no part of a set of packages, or None where all of it is."""
-    names = [name for name, status in files.tree(folder) if not stat.S_ISDIR(status.st_mode)]
+    names = []
+    for name, status in files.tree(folder):
+        if stat.S_ISDIR(status.st_mode):
+            return name  # it has files alone
+        names.append(name)
     if PLAN not in names:
-        return names[0] if names else "folders"
+        return names[0]
     return next((name for name in names if not _is_own(name)), None)
 
 

@@ -82,7 +82,9 @@ def cut(path: Path, row: "Row") -> bytes:
         with files.open_file(path) as file:
             file.seek(row.offset)
             data = file.read(row.bytes)
-    except (files.UnreadableError, OSError) as error:
+    except files.UnreadableError as error:
+        raise BadInputError(f"{path} {error}; remove its index, and {AGAIN}") from error
+    except OSError as error:
         raise BadInputError(f"{path} cannot be read; remove its index, and {AGAIN}") from error
     if xxhash.xxh3_128_hexdigest(data) != row.xxh3_128:
         raise BadInputError(f"{path} is damaged: a package is not the one of its index; remove both, and {AGAIN}")

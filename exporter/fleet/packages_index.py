@@ -46,6 +46,8 @@ def check(table: "pyarrow.Table") -> None:
         raise ValueError("it has other columns besides")
     if table["user"].null_count or table["status"].null_count:
         raise ValueError("a user or a status is null")
+    if pc.count_distinct(table["user"]).as_py() != table.num_rows:
+        raise ValueError("a user stands twice")
     ranked = table.filter(pc.equal(table["status"], RANKED))
     if any(ranked[name].null_count for name in COLUMNS):
         raise ValueError("a user who is ranked has no package")
@@ -53,6 +55,10 @@ def check(table: "pyarrow.Table") -> None:
         return
     if pc.min(ranked["bytes"]).as_py() < 1 or pc.min(ranked["offset"]).as_py() < 0:
         raise ValueError("it names bytes that cannot be")
+    offsets, sizes = ranked["offset"].to_numpy(), ranked["bytes"].to_numpy()
+    order = np.argsort(offsets)
+    if (offsets[order][:-1] > offsets[order][1:] - sizes[order][:-1]).any():
+        raise ValueError("two packages lie in each other")
     if not pc.all(pc.match_substring_regex(ranked["structure"], _STRUCTURE)).as_py():
         raise ValueError("a structure is no row of digits")
 

@@ -94,7 +94,9 @@ def read_table(path: Path, mark: bytes, advice: str) -> "pyarrow.Table":
     try:
         with files.open_file(path) as file:
             table = pyarrow.parquet.read_table(file)
-    except (files.UnreadableError, pyarrow.ArrowException, OSError) as error:
+    except files.UnreadableError as error:
+        raise BadInputError(f"{path} {error}; {advice}") from error
+    except (pyarrow.ArrowException, OSError) as error:
         raise BadInputError(f"{path} cannot be read; {advice}") from error
     if (table.schema.metadata or {}).get(MARK) != mark:
         raise BadInputError(f"{path} is of another run; {advice}")

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.errors import BadInputError, CheckpointError
+from exporter.core.errors import BadInputError, CheckpointError, OutputError
 from exporter.pipeline.lengths import Report
 
 if TYPE_CHECKING:
     from exporter.core.precision import Stored
+    from exporter.fleet.packages import Folder, Package
 
 _ADVICE = "choose another file"
 
@@ -57,8 +58,30 @@ def take_package(folder: Path, user: str, output: Path, force: bool = False) -> 
     require("pyarrow", "train")
     require("xxhash", "train")
     _check_file(output, force)
-    package = packages.read(folder).take(user)
+    held = packages.read(folder)
+    if output.resolve().parent == held.place.resolve():
+        raise OutputError(f"{output} lies among the packages that it is taken from; {_ADVICE}")
+    package = held.take(user)
+    _check(held, user, package)
     return _written(output, package.data, package.structure)
+
+
+def _check(folder: "Folder", user: str, package: "Package") -> None:
+    """Raise BadInputError unless what an index names is a package of the folder's plan, and of its row's structure.
+
+    The index's hash is of the file alone, and both may be of another hand.
+    """
+    from exporter.artifact import weights
+
+    source = f"{folder.place}: what its index names for user {user[:80]!r}"
+    said = weights.metadata_of(package.data, source)
+    wanted = {"structure": package.structure, "checkpoint": folder.plan.get("checkpoint_sha256")}
+    for name, value in {**wanted, weights.STORED: folder.plan.get("stored")}.items():
+        if said.get(name) != value:
+            raise BadInputError(
+                f"{source} has {name} {str(said.get(name))[:80]!r}, not {str(value)[:80]!r}; remove its index and "
+                "archive, and the same fleet command makes them again"
+            )
 
 
 def make_package(request: PackageRequest, report: Report) -> Packed:
@@ -100,7 +123,6 @@ def make_package(request: PackageRequest, report: Report) -> Packed:
 
 
 def _check_file(output: Path, force: bool) -> None:
-    from exporter.core.errors import OutputError
     from safeio import places
 
     places.check_file(output, _ADVICE)

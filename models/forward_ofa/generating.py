@@ -187,11 +187,10 @@ def _store(weights: _Weights, layout: Layout, room: Tensor) -> None:
     """Write weights into the rows of files, where they are in fp32 already if those are; see that all are finite."""
     if layout.stored == "int8":
         for name, tensor in weights.named():
-            for entry, values in weights_package.entries(name, tensor, layout.stored, leading_axes=1):
-                if values.is_floating_point():
+            for entry, values, dtype in weights_package.entries(name, tensor, layout.stored, leading_axes=1):
+                if dtype.is_floating_point:
                     _check_finite(values)
-                first, _, dtype = layout.places[entry]
-                at = first // dtype.itemsize
+                at = layout.places[entry][0] // dtype.itemsize
                 room.view(dtype)[:, at : at + values[0].numel()] = values.flatten(1)
         return
     for block, values in weights.blocks.items():

@@ -48,8 +48,8 @@ class Layout:
         for name, tensor in weights.items():
             if not bool(torch.isfinite(tensor).all()):
                 raise WeightsPackageError(f"{name} has NaN or infinite values; ask the mapper again")
-            for entry, values in weights_package.entries(name, tensor, self.stored):
-                first, shape, dtype = self.places[entry]
+            for entry, values, dtype in weights_package.entries(name, tensor, self.stored):
+                first, shape, _ = self.places[entry]
                 if shape:
                     place = torch.frombuffer(file, dtype=dtype, offset=first, count=math.prod(shape))
                     place.copy_(values.flatten())

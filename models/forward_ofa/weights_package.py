@@ -56,9 +56,9 @@ def to_bytes(
     if stored != "fp32":
         metadata["stored"] = stored
     plain = {
-        entry: values.contiguous()
+        entry: values.to(dtype).contiguous()
         for name, tensor in tensors.items()
-        for entry, values in entries(name, tensor.detach(), stored)
+        for entry, values, dtype in entries(name, tensor.detach(), stored)
     }
     return _in_one_order(bytes(safetensors.torch.save(plain, metadata)))
 
@@ -86,17 +86,19 @@ def _in_one_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[start:]
 
 
-def entries(name: str, tensor: Tensor, stored: Stored, leading_axes: int = 0) -> list[tuple[str, Tensor]]:
-    """Return what a package has of a tensor, by name; raises WeightsPackageError for what `stored` cannot hold.
+def entries(name: str, tensor: Tensor, stored: Stored, leading_axes: int = 0) -> list[tuple[str, Tensor, torch.dtype]]:
+    """Return what a package has of a tensor: name, values, and the type that holds each of them and that it is in.
 
-    The first `leading_axes` of the tensor are none of the package's own: users, say, with a package each.
+    The values may be of a wider type yet, so that who writes them converts them once, into their place. The first
+    `leading_axes` of the tensor are none of the package's own: users, say, with a package each. Raises
+    WeightsPackageError for what `stored` cannot hold.
     """
     if stored == "fp16":
-        return [(name, in_half(tensor))]
+        return [(name, in_half(tensor), torch.float16)]
     if stored == "int8" and _is_in_int8(tuple(tensor.shape[leading_axes:])):
         numbers, scales = _in_int8(tensor)
-        return [(name, numbers), (f"{name}{SCALE}", scales)]
-    return [(name, tensor)]
+        return [(name, numbers, torch.int8), (f"{name}{SCALE}", scales, torch.float32)]
+    return [(name, tensor, torch.float32)]
 
 
 def _is_in_int8(shape: tuple[int, ...]) -> bool:
@@ -113,14 +115,14 @@ def in_half(tensor: Tensor) -> Tensor:
 
 
 def _in_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return numbers [..., D] as int8 [..., D] and scales [..., 1].
+    """Return numbers [..., D] as whole numbers of int8 [..., D], still in fp32, and scales [..., 1].
 
     A scale is max |W| / 127 but for its last bit, so that no quotient rounds to more than 127. That of a row with a NaN
     or an infinity is none itself.
     """
-    largest = tensor.abs().amax(-1, keepdim=True)
+    largest = torch.maximum(tensor.amax(-1, keepdim=True), -tensor.amin(-1, keepdim=True))
     scales = torch.where(largest == 0, 1.0, (largest / _MOST).clamp_min(torch.finfo(torch.float32).tiny))
-    return (tensor / scales).round_().to(torch.int8), scales
+    return (tensor / scales).round_(), scales
 
 
 def _check(backbone: Backbone, structure: Sequence[int], tensors: Mapping[str, Tensor]) -> None:

@@ -105,6 +105,15 @@ def _scale(number: float) -> np.ndarray:
     return scales
 
 
+def _renamed(old: bytes, new: bytes) -> bytes:
+    """Return a package in fp32 with another word in its header."""
+    data = save(_tensors(), METADATA)
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:end].replace(old, new)
+    assert header != data[8:end]
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
 @pytest.mark.parametrize(
     ("data", "part"),
     [
@@ -119,7 +128,12 @@ def _scale(number: float) -> np.ndarray:
         (lambda: _with(weight__scale=_scale(3e38)), "weight has NaN or infinite values"),
         (lambda: _with(weight=_tensors()["weight"]), "weight.scale is not part of it"),
         (lambda: _with(weight=np.zeros((16, 32), np.int8)), "weight is int8 [16, 32] where int8 [32, 16] is expected"),
-        (lambda: _with(weight=np.zeros((32, 16), np.uint8)), "weight is uint8"),
+        (
+            lambda: _with(weight=np.zeros((32, 16), np.uint8)),
+            "in 'U8', where a package has F32, F16 or I8; ask for one",
+        ),
+        (lambda: _renamed(b'"F32"', b'"F8_E4M3"'), "in 'F8_E4M3', where a package has F32, F16 or I8"),
+        (lambda: _renamed(b'"format":', b'"format":"1","format":'), "'format' stands twice"),
         (lambda: _with(bias=np.zeros(32, np.int8)), "bias.scale is missing"),
         (lambda: _with(small=np.full((2, 8), np.nan, np.float32)), "small has NaN"),
         (lambda: save(_package().entries, METADATA), "weight is int8 [32, 16] where float32 [32, 16] is expected"),

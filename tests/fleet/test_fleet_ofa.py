@@ -206,6 +206,51 @@ def test_a_device_reads_the_package_and_ranks_as_the_row_says(run, small_ofa, sm
     assert "".join(map(str, small_ofa_model.structure(history)[0].int().tolist())) == judged["structure"]
 
 
+FORGED = {
+    "another structure": (lambda row, data: ({"structure": "1" * 1000}, data), ", not '111"),
+    "of another plan": (lambda row, data: ({}, _renamed(data, b'"checkpoint":"', 14)), "has checkpoint '#"),
+    "no package": (lambda row, data: ({}, b"x" * len(data)), "is truncated or damaged"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), FORGED.values(), ids=FORGED.keys())
+def test_what_an_index_names_is_looked_at_before_it_is_a_users_package(change, words, run, tmp_path, capfd):
+    """With hashes that fit, as whoever forges one file can forge the other."""
+    _, folder = run
+    held = packages.Folder(
+        shutil.copytree(folder / "packages", tmp_path / "packages"), packages.read(folder / "packages").plan
+    )
+    table = pyarrow.parquet.read_table(held.index(0))
+    rows = table.to_pylist()
+    row = next(row for row in rows if row["status"] == "ranked")
+    changed, data = change(row, held.take(row["user"]).data)
+    with packages.archive(held.place, 0).open("r+b") as file:
+        file.seek(row["offset"])
+        file.write(data)
+    row |= {"xxh3_128": xxhash.xxh3_128_hexdigest(data), **changed}
+    written = pyarrow.Table.from_pylist(rows, table.schema)
+    pyarrow.parquet.write_table(written, held.index(0))
+    ended = run_here(capfd, "package", held.place, row["user"], "--output", tmp_path / "one")
+    assert (ended.code, words in ended.error_line(), (tmp_path / "one").exists()) == (2, True, False), ended.err
+
+
+def _renamed(data, before, length):
+    """Return a package with one letter of its metadata changed, behind some bytes."""
+    at = data.index(before) + length
+    return data[:at] + b"#" + data[at + 1 :]
+
+
+def test_a_package_is_not_written_among_those_that_it_is_taken_from(run, tmp_path, capfd):
+    _, folder = run
+    held = Path(shutil.copytree(folder / "packages", tmp_path / "packages"))
+    before = {path.name: path.read_bytes() for path in held.iterdir()}
+    user = next(row["user"] for row in index_of(folder) if row["status"] == "ranked")
+    for name in ("part-00000.tar", "new"):
+        ended = run_here(capfd, "package", held, user, "--output", held / name, "--force")
+        assert (ended.code, "lies among the packages" in ended.error_line()) == (2, True), ended.err
+    assert {path.name: path.read_bytes() for path in held.iterdir()} == before
+
+
 def test_workers_in_one_folder_keep_to_their_own_weights(small_ofa, tmp_path, monkeypatch):
     """ONNX Runtime reads weights from a file, which another worker writes in the meantime."""
     made = tiny_ofa.export(small_ofa, tmp_path, "subnet_external", "onnx")

@@ -1,6 +1,7 @@
 """A folder of packages that others have had their hands on: what is whole, what is refused, and in which words."""
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,8 @@ HOSTILE = {
     "hash null": _with("xxh3_128", [None] * 3, pa.string()),
     "offset below 0": _with("offset", [-1, None, 0], pa.int64()),
     "no bytes": _with("bytes", [0, None, 0], pa.int64()),
+    "one user twice": _with("user", ["a", "b", "a"], pa.string()),
+    "one package in another": _with("offset", [512, None, 513], pa.int64()),
     "structure in words": _with("structure", ["x\n", None, "1"], pa.string()),
     "user not UTF-8": lambda table: table.set_column(0, "user", pa.array([b"a", b"\xff", b"c"]).view(pa.string())),
 }
@@ -113,6 +116,35 @@ def test_a_shard_without_its_whole_archive_is_made_again(folder: packages.Folder
     assert folder.done() == {0, 1}
     _change(folder, lambda table: table.filter(pc.not_equal(table["user"], "c")))
     assert folder.done() == {1}  # a user who is lost from the index is missed in the length
+
+
+def test_an_index_of_no_shard_is_named_and_one_that_is_a_link_is_told_so(folder: packages.Folder) -> None:
+    own, other = folder.index(0), folder.index(99)
+    shutil.copyfile(own, other)
+    for ask in (folder.done, lambda: folder.take("a")):
+        with pytest.raises(BadInputError, match=r"part-00099.parquet is of no shard of these packages; remove it$"):
+            ask()
+    other.unlink()
+    own.rename(own.with_name("mine"))
+    own.symlink_to(own.with_name("mine"))
+    with pytest.raises(BadInputError, match=r"part-00000.parquet is a link .*; remove it, and the same fleet"):
+        folder.take("a")
+
+
+def test_what_is_not_of_the_packages_stays_and_all_else_with_it(folder: packages.Folder) -> None:
+    """Also a folder, and what came since the place was looked at."""
+    before = sorted(path.name for path in folder.place.iterdir())
+    for name in ("mine", "part-00007.tar"):
+        (folder.place / name).mkdir()
+        with pytest.raises(OutputError, match=f"holds '{name}', which would be lost"):
+            packages.check(folder.place)
+        with (
+            pytest.raises(OutputError, match=f"holds '{name}', which would be lost"),
+            packages.opened(packages.Folder(folder.place, {**PLAN, "stored": "fp16"}), force=True),
+        ):
+            pass
+        assert sorted(path.name for path in folder.place.iterdir()) == sorted([*before, name])
+        (folder.place / name).rmdir()
 
 
 def test_who_was_not_drawn_is_told_so(folder: packages.Folder) -> None:

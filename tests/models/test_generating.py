@@ -146,7 +146,8 @@ def test_a_method_without_a_mapper_has_no_packages():
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=256, max_size=256))
 def test_a_weight_in_int8_is_off_by_at_most_half_a_step(numbers):
     rows = torch.tensor(numbers).reshape(32, 8)
-    entries = dict(weights_package.entries("w", rows, "int8"))
-    steps, scale = entries["w"].double(), entries["w.scale"].double()
-    assert entries["w"].dtype == torch.int8 and bool((scale > 0).all()) and steps.abs().max() <= 127
+    (_, numbers, kept_in), (_, scales, _) = weights_package.entries("w", rows, "int8")
+    steps, scale = numbers.double(), scales.double()
+    assert kept_in == torch.int8 and bool((numbers.to(kept_in) == numbers).all())
+    assert bool((scale > 0).all()) and steps.abs().max() <= 127
     assert bool(((rows.double() - steps * scale).abs() <= 0.5 * scale * (1 + 1e-4)).all())
