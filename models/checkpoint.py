@@ -128,7 +128,9 @@ def build(checkpoint: Checkpoint, spec: ModelSpec) -> nn.Module:
     try:
         model = spec.build(architecture)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: the architecture in {CONFIG} does not fit {spec.name}: {error}") from error
+        raise CheckpointError(
+            f"{where}: the architecture in {CONFIG} does not fit {spec.name}: {error}; write it as training did"
+        ) from error
     require_module(spec.name, model)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     actual = {name: tuple(tensor.shape) for name, tensor in checkpoint.state.items()}

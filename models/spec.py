@@ -137,7 +137,8 @@ class ProgramSpec:
 
     `ranking` names the output that holds candidate scores, whose order parity must keep; None where there is none.
     With `needs_selection` it is built for one user's Selection, and `build` and `cases` raise ValueError without; any
-    other program is the same for all users.
+    other program is the same for all users. Where a case is too large for all of them to be kept, `further` yields the
+    inputs of the others, some at a time: on them torch is held to torch, and no artifact is run.
     `sends` are outputs that go to the other side, device or cloud, and `receives` inputs that come from there.
     `state` names for an output the input that takes it with the next call; all such inputs are zero at the start.
     `output_meanings` tells the developer of an app what outputs are, by their names.
@@ -154,6 +155,7 @@ class ProgramSpec:
     ranking: str | None
     build: BuildProgram
     cases: Cases = golden_ids
+    further: "Callable[[nn.Module, Arrays, Selection | None], Iterator[Arrays]] | None" = None
     needs_selection: bool = False
     external: External | None = None
     sends: tuple[str, ...] = ()

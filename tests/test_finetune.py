@@ -48,7 +48,9 @@ def test_what_no_device_asks_a_cloud_for_is_refused_in_a_line(
     fleet = ("fleet", "ofa", "--data", tmp_path / "clicks.tsv", "--target", "onnx", "--output", tmp_path / "fleet")
     for words in (fleet, ("serve", "ofa"), ("ofa", "--program", "controller", "--target", "onnx")):
         ended = run_here(capfd, *words, "--checkpoint", tuned)
-        assert (ended.code, "mapper; train the method forward_ofa" in ended.error_line()) == (2, True), ended.err
+        assert (ended.code, "finetune has no mapper, as have forward_ofa, duet" in ended.error_line()) == (2, True), (
+            ended.err
+        )
     plain = tiny_ofa.write(tmp_path / "plain", method="devicerec")
     words = ("--history", "3,5", "--output", tmp_path / "package")
     ended = run_here(capfd, "ofa", "package", "--checkpoint", plain, *words)

@@ -20,7 +20,7 @@ from exporter.pipeline import ProgramChoice, session
 from exporter.pipeline import source as sources
 from exporter.targets import TARGETS
 from models import checkpoint
-from models.forward_ofa import assembler, weights_package
+from models.forward_ofa import assembler, programs, weights_package
 from models.forward_ofa.programs import select, selected_weights
 from models.forward_ofa.supernet import Supernet
 
@@ -85,6 +85,22 @@ def test_the_code_of_a_card_reads_the_weights_that_lie_beside(
     swapped = [case["inputs"]["item_ids"][0] for case in card_code.example(tmp_path / "swapped")["cases"]]
     assert swapped == [row.tolist()]
     card_code.assert_as_expected(card_code.run_python(tmp_path / "swapped"), tmp_path / "swapped")
+    stranger = select(small_ofa_model, users, [3, 5, 7, 3], "".join(map(str, selection.structure)))
+    weights_package.write(
+        tmp_path / "package",
+        small_ofa_model.backbone,
+        stranger.structure,
+        selected_weights(small_ofa_model, stranger),
+        checkpoint=externals[target]["source"]["checkpoint_sha256"],
+    )
+    assert run_here(capfd, "swap", artifact, tmp_path / "package", "--output", tmp_path / "stranger").code == 0
+    document = card_code.example(tmp_path / "stranger")
+    (case,) = document["cases"]
+    assert case["outputs"] is None and "nobody has computed" in document["outputs"]
+    (printed,) = card_code.run_python(tmp_path / "stranger")
+    expected = _scores_in_place(tmp_path / "stranger", users, 0)[0, 0]
+    assert case["inputs"]["item_ids"] == [users["item_ids"][0].tolist()]
+    np.testing.assert_allclose(printed["scores"][0], expected, rtol=0, atol=1e-4)
 
 
 def test_controller_passes_on_all_targets(controllers: dict[str, dict]) -> None:
@@ -361,6 +377,29 @@ def test_what_cannot_be_swapped(
 
 def _names_in_int8(document: dict) -> list[str]:
     return [one["name"] for one in document["scheme"]["stored"] if one["name"] is not None]
+
+
+def test_a_scheme_is_judged_by_all_golden_users_and_not_by_the_few_whose_weights_are_kept(
+    in_int8: dict[str, dict], small_ofa: Path, small_ofa_model: Supernet, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of 16 users two items that change places are 0.0125 of the top 10, and more than a scheme may change."""
+    document = in_int8["onnx"]
+    scheme, artifact = document["parity"]["scheme"], Path(document["artifact"])
+    users = tiny_ofa.read(small_ofa)[1]
+    assert (document["parity"]["cases"], scheme["cases"]) == (16, len(users["item_ids"]))
+    assert f"scheme over {scheme['cases']} cases: " in document["parity"]["reason"]
+    golden = store.read_golden(artifact)
+    selection = select(small_ofa_model, users, document["selection"]["history"], document["selection"]["structure"])
+    cases = programs._in_order(small_ofa_model, users, selection)
+    with torch.no_grad():
+        ids, candidates = (torch.from_numpy(cases[name][16:]) for name in ("item_ids", "candidate_ids"))
+        state = small_ofa_model.user_state(ids, torch.tensor([selection.structure]).float().expand(len(ids), -1))
+        expected = (state[:, None] * small_ofa_model.items(candidates)).sum(axis=-1)
+    np.testing.assert_allclose(golden.further_fp32["scores"][:, 0], expected, rtol=0, atol=1e-5)
+    moved = np.abs(golden.further_outputs["scores"] - golden.further_fp32["scores"]).max(axis=(1, 2))
+    assert (moved > 1e-5).all()
+    again = run_here(capfd, "parity", artifact, "--json").document["parity"]["scheme"]
+    assert again == scheme
 
 
 def test_packages_in_int8_pass_on_all_targets(in_int8: dict[str, dict], externals: dict[str, dict]) -> None:

@@ -172,9 +172,9 @@ def _files(manifest: Manifest) -> str:
     taking = "a server loads" if manifest.runs_in_cloud else "an app ships"
     return (
         "## Files\n\n"
-        f"{_code_span(manifest.model_file)} is what {taking}. `{EXAMPLE}` has golden cases in plain JSON,"
-        " `golden.npz` all of them, and `manifest.json` every figure, hash and version. `cocorr-export parity FOLDER`"
-        " proves it again."
+        f"{_code_span(manifest.model_file)} is what {taking}. `{EXAMPLE}` has calls in plain JSON, with what"
+        " torch computes for them where it did, `golden.npz` all golden cases, and `manifest.json` every figure, hash"
+        " and version. `cocorr-export parity FOLDER` proves it again."
     )
 
 

@@ -13,12 +13,13 @@ _ROWS = "rows: numbers of the item table; 0 is padding"
 
 
 def example(
-    manifest: Manifest, inputs: Arrays, outputs: Arrays, cases: Sequence[int], items: Sequence[str] | None
+    manifest: Manifest, inputs: Arrays, outputs: Arrays | None, cases: Sequence[int], items: Sequence[str] | None
 ) -> bytes:
     """Return golden cases by their numbers: those that the artifact computes as it stands, with the weights in it.
 
-    `inputs` and `outputs` are those of golden.npz, [cases, ...]; external weights stay out. With `items`, the raw id of
-    every row, inputs and outputs that hold items have raw ids, and null where a row is none of the table's.
+    `inputs` and `outputs` are those of golden.npz, [cases, ...]; without `outputs` none are of these weights. External
+    weights stay out. With `items`, the raw id of every row, inputs and outputs that hold items have raw ids, and null
+    where a row is none of the table's.
     """
     taken, made = (
         (manifest.interface.inputs, manifest.interface.outputs) if manifest.interface is not None else ((), ())
@@ -31,14 +32,17 @@ def example(
         document["ids"] = _ROWS if items is None else _RAW
     tables = "" if manifest.scheme is None else f" with tables in {manifest.scheme.tables}"
     document["outputs"] = f"what torch computes{tables}; the artifact may differ within the tolerance of manifest.json"
-    if not cases:
-        document["note"] = (
-            "no golden case is of the user whose weights lie here; golden.npz has cases, each with its own"
+    if outputs is None:
+        document["outputs"] = (
+            "null: no golden case is of the user whose weights lie here, so that these are another's clicks, and nobody"
+            " has computed what they give; golden.npz has cases, each with its own weights"
         )
     document["cases"] = [
         {
             "inputs": {name: _plain(inputs[name][case], items if name in holding else None) for name in given},
-            "outputs": {
+            "outputs": None
+            if outputs is None
+            else {
                 tensor.name: _plain(outputs[tensor.name][case], items if tensor.name in giving else None)
                 for tensor in manifest.outputs
             },

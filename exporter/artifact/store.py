@@ -27,6 +27,7 @@ from safeio import staging as placing
 from safeio.places import MANIFEST, MAX_MANIFEST_BYTES
 
 GOLDEN = "golden.npz"
+_SIDES = ("inputs", "outputs", "fp32", "further_outputs", "further_fp32")
 _POSITIVE = "positive.column"
 README = "README.md"
 _NOT_SHIPPED = {MANIFEST, GOLDEN, README, EXAMPLE, ITEMS}
@@ -127,18 +128,35 @@ class Golden(NamedTuple):
 
     Where a scheme stores tables in fewer bits, those are torch's with the same tables, and `fp32` has torch's with the
     tables as they were; it is empty where there is none. `positive` [cases] has the place of the candidate that was
-    clicked next, where that is known.
+    clicked next, where that is known. `further_outputs` and `further_fp32` are of golden cases whose inputs are too
+    large to be kept, [further cases, ...], in the same two ways; no artifact is run for them.
     """
 
     inputs: Arrays
     outputs: Arrays
     fp32: Arrays = MappingProxyType({})
     positive: np.ndarray | None = None
+    further_outputs: Arrays = MappingProxyType({})
+    further_fp32: Arrays = MappingProxyType({})
+
+    @property
+    def beside_fp32(self) -> tuple[Arrays, Arrays]:
+        """Return what a scheme is judged by: `fp32` and `outputs` of all golden cases, the further ones last."""
+        if not self.further_outputs:
+            return self.fp32, self.outputs
+        fp32, outputs = (
+            {name: np.concatenate([array, further[name]]) for name, array in own.items()}
+            for own, further in ((self.fp32, self.further_fp32), (self.outputs, self.further_outputs))
+        )
+        return fp32, outputs
 
 
 def write_golden(folder: Path, golden: Golden) -> None:
-    """Write golden.npz: `inputs.NAME`, `outputs.NAME`, `fp32.NAME` and `positive.column`, cases on the first axis."""
-    sides = {"inputs": golden.inputs, "outputs": golden.outputs, "fp32": golden.fp32}
+    """Write golden.npz: `inputs.NAME`, `outputs.NAME`, `fp32.NAME`, `positive.column`, cases on the first axis.
+
+    With further cases also `further_outputs.NAME` and `further_fp32.NAME`.
+    """
+    sides = {side: getattr(golden, side) for side in _SIDES}
     arrays = {f"{side}.{name}": array for side, group in sides.items() for name, array in group.items()}
     if golden.positive is not None:
         arrays[_POSITIVE] = golden.positive
@@ -174,7 +192,7 @@ def read_golden(folder: Path) -> Golden:
         arrays = npz.read(files.read_file(path, _MAX_GOLDEN_BYTES), _MAX_GOLDEN_BYTES)
     except files.UnreadableError as error:
         raise ArtifactError(f"{path} {error}; {_AGAIN}") from error
-    sides: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "outputs": {}, "fp32": {}}
+    sides: dict[str, dict[str, np.ndarray]] = {side: {} for side in _SIDES}
     positive = arrays.pop(_POSITIVE, None)
     if positive is not None and (positive.ndim != 1 or positive.dtype.kind != "i"):
         raise ArtifactError(f"{path}: {_POSITIVE!r} is no place of a candidate for each case; {_AGAIN}")
@@ -183,8 +201,10 @@ def read_golden(folder: Path) -> Golden:
         if side not in sides or not rest or not array.ndim:
             raise ArtifactError(f"{path}: unexpected entry {name!r}; {_AGAIN}")
         sides[side][rest] = array
-    cases = {len(array) for array in (*arrays.values(), *(() if positive is None else (positive,)))}
-    if len(cases) != 1 or cases == {0} or not (sides["inputs"] and sides["outputs"]):
+    cases = {len(array) for side in _SIDES[:3] for array in sides[side].values()}
+    cases |= set() if positive is None else {len(positive)}
+    further = {len(array) for side in _SIDES[3:] for array in sides[side].values()}
+    if len(cases) != 1 or cases == {0} or len(further) > 1 or not (sides["inputs"] and sides["outputs"]):
         raise ArtifactError(f"{path}: no golden cases, or not the same number of each array; {_AGAIN}")
     return Golden(**sides, positive=positive)
 

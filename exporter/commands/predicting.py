@@ -16,7 +16,12 @@ def predict_latency(
     output: Annotated[Path, path_option("The file to write, for --structure auto --predictor FILE.")],
     samples: Annotated[
         int | None,
-        typer.Option(min=3, max=4096, help="Structures to lower and time; 24, or 6 with --from.", show_default=False),
+        typer.Option(
+            min=3,
+            max=4096,
+            help="Structures to lower and time, 6 or more, 3 with --from; 24, 6 with --from.",
+            show_default=False,
+        ),
     ] = None,
     known: Annotated[
         Path | None,

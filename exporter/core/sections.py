@@ -177,6 +177,7 @@ class SchemeCost:
     `error_to_spread` has for each output of floats the root mean square of its change over its standard deviation,
     which for a ranking is that within its cases, None where what changes does not vary; `allowed` is the most that
     passes of a ranking. The others are those of `parity.compare`. What is not judged is `unverified`, with the reason.
+    All are of `cases` golden cases: those of the artifact, and further ones where a case is too large to be kept.
     """
 
     verdict: Verdict
@@ -188,6 +189,7 @@ class SchemeCost:
     top10_changed: Count | None
     kendall_tau: Number | None
     positives: Positives | None = None
+    cases: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """torch.export, and the passes over what it captured, in the order in which they run."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,10 +68,14 @@ class Proven(NamedTuple):
 
 
 class Twin(NamedTuple):
-    """A program in fp32 with its tables as they are stored: what it gives for the golden inputs, and its tables."""
+    """A program in fp32 with its tables as they are stored: what it gives for the golden inputs, and its tables.
+
+    `computed` gives its outputs for other cases.
+    """
 
     outputs: Arrays
     stored: tuple[StoredTable, ...]
+    computed: Callable[[Arrays], Arrays]
 
 
 class _Tried(NamedTuple):
@@ -140,9 +145,13 @@ class Proofs:
         quantised = passes[: at + 1]
         if quantised not in self._twins:
             after = self._after(quantised)
-            with converting(f"{self._captured.model}/{self._captured.program} cannot be computed with stored tables"):
-                outputs = _computed(after, self._cases, None)
-            self._twins[quantised] = Twin(outputs, after.meta[STORED])
+
+            def computed(cases: Arrays) -> Arrays:
+                named = f"{self._captured.model}/{self._captured.program}"
+                with converting(f"{named} cannot be computed with stored tables"):
+                    return _computed(after, cases, None)
+
+            self._twins[quantised] = Twin(computed(self._cases), after.meta[STORED], computed)
         return self._twins[quantised]
 
     @cached_property

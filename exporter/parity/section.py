@@ -53,7 +53,8 @@ def with_scheme(parity: Parity, cost: SchemeCost) -> Parity:
 
     Where the tables do not fail, the verdict is that of the artifact: what was not run stays `unverified`.
     """
-    reason = f"lowering: {parity.reason}; scheme: {cost.reason}"
+    over = f" over {cost.cases} cases" if cost.cases != parity.cases else ""
+    reason = f"lowering: {parity.reason}; scheme{over}: {cost.reason}"
     verdict = "fail" if "fail" in (parity.verdict, cost.verdict) else parity.verdict
     return replace(parity, verdict=verdict, reason=reason, lowering=parity.verdict, scheme=cost)
 
@@ -83,7 +84,7 @@ def scheme_cost(
         report = compare(fp32, stored, ranking)
     else:
         report = compare_lists(fp32, stored, ranking, ranked)
-    cost = judge_scheme(scheme, scheme_changes(fp32, stored, report, ranked), untrained)
+    cost = replace(judge_scheme(scheme, scheme_changes(fp32, stored, report, ranked), untrained), cases=report.cases)
     if positive is None or ranking is None or report.mismatch is not None:
         return cost
     before, after = (arrays[ranking].reshape(len(positive), -1) for arrays in golden)

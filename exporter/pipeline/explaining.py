@@ -37,8 +37,9 @@ def explain(folder: Path, manifest: "Manifest") -> "Manifest":
     snippets = TARGETS[manifest.target].snippets(calling) if calling.is_plain else ()
     if manifest.runs_in_cloud:  # where no app is
         snippets = tuple(snippet for snippet in snippets if snippet.language == "python")
+    own = _own_cases(folder, manifest, inputs)
     content = {
-        EXAMPLE: example(manifest, inputs, outputs, _own_cases(folder, manifest, inputs), items),
+        EXAMPLE: example(manifest, inputs, outputs if own else None, own or [0], items),
         store.README: card(manifest, snippets, calling.data_file or calling.package, items is not None).encode(),
     }
     for name, data_bytes in content.items():

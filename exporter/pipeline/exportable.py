@@ -1,6 +1,7 @@
 """What can be exported: a program with its golden cases, whether it comes from a checkpoint or from somewhere else."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
@@ -60,6 +61,10 @@ class Exportable(ABC):
     def exact_inputs(self) -> Arrays:
         """Return the golden inputs with external weights as the model has them."""
         return self.inputs
+
+    def further_inputs(self) -> Iterator[tuple[Arrays, Arrays]]:
+        """Yield inputs of golden cases that are not kept, some at a time: as they were, and as packages give them."""
+        yield from ()
 
     @property
     @abstractmethod
@@ -147,6 +152,17 @@ class Exportable(ABC):
     def outputs(self) -> Arrays:
         """Return what torch computes for the exact golden inputs, case by case, as [cases, *shape] by name."""
         return self._computed(self.exact_inputs)
+
+    def further_outputs(self, twin: "Twin") -> tuple[Arrays, Arrays]:
+        """Return torch's outputs for further golden cases, in fp32 and those of a `twin`; empty without any."""
+        import numpy as np
+
+        pairs = [(self._computed(exact), twin.computed(stored)) for exact, stored in self.further_inputs()]
+        exact, stored = (
+            {name: np.concatenate([part[name] for part in side]) for name in self.program.outputs if pairs}
+            for side in ([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        )
+        return exact, stored
 
     def _computed(self, inputs: Arrays) -> Arrays:
         """Return what torch computes for cases [cases, *shape], one after the other."""

@@ -254,7 +254,9 @@ def _golden(source: "Exportable", lowering: lengths.Lowering) -> "tuple[Golden, 
         return Golden(source.inputs, source.outputs), None
     precision = lowering.precision
     scheme = Scheme(cast("FewerBits", tables_of(precision)), body_of(precision), twin.stored)
-    return Golden(source.inputs, twin.outputs, source.outputs, source.positive), scheme
+    further_fp32, further_outputs = source.further_outputs(twin)
+    golden = Golden(source.inputs, twin.outputs, source.outputs, source.positive, further_outputs, further_fp32)
+    return golden, scheme
 
 
 def _write_weights(source: "Exportable", data: "DataFile | None", folder: Path) -> None:

@@ -80,6 +80,11 @@ def predict_latency(request: PredictRequest, report: lengths.Report) -> Predicti
     lowering.check()
     require_packages(TARGETS[request.target])
     connect(*profile.connection.chosen()).check()
+    if profile.budgets.latency_us is None:
+        report(
+            f"the profile {profile.name} states no budgets.latency_us, and --structure auto takes a predictor of its"
+            " own profile alone: this one is of use where it is moved to another, with --from"
+        )
     report("loading the checkpoint")
     sizes = profile.history_length, profile.candidates, profile.top
     source = sources.load(request.choice, *sizes, weights_of(profile.precision))
@@ -144,7 +149,8 @@ def _fitted(
     least = structures.LEAST_SAMPLES if known is None else structures.LEAST_TO_TRANSFER
     chosen = structures.sampled(int(conditions.architecture["blocks"]), request.samples, _SEED)
     if len(chosen) < least:
-        raise BadInputError(f"--samples: {least} structures or more are needed, and {len(chosen)} can be had")
+        had = "were asked for" if len(chosen) == request.samples else "are all that these blocks have"
+        raise BadInputError(f"--samples: {least} structures or more are needed, and {len(chosen)} {had}")
     timed = time_in_rounds([source.of_structure(one) for one in chosen], lowering, profile, report)
     costs, error = (
         structures.fit(chosen, timed.times_us)

@@ -141,7 +141,8 @@ def _require_same(path: Path | None, held: "Conditions", wanted: "Conditions") -
         own, other = getattr(held, key.name), getattr(wanted, key.name)
         if own != other:
             what = key.name.replace("_", " ")
-            raise BadInputError(f"{path} is for {what} {own!r:.200}, and this has {other!r:.200}; {_FIT}")
+            moved = "" if key.name in ("model", "architecture") else f", or move this one here by a few: --from {path}"
+            raise BadInputError(f"{path} is for {what} {own!r:.200}, and this has {other!r:.200}; {_FIT}{moved}")
 
 
 class _Scores:

@@ -1,6 +1,6 @@
 """A model with its weights and one program of it for one selection: captures, golden cases and costs come from here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -57,7 +57,11 @@ class Source(Exportable):
     @cached_property
     def inputs(self) -> Arrays:
         """Return the golden inputs by name, [cases, *shape], each case's weights as a package gives them."""
-        exact, package, own = self.exact_inputs, self.package, self._own_weights
+        return self._as_stored(self.exact_inputs)
+
+    def _as_stored(self, exact: Arrays) -> Arrays:
+        """Return inputs with their weights as packages give them."""
+        package, own = self.package, self._own_weights
         if package is None or own is None or self.weights == "fp32":
             return exact
         return {**exact, **_through(package, exact, own)}
@@ -66,6 +70,13 @@ class Source(Exportable):
     def exact_inputs(self) -> Arrays:
         """Return the golden inputs by name, [cases, *shape], the external weights of each case last."""
         return self.program.cases(self.model, self.checkpoint.golden, self.selection)
+
+    def further_inputs(self) -> Iterator[tuple[Arrays, Arrays]]:
+        """Yield what the program's `further` has, exact and through packages; nothing for more than a user a call."""
+        if self.program.further is None or self.batch > 1:
+            return
+        for exact in self.program.further(self.model, self.checkpoint.golden, self.selection):
+            yield exact, self._as_stored(exact)
 
     def _computed(self, inputs: Arrays) -> Arrays:
         """Return what torch computes for each user alone, so that a batch is held to mix none with another."""

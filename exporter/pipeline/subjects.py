@@ -43,7 +43,12 @@ def golden_problem(manifest: Manifest, golden: Golden) -> str | None:
     """Say which array of the golden cases is missing or not of the type and shape that the manifest states."""
     expected = tuple(tensor.spec for tensor in manifest.outputs)
     in_fp32 = expected if manifest.scheme is not None else ()
-    for arrays, specs in ((golden.inputs, fed(manifest)), (golden.outputs, expected), (golden.fp32, in_fp32)):
+    held = [(golden.inputs, fed(manifest)), (golden.outputs, expected), (golden.fp32, in_fp32)]
+    if golden.further_outputs or golden.further_fp32:
+        if manifest.scheme is None or golden.positive is not None:
+            return "golden.npz has further cases, and nothing is judged by them"
+        held += [(golden.further_outputs, expected), (golden.further_fp32, expected)]
+    for arrays, specs in held:
         for spec in specs:
             array = arrays.get(spec.name)
             if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
@@ -76,10 +81,8 @@ def parity_of(
         parity = section.judged(ran.result, golden.outputs, ranking, precision, ranked)
     if scheme is None:
         return parity
-    outputs = golden.fp32, golden.outputs
-    return section.with_scheme(
-        parity, section.scheme_cost(outputs, ranking, ranked, scheme, untrained, golden.positive)
-    )
+    cost = section.scheme_cost(golden.beside_fp32, ranking, ranked, scheme, untrained, golden.positive)
+    return section.with_scheme(parity, cost)
 
 
 def in_one_call(

@@ -37,11 +37,11 @@ def swap(folder: Path, package_file: Path, output: Path, report: Report, force: 
         selection = replace(selection, history=None)
     manifest = replace(opened.manifest, selection=selection)
     places.check(output, places.facts_of(manifest), force)
-    if opened.manifest.latency is not None:
-        report("times and memory stay those measured when the artifact was exported; nothing is timed again")
     report("comparing the files with the manifest")
     added = require_unchanged(opened)
     package = weights.read(package_file, external.shapes, external.metadata).in_form(external.stored)
+    if opened.manifest.latency is not None:
+        report("times and memory stay those measured when the artifact was exported; nothing is timed again")
     with store.staging(output) as new:
         report("writing the weights")
         store.copy_listed(opened, new)

@@ -83,7 +83,7 @@ def _selection_notes(manifest: Manifest) -> list[str]:
     pairs = [("top-10 overlap", agreement.top10_overlap), ("Kendall tau", agreement.kendall_tau)] if agreement else []
     figures = [f"{label} {value:.4f}" for label, value in pairs if value is not None]
     left = f"; with what is left {', '.join(figures)}" if figures else ""
-    return [f"left out of {selection.chosen} to fit: {kind} {blocks}{left}"]
+    return [f"{selection.chosen} was cut to {selection.structure} to fit, without {kind} {blocks} (from 0){left}"]
 
 
 def _search_notes(searched: Searched) -> list[str]:

@@ -34,9 +34,8 @@ class Generator:
     """
 
     def __init__(self, model: Supernet, checkpoint: str | None) -> None:
-        if model.mapper is None or model.interest is None:
-            raise ValueError("this checkpoint's method has no mapper; train the method forward_ofa")
-        self.model, self.mapper, self.interest = model, model.mapper, model.interest
+        self.model = model
+        self.mapper, self.interest = model.generating()
         self.layout = lru_cache(maxsize=None)(partial(layout_of, model.backbone, checkpoint))
         self.network = lru_cache(maxsize=None)(partial(SubNetwork, model.items, model.backbone, weights=None))
 

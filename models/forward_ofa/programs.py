@@ -3,7 +3,7 @@
 # mypy: allow-subclassing-any
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,9 +30,10 @@ class ControllerProgram(nn.Module):
 
     def __init__(self, model: Supernet) -> None:
         super().__init__()
-        if model.controller is None or model.interest is None:
-            raise ValueError("this checkpoint's method has no controller and no mapper; train the method forward_ofa")
-        self.items, self.controller, self.interest = model.items, model.controller, model.interest
+        _, self.interest = model.generating()
+        if model.controller is None:
+            raise ValueError(f"the method {model.method_name} has no controller: no user chooses; train forward_ofa")
+        self.items, self.controller = model.items, model.controller
         self.structure_vector = model.method.structure_vector
 
     def forward(self, item_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,9 +50,7 @@ class MapperProgram(nn.Module):
 
     def __init__(self, model: Supernet) -> None:
         super().__init__()
-        if model.mapper is None:
-            raise ValueError("this checkpoint's method has no mapper; train the method forward_ofa")
-        self.mapper = model.mapper
+        self.mapper, _ = model.generating()
 
     def forward(self, structure: Tensor, latent: Tensor) -> Tensor:
         """Map a structure [1, L] and h [1, D] to packed weights [1, L, P], zero for the blocks that are skipped."""
@@ -137,16 +136,33 @@ def _cached_cases(model: nn.Module, golden: Arrays, selection: Selection | None 
 
 
 def _external_cases(model: nn.Module, golden: Arrays, selection: Selection | None = None) -> Arrays:
-    """Return cases with the weights of each user for the selected structure; first those whose own structure it is."""
+    """Return the first cases of `_in_order`, with the weights of each user for the selected structure."""
+    return _with_weights(model, _in_order(model, golden, selection), slice(EXTERNAL_CASES), selection)
+
+
+def _further_external_cases(model: nn.Module, golden: Arrays, selection: Selection | None = None) -> Iterator[Arrays]:
+    """Yield all cases behind those of `_external_cases`."""
+    cases = _in_order(model, golden, selection)
+    for start in range(EXTERNAL_CASES, len(cases["item_ids"]), EXTERNAL_CASES):
+        yield _with_weights(model, cases, slice(start, start + EXTERNAL_CASES), selection)
+
+
+def _in_order(model: nn.Module, golden: Arrays, selection: Selection | None) -> Arrays:
+    """Return golden ids: the selection's own history, then those whose own structure it has, then all others."""
     supernet, chosen = _supernet(model), _needed(selection)
     cases = _own_first(golden, chosen)
     foreign = (_structures(supernet, cases["item_ids"]) != np.array(chosen.structure)).any(axis=1)
     foreign[0] = False  # the selection's own history stays the first
-    order = np.argsort(foreign, kind="stable")[:EXTERNAL_CASES]
-    cases = {name: cases[name][order] for name in cases}
-    by_user = _generated_weights(supernet, cases["item_ids"], chosen)
+    order = np.argsort(foreign, kind="stable")
+    return {name: cases[name][order] for name in cases}
+
+
+def _with_weights(model: nn.Module, cases: Arrays, part: slice, selection: Selection | None) -> Arrays:
+    """Return a part of some cases with the weights that each user is sent for the selected structure."""
+    own = {name: cases[name][part] for name in cases}
+    by_user = _generated_weights(_supernet(model), own["item_ids"], _needed(selection))
     weights = {name: np.stack([weights[name].numpy() for weights in by_user]) for name in by_user[0]}
-    return {**golden_ids(model, cases), **weights}
+    return {**golden_ids(model, own), **weights}
 
 
 def _mapper_cases(model: nn.Module, golden: Arrays, _selection: Selection | None = None) -> Arrays:
@@ -264,6 +280,7 @@ SPEC = ModelSpec(
             description="Score candidates with the chosen blocks, whose weights come from outside and can be swapped",
             build=_subnet_with_inputs,
             cases=_external_cases,
+            further=_further_external_cases,
             external=External(weights=selected_weights, with_parameters=_subnet),
         ),
         "subnet_cached": replace(

@@ -51,6 +51,7 @@ class Supernet(nn.Module):
         _check_method(blocks, method, kept_blocks, steps, structure)
         if METHODS[method].factored and dimension % sttd.STEP:
             raise ValueError(f"the method sttd wants a dimension that is a multiple of {sttd.STEP}, not {dimension}")
+        self.method_name = method
         self.given = None if structure is None else tuple(map(int, structure))
         self.method, self.kept_blocks, self.history_length = METHODS[method], kept_blocks or blocks, history_length
         self.items = ItemEmbedding(vocabulary, dimension)
@@ -77,15 +78,18 @@ class Supernet(nn.Module):
         users are to fine-tune is no DeviceRec.
         """
         if self.factors is not None:
-            raise ValueError("the method sttd learns factors, and cannot start from the weights of whole blocks")
+            raise ValueError("sttd learns factors, which no whole blocks become; leave --start-from out")
         if self.method.tuned and plain.method != METHODS["devicerec"]:
-            raise ValueError("the method finetune can start only from a devicerec")
+            raise ValueError("finetune can start only from a devicerec; give another --start-from, or leave it out")
         lends = plain.mapper is None and plain.factors is None and plain.gater is None
         theirs = tuple(plain.own_weights.shape) if lends else None
         mine = len(self.backbone.blocks), count(self.backbone.shapes)
         same = self.backbone.name == plain.backbone.name and self.history_length == plain.history_length
         if theirs != mine or not same or self.items.weight.shape != plain.items.weight.shape:
-            raise ValueError("training can start only from a devicerec or controller of the same backbone and sizes")
+            raise ValueError(
+                "training can start only from a devicerec or controller of the same backbone and sizes;"
+                " give another --start-from, or leave it out"
+            )
         self.items.load_state_dict(plain.items.state_dict())
         self.backbone.load_state_dict(plain.backbone.state_dict())
         own = self.own_weights if self.mapper is None else self.mapper.linear.bias
@@ -95,6 +99,16 @@ class Supernet(nn.Module):
     def forward(self, item_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the scores [B, C] of candidate ids [B, C] after histories [B, N]."""
         return inner_product(self.user_state(item_ids, self.structure(item_ids)), self.items(candidate_ids))
+
+    def generating(self) -> tuple[Mapper, control.Interest]:
+        """Return what generates a user's weights; raises ValueError for a method that has the same for all."""
+        if self.mapper is None or self.interest is None:
+            others = ", ".join(name for name, method in METHODS.items() if method.mapper)
+            alone = "; `ofa package --history` tunes those of one user" if self.method.tuned else ""
+            raise ValueError(
+                f"the method {self.method_name} has no mapper, as have {others}: choose one of these{alone}"
+            )
+        return self.mapper, self.interest
 
     def embed_and_mark(self, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embeddings [B, N, D] and the mask [B, N] of last valid positions of histories [B, N]."""

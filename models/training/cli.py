@@ -178,6 +178,13 @@ def train(
             raise SettingsError("--structure, a digit for each block as in 110100, is what --method litepred trains")
         if steps is not None and not METHODS[method].tuned:
             raise SettingsError("--steps is for the method finetune")
+        of_training = {"learning-rate": learning_rate, "patience": patience, "targets-per-user": targets_per_user}
+        idle = [f"--{name}" for name, value in of_training.items() if value is not None]
+        if METHODS[method].tuned and start_from is not None and idle:
+            raise SettingsError(
+                f"{idle[0]} is of training, and the blocks of finetune are not trained where --start-from gives them;"
+                " leave one of the two out"
+            )
         architecture |= {"blocks": BLOCKS[backbone], "backbone": backbone, "method": method}
         given = {"kept_blocks": kept_blocks, "structure": structure}
         architecture |= {name: value for name, value in given.items() if value is not None}

@@ -287,7 +287,10 @@ def _lender(folder: Path, data_sha256: str, seed: int) -> Checkpoint:
     lender = checkpoint.read(folder)
     training = lender.config["training"]
     if (training.get("data_sha256"), training.get("seed")) != (data_sha256, seed):
-        raise CheckpointError(f"{folder} was trained on other data or with another seed: its ids differ")
+        raise CheckpointError(
+            f"{folder} was trained on other data or with another seed: its ids differ; start from one of this --data"
+            " and --seed"
+        )
     return lender
 
 

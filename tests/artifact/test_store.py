@@ -257,7 +257,13 @@ def test_golden_cases_come_back(tmp_path: Path) -> None:
     outputs = {"y": np.ones((2, 1, 4), np.float32)}
     store.write_golden(tmp_path, store.Golden(inputs, outputs))
     read = store.read_golden(tmp_path)
-    np.testing.assert_equal(read, (inputs, outputs, {}, None))
+    np.testing.assert_equal(read, (inputs, outputs, {}, None, {}, {}))
+    more = ({"y": np.zeros((5, 1, 4), np.float32)}, {"y": np.full((5, 1, 4), 2, np.float32)})
+    store.write_golden(tmp_path, store.Golden(inputs, outputs, outputs, None, *more))
+    read = store.read_golden(tmp_path)
+    np.testing.assert_equal(read, (inputs, outputs, outputs, None, *more))
+    fp32, stored = read.beside_fp32
+    assert (fp32["y"].shape, fp32["y"][2:].mean(), stored["y"][2:].mean()) == ((7, 1, 4), 2, 0)
 
 
 def test_golden_cases_are_never_unpickled(tmp_path: Path) -> None:

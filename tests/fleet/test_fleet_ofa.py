@@ -352,7 +352,7 @@ def test_what_cannot_be_asked_for_is_told_before_anything_is_written(run, small_
     common = ("--data", clicks, "--target", "tflite", "--output", tmp_path / "new")
     without = tiny_ofa.write(tmp_path / "without", method="devicerec")
     refused = run_here(capfd, "fleet", "ofa", "--checkpoint", without, *common)
-    assert refused.code == 2 and "method has no mapper; train the method forward_ofa" in refused.error_line()
+    assert refused.code == 2 and "has no mapper, as have forward_ofa" in refused.error_line()
     assert "reading the clicks" not in refused.err
     own = ("--checkpoint", small_ofa)
     for words, wrong in {

@@ -206,6 +206,13 @@ def test_targets_per_user_bounds_what_an_epoch_draws():
         (["ofa", "--method", "best"], "unknown method 'best'; known: forward_ofa"),
         (["ofa", "--sparsity", "0.5"], "--sparsity is for the method rare_gem"),
         (["ofa", "--steps", "3"], "--steps is for the method finetune"),
+        *(
+            (
+                ["ofa", "--method", "finetune", "--start-from", "x", option, "1"],
+                f"{option} is of training, and the blocks",
+            )
+            for option in ("--learning-rate", "--patience", "--targets-per-user")
+        ),
         (["ofa", "--method", "finetune", "--steps", "0"], "steps must be a whole number from 1 to 4096, not 0"),
         (["ofa", "--method", "rare_gem", "--epochs", "1"], "give --epochs 2 or more"),
         (["ofa", "--method", "first"], "kept_blocks, up to 6, is for the methods random, first and last"),
