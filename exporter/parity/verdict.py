@@ -71,10 +71,11 @@ PASS_ERROR = FP32_MAX_ABS_ERROR / 10
 # independent, so that they add up as squares do: for each place where rows are looked up, r^2. What rows have in
 # common moves all scores of a case alike and takes from their spread, and norms and activations mostly take from the
 # error. So the root mean square of the change is held to the root of that sum, in the spread within cases: sqrt(2) r
-# of one table for clicks and candidates. On the shipped SCN and on Forward-OFA it is 0.57 to 0.79 of r, in int8 and in
-# int4, over 22,363 users. A largest error would say nothing: it grows with the number of scores. The top 10 of 100
-# agreed to 0.9957 and more in int8, and to 0.944 to 0.965 in int4. What a state's change costs shows in the scores
-# that are computed of it.
+# of one table for clicks and candidates. On two SCNs and one Forward-OFA it was 0.56 to 0.79 of r, in int8 and in int4,
+# over 22,363 users, and their top 10 of 100 agreed to 0.9957 and more in int8, to 0.944 to 0.969 in int4; on the
+# Forward-OFA that ships it is 1.36 to 1.39 of r, with 0.9930 in int8 and 0.911 in int4, which fails. A largest error
+# would say nothing: it grows with the number of scores. What a state's change costs shows in the scores that are
+# computed of it.
 #
 # Weights W [O, K] of a package are rounded by rows too, and y = W x + b is off by what e x is, r of the size of W x.
 # What follows passes that on as a share of what it is added to: a bias and the residual stream make it smaller, and
