@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from exporter.core.errors import BadInputError
 from exporter.measure.flops import FlopCount, count
 from exporter.pipeline import ProgramChoice, lengths
 from exporter.pipeline import source as sources
@@ -54,7 +55,10 @@ def main(models: Sequence[str]) -> None:
     print("|---|" + "---:|" * (len(TARGETS) + 1))
     for model in models or MODELS:
         for program in load_spec(model).programs:
-            print(table(model, program, counts(model, program)), flush=True)
+            try:
+                print(table(model, program, counts(model, program)), flush=True)
+            except BadInputError as error:  # a program of another method than that of the model's default
+                print(f"| {model} {program} | {error} |", flush=True)
 
 
 if __name__ == "__main__":
