@@ -179,6 +179,7 @@ def test_what_is_too_slow_when_measured_gives_way_to_a_faster_one(
     [
         ({"schema_version": 2}, "schema_version is wrong"),
         ({"schema_version": None}, "is no predictor: it states no schema_version"),
+        ({"schema_version": True}, "is no predictor: it states no schema_version"),
         ({"costs": {"call_us": float("nan"), "block_us": [1.0] * 3}}, "is not JSON"),
         ({"costs": {"call_us": 1e300, "block_us": [1.0] * 3}}, "costs.call_us is wrong"),
         ({"costs": {"call_us": 1.0, "block_us": [1.0] * 2}}, "differ in blocks"),

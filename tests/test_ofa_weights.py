@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import card_code
@@ -400,6 +401,46 @@ def test_a_scheme_is_judged_by_all_golden_users_and_not_by_the_few_whose_weights
     assert (moved > 1e-5).all()
     again = run_here(capfd, "parity", artifact, "--json").document["parity"]["scheme"]
     assert again == scheme
+
+
+OTHER_GOLDEN: dict[str, tuple[Callable[[store.Golden], store.Golden], str]] = {
+    "an output more": (
+        lambda old: old._replace(outputs={**old.outputs, "z": old.outputs["scores"]}),
+        "has 'z' besides",
+    ),
+    "in fp32": (lambda old: old._replace(fp32={**old.fp32, "z": old.fp32["scores"]}), "has 'z' besides"),
+    "an input more": (lambda old: old._replace(inputs={**old.inputs, "z": old.inputs["item_ids"]}), "has 'z' besides"),
+    "a further one": (
+        lambda old: old._replace(further_outputs={**old.further_outputs, "z": old.further_outputs["scores"]}),
+        "has 'z' besides",
+    ),
+    "none further": (lambda old: old._replace(further_outputs={}, further_fp32={}), "has 16 cases for the scheme"),
+    "one side": (lambda old: old._replace(further_fp32={}), "has no 'scores'"),
+    "with positives": (lambda old: old._replace(positive=np.zeros(16, np.int64)), "nothing is judged by them"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), OTHER_GOLDEN.values(), ids=OTHER_GOLDEN.keys())
+def test_golden_cases_of_another_hand_fail_and_end_nothing(
+    change: Callable[[store.Golden], store.Golden],
+    words: str,
+    in_int8: dict[str, dict],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Hashes and sizes in the manifest fit, so that what is wrong is the content alone."""
+    artifact = shutil.copytree(in_int8["onnx"]["artifact"], tmp_path / "artifact")
+    store.write_golden(artifact, change(store.read_golden(artifact)))
+    document = json.loads((artifact / "manifest.json").read_text())
+    content = (artifact / "golden.npz").read_bytes()
+    entry = next(entry for entry in document["files"] if entry["path"] == "golden.npz")
+    entry |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (artifact / "manifest.json").write_text(json.dumps(document))
+    ended = run_here(capfd, "parity", artifact, "--json")
+    assert (ended.code, words in ended.document["parity"]["reason"]) == (1, True), ended.err
+    package = artifact / "weights.safetensors"
+    ended = run_here(capfd, "swap", artifact, package, "--output", tmp_path / "swapped", "--json")
+    assert (ended.code, ended.document["parity"]["verdict"]) == (1, "fail"), ended.err
 
 
 def test_packages_in_int8_pass_on_all_targets(in_int8: dict[str, dict], externals: dict[str, dict]) -> None:

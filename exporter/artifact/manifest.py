@@ -191,6 +191,7 @@ def from_json(content: bytes) -> Manifest:
         or _places_problem(manifest)
         or _names_problem(manifest)
         or _scheme_problem(manifest)
+        or _verdict_problem(manifest)
     )
     if problem is not None:
         raise ManifestError(problem)
@@ -274,6 +275,32 @@ def _names_problem(manifest: Manifest) -> str | None:
         return "'exchange' names a tensor twice"
     stray = next((name for name in crossing if name not in names), None)
     return None if stray is None else f"'exchange' names {stray!r}, which is no tensor of the program"
+
+
+def _verdict_problem(manifest: Manifest) -> str | None:
+    """Say what of a parity section contradicts its `pass`, which nobody would show then."""
+    parity = manifest.parity
+    if parity.verdict != "pass":
+        return None
+    sections = {"scheme": parity.scheme, "in_one_call": parity.in_one_call}
+    parts = {"lowering": parity.lowering, **{name: part.verdict for name, part in sections.items() if part is not None}}
+    failed = next((name for name, verdict in parts.items() if verdict == "fail"), None)
+    if failed is not None:
+        return f"'parity' says pass, and {failed!r} in it fail"
+    if manifest.scheme is not None and parity.scheme is None:
+        return f"'parity' says pass, and nothing of the tables in {manifest.scheme.tables}"
+    if parity.cases == 0:
+        return "'parity' says pass of no case"
+    if parity.tolerance is None:
+        return None
+    allowed, errors = parity.tolerance.max_abs_error, parity.output_errors or {}
+    beyond = next((name for name, error in errors.items() if (error or 0) > allowed.get(name, math.inf)), None)
+    if beyond is not None:
+        return f"'parity' says pass, and {beyond!r} is off by more than its tolerance"
+    asked, overlap = parity.tolerance.top10_overlap, parity.top10_overlap
+    if asked is not None and overlap is not None and overlap < asked:
+        return "'parity' says pass, and its top 10 agree to less than its tolerance"
+    return None
 
 
 def _scheme_problem(manifest: Manifest) -> str | None:

@@ -145,7 +145,7 @@ class Golden(NamedTuple):
         if not self.further_outputs:
             return self.fp32, self.outputs
         fp32, outputs = (
-            {name: np.concatenate([array, further[name]]) for name, array in own.items()}
+            {name: np.concatenate([array, further[name]]) for name, array in own.items() if name in further}
             for own, further in ((self.fp32, self.further_fp32), (self.outputs, self.further_outputs))
         )
         return fp32, outputs

@@ -214,8 +214,10 @@ def _check_method(blocks: int, method: str, kept_blocks: int | None, steps: int 
     """Raise ValueError for a method that cannot be."""
     if method not in METHODS:
         raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
-    if METHODS[method].takes_kept_blocks != (kept_blocks is not None) or (kept_blocks or 0) > blocks:
-        raise ValueError(f"kept_blocks, up to {blocks}, is for the methods random, first and last, and for no other")
+    if METHODS[method].takes_kept_blocks and not 1 <= (kept_blocks or 0) <= blocks:
+        raise ValueError(f"the method {method} runs kept_blocks, 1 to {blocks} of them, not {kept_blocks or 'none'}")
+    if kept_blocks is not None and not METHODS[method].takes_kept_blocks:
+        raise ValueError(f"kept_blocks is for the methods random, first and last, and not for {method}")
     if METHODS[method].tuned != (steps is not None):
         raise ValueError("steps are for the method finetune, which needs some, and for no other")
     if (METHODS[method].structure == "given") != (structure is not None):

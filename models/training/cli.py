@@ -176,6 +176,10 @@ def train(
             raise SettingsError("--sparsity is for the method rare_gem")
         if (structure is None) == (METHODS[method].structure == "given"):
             raise SettingsError("--structure, a digit for each block as in 110100, is what --method litepred trains")
+        if temperature is not None and METHODS[method].structure != "controller":
+            raise SettingsError(f"--temperature is for methods whose controller learns, and not for {method}")
+        if compactness is not None and METHODS[method].structure != "controller" and not METHODS[method].gated:
+            raise SettingsError(f"--compactness is for methods with a controller and for gater, and not for {method}")
         if steps is not None and not METHODS[method].tuned:
             raise SettingsError("--steps is for the method finetune")
         of_training = {"learning-rate": learning_rate, "patience": patience, "targets-per-user": targets_per_user}

@@ -185,6 +185,16 @@ GOOD: dict[str, Any] = {
 }
 
 
+SCHEME = {
+    **dict.fromkeys(("top10_overlap", "top10_asked", "top10_changed", "kendall_tau")),
+    "verdict": "fail",
+    "reason": "",
+    "error_to_spread": {},
+    "allowed": 0.1,
+}
+TOLERANCE = {"max_abs_error": {"y": 1e-4}, "top10_overlap": 1.0}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -210,6 +220,17 @@ GOOD: dict[str, Any] = {
         {"parity": {}},
         {"parity": {"verdict": "passed"}},
         {"parity": {"verdict": "pass", "could_flip": 10**40}},
+        {"parity": {"verdict": "pass", "lowering": "fail"}},
+        {"parity": {"verdict": "pass", "scheme": SCHEME}},
+        {
+            "parity": {
+                "verdict": "pass",
+                "in_one_call": {"users": 2, "verdict": "fail", "reason": "", "max_abs_error": 9.0},
+            }
+        },
+        {"parity": {"verdict": "pass", "cases": 0}},
+        {"parity": {"verdict": "pass", "output_errors": {"y": 99.0}, "tolerance": TOLERANCE}},
+        {"parity": {"verdict": "pass", "top10_overlap": 0.5, "tolerance": TOLERANCE}},
         {"parity": {"verdict": "pass", "reason": "\x1b[2J"}},
         {"ranking": "x"},
         {"exchange": {"up": ["z"], "down": []}},

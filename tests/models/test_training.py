@@ -215,7 +215,11 @@ def test_targets_per_user_bounds_what_an_epoch_draws():
         ),
         (["ofa", "--method", "finetune", "--steps", "0"], "steps must be a whole number from 1 to 4096, not 0"),
         (["ofa", "--method", "rare_gem", "--epochs", "1"], "give --epochs 2 or more"),
-        (["ofa", "--method", "first"], "kept_blocks, up to 6, is for the methods random, first and last"),
+        (["ofa", "--method", "first"], "the method first runs kept_blocks, 1 to 6 of them, not none"),
+        (["ofa", "--method", "last", "--kept-blocks", "7"], "last runs kept_blocks, 1 to 6 of them, not 7"),
+        (["ofa", "--method", "duet", "--kept-blocks", "2"], "kept_blocks is for the methods random, first and last"),
+        (["ofa", "--method", "gater", "--temperature", "3"], "--temperature is for methods whose controller learns"),
+        (["ofa", "--method", "sttd", "--compactness", "1"], "--compactness is for methods with a controller"),
         (["ofa", "--initial-std", "0.1"], "--initial-std is for runs that start from nothing, and not for ofa"),
         (["ofa", "--history", "600"], "history_length 600 is more than 512"),
         (
