@@ -9,12 +9,14 @@ which no other work on the machine changes. A target's list of passes (`passes` 
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import measuring
 
 from exporter import profiles
+from exporter.core.errors import LoweringError
 from exporter.core.types import PassChoice
 from exporter.graph import OPTIONAL
 from exporter.pipeline import ExportRequest
@@ -44,7 +46,14 @@ def rows(request: ExportRequest, arguments: argparse.Namespace, folder: Path) ->
     """Yield the cells of each set of passes."""
     source, plain = sources.load(request.choice), None
     for name, passes in variants():
-        program = lowered(source, request.target, passes, folder / name.replace(" ", "_"))
+        try:
+            program = lowered(source, request.target, passes, folder / name.replace(" ", "_"))
+        except LoweringError as error:
+            if plain is None:
+                raise
+            print(f"{request.target}, {name}: {error}", file=sys.stderr)
+            yield [name, "refused by the converter", "-", "-", "-", "-"]
+            continue
         plain = plain or program
         compared = measuring.compared(plain, program, arguments.calls)
         yield [
