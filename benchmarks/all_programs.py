@@ -15,6 +15,7 @@ from weights import request_for
 
 from exporter import pipeline
 from exporter.artifact.results import Refusal
+from exporter.core.errors import BadInputError
 from exporter.targets import TARGETS
 from models.zoo import MODELS, load_spec
 
@@ -42,7 +43,11 @@ def measure(model: str, program: str, target: str, arguments: argparse.Namespace
     with tempfile.TemporaryDirectory() as temporary:
         chosen = model, target, program, arguments.precision
         weights, request = request_for(*chosen, arguments.checkpoints, Path(temporary))
-        (result,) = pipeline.export(request, lambda _: None)
+        try:
+            (result,) = pipeline.export(request, lambda _: None)
+        except BadInputError as error:  # a program of another method than that of these weights
+            print(f"| {model} | {program} | {weights} | {target} | none: {error} | | | | |", flush=True)
+            return True
     if isinstance(result, Refusal):
         print(f"| {model} | {program} | {weights} | {target} | {result.error} | | | | |", flush=True)
         return False

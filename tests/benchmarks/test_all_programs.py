@@ -2,11 +2,12 @@
 
 import runpy
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import tiny_models
-from commands import BENCHMARKS
+from commands import BENCHMARKS, load_benchmark
 
 SCRIPT = BENCHMARKS / "all_programs.py"
 
@@ -23,3 +24,10 @@ def test_every_program_has_a_row(tmp_path: Path, monkeypatch, capsys) -> None:
         error, words = row[5].split(" of 1.0e-04 in ")
         assert 0 < float(error) <= 1e-4
         assert words in ("scores", "top_scores", "next_hidden")
+
+
+def test_a_program_of_another_method_is_named_and_the_others_go_on(capsys) -> None:
+    benchmark = load_benchmark("all_programs")
+    arguments = Namespace(precision="fp32", checkpoints=Path())
+    assert benchmark.measure("ofa", "subnet_factored", "onnx", arguments)
+    assert "| shipped | onnx | none: this checkpoint's method keeps no factors" in capsys.readouterr().out
