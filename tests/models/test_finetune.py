@@ -89,8 +89,9 @@ def few_clicks(tmp_path):
 
 
 def test_metrics_are_of_each_users_own_weights(few_clicks, tmp_path, cocorr_train):
-    options = ["--data", few_clicks, "--epochs", "1", "--history", "6", "--learning-rate", "0.01"]
-    ended = cocorr_train("ofa", *options, "--method", "devicerec", "--output", tmp_path / "devicerec")
+    options = ["--data", few_clicks, "--epochs", "1", "--history", "6"]
+    fast = ["--learning-rate", "0.01"]
+    ended = cocorr_train("ofa", *options, *fast, "--method", "devicerec", "--output", tmp_path / "devicerec")
     assert ended.code == 0, ended.err
     tuned = ["--method", "finetune", "--steps", "9"]
     start = ["--start-from", tmp_path / "devicerec"]
@@ -110,7 +111,7 @@ def test_metrics_are_of_each_users_own_weights(few_clicks, tmp_path, cocorr_trai
     with torch.no_grad():
         cases = (torch.from_numpy(given.golden[name]) for name in ("item_ids", "candidate_ids"))
         torch.testing.assert_close(model(*cases), torch.from_numpy(given.golden["scores"]), rtol=0, atol=1e-4)
-    ended = cocorr_train("ofa", *options, *tuned, "--output", tmp_path / "trained")
+    ended = cocorr_train("ofa", *options, *fast, *tuned, "--output", tmp_path / "trained")
     assert ended.code == 0, ended.err
     trained = checkpoint.read(tmp_path / "trained").config
     assert (trained["metrics"]["test"], trained["training"]["epochs_run"]) == (found["test"], 1)
