@@ -45,9 +45,9 @@ def measure(model: str, program: str, target: str, arguments: argparse.Namespace
         weights, request = request_for(*chosen, arguments.checkpoints, Path(temporary))
         try:
             (result,) = pipeline.export(request, lambda _: None)
-        except BadInputError as error:  # a program of another method than that of these weights
+        except BadInputError as error:  # a program of another method than that of these weights, say
             print(f"| {model} | {program} | {weights} | {target} | none: {error} | | | | |", flush=True)
-            return True
+            return False
     if isinstance(result, Refusal):
         print(f"| {model} | {program} | {weights} | {target} | {result.error} | | | | |", flush=True)
         return False

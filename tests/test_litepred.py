@@ -120,7 +120,7 @@ def test_a_predictor_is_made_and_moved_to_another_target(
     linked = run_here(capfd, *command, *moving[:-1], tmp_path / "link.json")
     assert (linked.code, (tmp_path / "link.json").is_symlink()) == (2, True), linked.err
     few = run_here(capfd, *command, "--target", "onnx", "--samples", "5", "--output", tmp_path / "few.json")
-    assert (few.code, "or more are needed, and 5 were asked for" in few.error_line()) == (2, True), few.err
+    assert (few.code, "6 structures or more are needed, and 5 were asked for" in few.error_line()) == (2, True), few.err
     assert "states no budgets.latency_us" in few.err and not (tmp_path / "few.json").exists()
 
 
@@ -187,6 +187,7 @@ def test_what_is_too_slow_when_measured_gives_way_to_a_faster_one(
         ({"error": {"median": -1.0, "p90": 0.2, "method": "none"}}, "error.median is wrong"),
         ({"conditions": {"architecture": {**tiny_ofa.ARCHITECTURE, "dimension": 32}}}, "is for architecture"),
         ({"conditions": {"target": "tflite"}}, "is for target 'tflite'"),
+        ({"conditions": {"profile": "host"}}, "is for profile 'host'"),
         ({"conditions": {"profile": "host"}}, "or move this one here by a few: --from "),
         ({"conditions": {"threads": 0}}, "conditions.threads is wrong"),
         ({"costs": {"call_us": 1.0, "block_us": [-1.0] * 3}}, "less than no time"),

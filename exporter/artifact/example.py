@@ -31,12 +31,12 @@ def example(
     if holding or giving:
         document["ids"] = _ROWS if items is None else _RAW
     tables = "" if manifest.scheme is None else f" with tables in {manifest.scheme.tables}"
-    document["outputs"] = f"what torch computes{tables}; the artifact may differ within the tolerance of manifest.json"
-    if outputs is None:
-        document["outputs"] = (
-            "null: no golden case is of the user whose weights lie here, so that these are another's clicks, and nobody"
-            " has computed what they give; golden.npz has cases, each with its own weights"
-        )
+    document["outputs"] = (
+        f"what torch computes{tables}; the artifact may differ within the tolerance of manifest.json"
+        if outputs is not None
+        else "null: no golden case is of the user whose weights lie here, so that these are another's clicks, and"
+        " nobody has computed what they give; golden.npz has cases, each with its own weights"
+    )
     document["cases"] = [
         {
             "inputs": {name: _plain(inputs[name][case], items if name in holding else None) for name in given},

@@ -20,7 +20,8 @@ def read(path: Path) -> Predictor:
     again = "make it again with `cocorr-export ofa predict-latency`"
     try:
         content = files.read_file(path, _MAX_BYTES, follow_link=True)
-        if type(strict_json.loads(content, unique=True).get("schema_version")) is not int:
+        document = strict_json.loads(content, unique=True)
+        if not isinstance(document, dict) or type(document.get("schema_version")) is not int:
             raise ValueError("it states no schema_version")
         predictor = _SCHEMA.validate_json(content, strict=True)
     except files.UnreadableError as error:
@@ -29,7 +30,7 @@ def read(path: Path) -> Predictor:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
         raise BadInputError(f"{path}: {place} is wrong: {first['msg'].lower()}; {again}") from error
-    except (ValueError, AttributeError) as error:  # a document of another kind has no keys
+    except ValueError as error:
         raise BadInputError(f"{path} is no predictor: {error}; {again}") from error
     blocks = len(predictor.costs.block_us)
     stated = predictor.conditions.architecture.get("blocks")

@@ -27,7 +27,7 @@ from safeio import staging as placing
 from safeio.places import MANIFEST, MAX_MANIFEST_BYTES
 
 GOLDEN = "golden.npz"
-_SIDES = ("inputs", "outputs", "fp32", "further_outputs", "further_fp32")
+_OWN, _FURTHER = ("inputs", "outputs", "fp32"), ("further_outputs", "further_fp32")
 _POSITIVE = "positive.column"
 README = "README.md"
 _NOT_SHIPPED = {MANIFEST, GOLDEN, README, EXAMPLE, ITEMS}
@@ -145,7 +145,7 @@ class Golden(NamedTuple):
         if not self.further_outputs:
             return self.fp32, self.outputs
         fp32, outputs = (
-            {name: np.concatenate([array, further[name]]) for name, array in own.items() if name in further}
+            {name: np.concatenate([array, further[name]]) for name, array in own.items()}
             for own, further in ((self.fp32, self.further_fp32), (self.outputs, self.further_outputs))
         )
         return fp32, outputs
@@ -156,7 +156,7 @@ def write_golden(folder: Path, golden: Golden) -> None:
 
     With further cases also `further_outputs.NAME` and `further_fp32.NAME`.
     """
-    sides = {side: getattr(golden, side) for side in _SIDES}
+    sides = {side: getattr(golden, side) for side in (*_OWN, *_FURTHER)}
     arrays = {f"{side}.{name}": array for side, group in sides.items() for name, array in group.items()}
     if golden.positive is not None:
         arrays[_POSITIVE] = golden.positive
@@ -192,7 +192,7 @@ def read_golden(folder: Path) -> Golden:
         arrays = npz.read(files.read_file(path, _MAX_GOLDEN_BYTES), _MAX_GOLDEN_BYTES)
     except files.UnreadableError as error:
         raise ArtifactError(f"{path} {error}; {_AGAIN}") from error
-    sides: dict[str, dict[str, np.ndarray]] = {side: {} for side in _SIDES}
+    sides: dict[str, dict[str, np.ndarray]] = {side: {} for side in (*_OWN, *_FURTHER)}
     positive = arrays.pop(_POSITIVE, None)
     if positive is not None and (positive.ndim != 1 or positive.dtype.kind != "i"):
         raise ArtifactError(f"{path}: {_POSITIVE!r} is no place of a candidate for each case; {_AGAIN}")
@@ -201,9 +201,9 @@ def read_golden(folder: Path) -> Golden:
         if side not in sides or not rest or not array.ndim:
             raise ArtifactError(f"{path}: unexpected entry {name!r}; {_AGAIN}")
         sides[side][rest] = array
-    cases = {len(array) for side in _SIDES[:3] for array in sides[side].values()}
-    cases |= set() if positive is None else {len(positive)}
-    further = {len(array) for side in _SIDES[3:] for array in sides[side].values()}
+    cases, further = ({len(array) for side in of for array in sides[side].values()} for of in (_OWN, _FURTHER))
+    if positive is not None:
+        cases.add(len(positive))
     if len(cases) != 1 or cases == {0} or len(further) > 1 or not (sides["inputs"] and sides["outputs"]):
         raise ArtifactError(f"{path}: no golden cases, or not the same number of each array; {_AGAIN}")
     return Golden(**sides, positive=positive)

@@ -10,8 +10,7 @@ The scale of a row written here is max |x| / 127, and 1 for a row of zeros.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -159,14 +158,8 @@ def from_bytes(data: bytes, shapes: Shapes, metadata: Mapping[str, str], source:
         raise PackageError(
             f"{source} is larger than the weights that are expected; ask for the package of this artifact"
         )
-    found = _said(data, source)
-    with _whole(source):
-        entries = safetensors.numpy.load(data)
-    for key, value in metadata.items():
-        if found.get(key) != value:
-            raise PackageError(
-                f"{source} is for {key} {str(found.get(key))[:80]!r}, not {value!r}; ask for a package of this {key}"
-            )
+    found, entries = _loaded(data, source)
+    _require(found, metadata, source)
     stored = _stored(found, metadata, source)
     package = Package(tuple(shapes), entries, metadata, stored)
     problems = _problems(entries, shapes, stored)
@@ -185,35 +178,34 @@ def metadata_of(data: bytes, source: str) -> dict[str, str]:
 
     What its tensors should be only a program tells.
     """
-    found = _said(data, source)
-    with _whole(source):
-        safetensors.numpy.load(data)
-    if found.get("format") != FORMAT:
-        raise PackageError(f"{source} is for format {str(found.get('format'))[:80]!r}, not {FORMAT!r}; ask for it anew")
+    found, _ = _loaded(data, source)
+    _require(found, {"format": FORMAT}, source)
     return {STORED: "fp32", **found}
 
 
-def _said(data: bytes, source: str) -> dict[str, str]:
-    """Return a file's metadata; raises PackageError where it has tensors of a type that no package has."""
-    with _whole(source):
+def _loaded(data: bytes, source: str) -> tuple[dict[str, str], Arrays]:
+    """Return a file's metadata and tensors; raises PackageError where it is damaged, or has tensors of other types."""
+    try:
         header = _header(data)
         found = dict(header.pop("__metadata__", None) or {})
         others = {str(entry["dtype"]) for entry in header.values()} - _DTYPES
-    if others:
-        raise PackageError(
-            f"{source} has tensors in {min(others)[:80]!r}, where a package has F32, F16 or I8; "
-            "ask for one in fp32, fp16 or int8"
-        )
-    return found
-
-
-@contextmanager
-def _whole(source: str) -> Iterator[None]:
-    """Raise PackageError where a file turns out not to be whole."""
-    try:
-        yield
+        if others:
+            raise PackageError(
+                f"{source} has tensors in {min(others)[:80]!r}, where a package has F32, F16 or I8; "
+                "ask for one in fp32, fp16 or int8"
+            )
+        return found, safetensors.numpy.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PackageError(f"{source} is truncated or damaged ({error}); send it again") from error
+
+
+def _require(found: Mapping[str, str], metadata: Mapping[str, str], source: str) -> None:
+    """Raise PackageError where a package is for something else than `metadata`."""
+    for key, value in metadata.items():
+        if found.get(key) != value:
+            raise PackageError(
+                f"{source} is for {key} {str(found.get(key))[:80]!r}, not {value!r}; ask for a package of this {key}"
+            )
 
 
 def offsets(data: bytes) -> dict[str, int]:

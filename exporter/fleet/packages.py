@@ -95,17 +95,11 @@ class Folder:
 
     def _first(self, shard: int) -> str:
         """Return the first user of a shard; raises BadInputError where the index is damaged or of other packages."""
-        import pyarrow
         import pyarrow.parquet
 
         path = self.index(shard)
-        try:
-            with files.open_file(path) as file:
-                metadata = pyarrow.parquet.read_schema(file).metadata or {}
-        except files.UnreadableError as error:
-            raise BadInputError(f"{path} {error}; remove it, and {AGAIN}") from error
-        except (pyarrow.ArrowException, OSError) as error:
-            raise BadInputError(f"{path} cannot be read; remove it, and {AGAIN}") from error
+        with store.reading(path, f"remove it, and {AGAIN}") as file:
+            metadata = pyarrow.parquet.read_schema(file).metadata or {}
         if metadata.get(store.MARK) != self.mark or _FIRST not in metadata:
             raise BadInputError(f"{path} is of other packages; remove it, and {AGAIN}")
         try:

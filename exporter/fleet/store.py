@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from exporter.core.errors import BadInputError, OutputError
 from safeio import files, locks, places, staging, strict_json
@@ -86,18 +86,26 @@ def write_table(path: Path, table: "pyarrow.Table", metadata: Mapping[bytes, byt
         pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
 
 
-def read_table(path: Path, mark: bytes, advice: str) -> "pyarrow.Table":
-    """Return the rows of a Parquet file with a mark; raises BadInputError for one that has another or is damaged."""
+@contextmanager
+def reading(path: Path, advice: str) -> Iterator[BinaryIO]:
+    """Open a Parquet file; raises BadInputError where it cannot be opened, or not be read inside the block."""
     import pyarrow
-    import pyarrow.parquet
 
     try:
         with files.open_file(path) as file:
-            table = pyarrow.parquet.read_table(file)
+            yield file
     except files.UnreadableError as error:
         raise BadInputError(f"{path} {error}; {advice}") from error
     except (pyarrow.ArrowException, OSError) as error:
         raise BadInputError(f"{path} cannot be read; {advice}") from error
+
+
+def read_table(path: Path, mark: bytes, advice: str) -> "pyarrow.Table":
+    """Return the rows of a Parquet file with a mark; raises BadInputError for one that has another or is damaged."""
+    import pyarrow.parquet
+
+    with reading(path, advice) as file:
+        table = pyarrow.parquet.read_table(file)
     if (table.schema.metadata or {}).get(MARK) != mark:
         raise BadInputError(f"{path} is of another run; {advice}")
     return table

@@ -1,7 +1,7 @@
 """What can be exported: a program with its golden cases, whether it comes from a checkpoint or from somewhere else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
@@ -155,14 +155,11 @@ class Exportable(ABC):
 
     def further_outputs(self, twin: "Twin") -> tuple[Arrays, Arrays]:
         """Return torch's outputs for further golden cases, in fp32 and those of a `twin`; empty without any."""
-        import numpy as np
-
-        pairs = [(self._computed(exact), twin.computed(stored)) for exact, stored in self.further_inputs()]
-        exact, stored = (
-            {name: np.concatenate([part[name] for part in side]) for name in self.program.outputs if pairs}
-            for side in ([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-        )
-        return exact, stored
+        exact, stored = [], []
+        for inputs, restored in self.further_inputs():
+            exact.append(self._computed(inputs))
+            stored.append(twin.computed(restored))
+        return _joined(exact), _joined(stored)
 
     def _computed(self, inputs: Arrays) -> Arrays:
         """Return what torch computes for cases [cases, *shape], one after the other."""
@@ -312,3 +309,10 @@ class Exportable(ABC):
     def _examples(self, history: int | None) -> "dict[str, np.ndarray]":
         """Return the first case's inputs, for a history of another length where one is asked for."""
         return {name: array[0] for name, array in self.inputs.items()}
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    """Return arrays by name, those of all parts after each other; none without a part."""
+    import numpy as np
+
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}

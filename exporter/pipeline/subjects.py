@@ -49,7 +49,8 @@ def golden_problem(manifest: Manifest, golden: Golden) -> str | None:
             return "golden.npz has further cases, and nothing is judged by them"
         held += [(golden.further_outputs, expected), (golden.further_fp32, expected)]
     for arrays, specs in held:
-        other = next((name for name in arrays if name not in {spec.name for spec in specs}), None)
+        stated = {spec.name for spec in specs}
+        other = next((name for name in arrays if name not in stated), None)
         if other is not None:
             return f"golden.npz has {other[:80]!r} besides what the manifest states"
         for spec in specs:
@@ -57,9 +58,9 @@ def golden_problem(manifest: Manifest, golden: Golden) -> str | None:
             if array is None or array.shape[1:] != spec.shape or array.dtype.name != spec.dtype:
                 return f"golden.npz has no {spec.name!r} of {spec.dtype} {list(spec.shape)} per case"
     judged = manifest.parity.scheme.cases if manifest.parity.scheme is not None else None
-    held_cases = len(golden.beside_fp32[1][expected[0].name]) if manifest.scheme is not None else None
-    if judged is not None and judged != held_cases:
-        return f"golden.npz has {held_cases} cases for the scheme, which was judged by {judged}"
+    cases = sum(len(side[expected[0].name]) for side in (golden.outputs, golden.further_outputs) if side)
+    if judged is not None and judged != cases:
+        return f"golden.npz has {cases} cases for the scheme, which was judged by {judged}"
     scores = golden.outputs[manifest.ranking] if manifest.ranking is not None else None
     positive = golden.positive
     if positive is not None and (

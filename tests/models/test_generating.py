@@ -146,7 +146,8 @@ def test_a_method_without_a_mapper_has_no_packages():
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=256, max_size=256))
 def test_a_weight_in_int8_is_off_by_at_most_half_a_step(numbers):
     rows = torch.tensor(numbers).reshape(32, 8)
-    (_, numbers, kept_in), (_, scales, _) = weights_package.entries("w", rows, "int8")
+    (name, numbers, kept_in), (of_scales, scales, _) = weights_package.entries("w", rows, "int8")
+    assert (name, of_scales) == ("w", "w.scale")
     steps, scale = numbers.double(), scales.double()
     assert kept_in == torch.int8 and bool((numbers.to(kept_in) == numbers).all())
     assert bool((scale > 0).all()) and steps.abs().max() <= 127
